@@ -1,0 +1,24 @@
+# The programs, the library with its headers, and a CMake package: find_package(curvegate), curvegate::curvegate.
+install(TARGETS curvegate RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
+install(TARGETS curvegated curvegate-vault RUNTIME DESTINATION ${CMAKE_INSTALL_SBINDIR})
+install(DIRECTORY include/curvegate DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
+install(FILES conf/curvegate.conf DESTINATION ${CMAKE_INSTALL_DOCDIR}/examples)
+install(FILES README.md PROTOCOL.md SECURITY.md CHANGELOG.md LICENSE DESTINATION ${CMAKE_INSTALL_DOCDIR})
+install(FILES docs/examples/echo.cpp DESTINATION ${CMAKE_INSTALL_DOCDIR}/examples)
+
+# One archive of all that a channel needs, so that a user links one library.
+set(library_parts curvegate_base curvegate_crypto curvegate_wire curvegate_session curvegate_cookie
+  curvegate_registry curvegate_vault_protocol curvegate_handshake curvegate_os curvegate_log curvegate_net)
+add_library(curvegate_library STATIC)
+set_target_properties(curvegate_library PROPERTIES OUTPUT_NAME curvegate LINKER_LANGUAGE CXX)
+foreach(part IN LISTS library_parts)
+  target_sources(curvegate_library PRIVATE $<TARGET_OBJECTS:${part}>)
+endforeach()
+install(TARGETS curvegate_library ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
+
+include(CMakePackageConfigHelpers)
+configure_package_config_file(cmake/curvegateConfig.cmake.in ${CMAKE_BINARY_DIR}/curvegateConfig.cmake
+  INSTALL_DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/curvegate PATH_VARS CMAKE_INSTALL_INCLUDEDIR CMAKE_INSTALL_LIBDIR)
+write_basic_package_version_file(${CMAKE_BINARY_DIR}/curvegateConfigVersion.cmake COMPATIBILITY SameMinorVersion)
+install(FILES ${CMAKE_BINARY_DIR}/curvegateConfig.cmake ${CMAKE_BINARY_DIR}/curvegateConfigVersion.cmake
+  DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/curvegate)

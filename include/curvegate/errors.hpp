@@ -1,0 +1,31 @@
+#pragma once
+
+#include <boost/system/error_code.hpp>
+
+namespace curvegate {
+
+/// What the calls of this library complete with, beside boost::asio::error::operation_aborted for a call that
+/// was cancelled.
+enum class ChannelError {
+    closed = 1,  ///< the channel is closed, by us, by the peer, or by an attacker on the way: version 1 has
+                 ///< no authenticated end. A server that refused us shows so on the first receive.
+    message_too_long,   ///< over kMaxMessageSize; nothing was sent and the channel goes on
+    bad_message,        ///< what came does not open or is out of order; the channel is closed
+    numbers_exhausted,  ///< 2^64-3 messages were sent in one direction; the channel is closed
+    no_pin,             ///< known_hosts has no valid key for the peer's name
+    wrong_key,          ///< wrong key for this peer, or not a curve_tun server
+    cannot_connect,     ///< the name does not resolve, or no address takes the connection
+    timed_out,          ///< no connection, or no message, in time
+    vault_unavailable,  ///< the vault is gone or cannot serve
+    out_of_memory,      ///< no locked memory left for secrets
+};
+
+[[nodiscard]] const boost::system::error_category& channel_category() noexcept;
+[[nodiscard]] inline boost::system::error_code make_error_code(ChannelError code) noexcept {
+    return {static_cast<int>(code), channel_category()};
+}
+
+}  // namespace curvegate
+
+template <>
+struct boost::system::is_error_code_enum<curvegate::ChannelError> : std::true_type {};

@@ -1,0 +1,139 @@
+#include "cli/key_checks.hpp"
+
+#include "cli/secrets.hpp"
+#include "os/file.hpp"
+#include "vault/counter_store.hpp"
+#include "vault/private_file.hpp"
+
+#include <fcntl.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdlib>
+
+namespace curvegate::cli {
+namespace {
+
+constexpr std::size_t kLongestKeyFile = 16 * 1024;
+
+std::size_t line_of_first(const config::Config& config, config::Side side) {
+    const auto service = std::ranges::find(config.services, side, &config::Service::side);
+    return service != config.services.end() ? service->line : 0;
+}
+
+/// Where systemd put the credential; empty if it did not.
+std::string credential_path(std::string_view name) {
+    const char* folder = std::getenv("CREDENTIALS_DIRECTORY");
+    if (folder == nullptr) return {};
+    std::string path = std::string(folder) + "/" + std::string(name);
+    return ::access(path.c_str(), F_OK) == 0 ? path : std::string();
+}
+
+Result<> read_at(int fd, std::size_t at, MutableBytes into, const std::string& path) {
+    while (!into.empty()) {
+        const ssize_t got = ::pread(fd, into.data(), into.size(), static_cast<off_t>(at));
+        if (got < 0 && errno == EINTR) continue;
+        if (got < 0) return os::fail_errno("read " + path);
+        if (got == 0) return fail(vault::CounterErrc::too_short, path);
+        into = into.subspan(static_cast<std::size_t>(got));
+        at += static_cast<std::size_t>(got);
+    }
+    return {};
+}
+
+/// What a vault would say about the counter at its start, without the lock and without a write.
+Result<> check_counter(const std::string& path, const crypto::PublicKey& key) {
+    if (::access(path.c_str(), F_OK) != 0 && errno == ENOENT) return fail(vault::CounterErrc::missing, path);
+    auto fd = os::open_checked(path, os::Privacy::secret);
+    if (!fd) return fail(std::move(fd));
+    ByteArray<vault::kCounterSlotSize> first{};
+    ByteArray<vault::kCounterSlotSize> second{};
+    if (auto read = read_at(fd->get(), 0, first, path); !read) return read;
+    if (auto read = read_at(fd->get(), vault::kCounterSlotDistance, second, path); !read) return read;
+    const auto state = vault::choose_counter_slot(first, second, key);
+    if (!state) return std::unexpected(state.error());
+    return {};
+}
+
+Result<os::UniqueFd> open_key(const KeyUse& use) {
+    if (!use.is_credential) return os::open_checked(use.path, os::Privacy::secret);
+    auto fd = vault::open_private(use.path, O_RDONLY, vault::FileKind::credential);
+    if (!fd) return fail(os::Errc::system, fd.error().detail + ": the credential cannot be used");
+    return std::move(*fd);
+}
+
+/// One sentence that names the file once.
+std::string about(const std::string& path, const Error& error) {
+    const std::string text = error.is(os::Errc::system) ? error.detail() : error.text();
+    return text.contains(path) ? text : path + ": " + text;
+}
+
+/// What is wrong with a key and its counter; empty if nothing. Adds its public key to `seen`.
+std::string check_key(const config::Config& config, const KeyUse& use, std::vector<crypto::PublicKey>& seen) {
+    if (use.path.empty()) {
+        // The vault's own unit names its keys itself.
+        if (!config.vault_socket.empty()) return {};
+        return std::string(use.key) + " = PATH is missing: this is a " + std::string(vault::name_of(use.role)) +
+               " end (or give the credential " + std::string(use.credential) + ")";
+    }
+    const std::string key(use.key);
+    const auto header = read_key_header(use);
+    if (!header) return key + ": " + about(use.path, header.error());
+    if (header->role != use.role) {
+        return key + ": " + use.path + " is a " + std::string(vault::name_of(header->role)) + "'s key, and a " +
+               std::string(vault::name_of(use.role)) + "'s is needed (curvegate keygen makes one)";
+    }
+    if (std::ranges::find(seen, header->public_key) != seen.end()) {
+        return key + ": " + use.path + " holds the same key as server-key; each role needs a key of its own";
+    }
+    seen.push_back(header->public_key);
+    const std::string counter = counter_of(config, use, header->public_key);
+    const auto counted = check_counter(counter, header->public_key);
+    return counted ? "" : key + ": " + about(counter, counted.error());
+}
+
+}  // namespace
+
+std::vector<KeyUse> keys_in_use(const config::Parsed& parsed) {
+    const config::Config& config = parsed.config;
+    std::vector<KeyUse> uses;
+    const auto add = [&](KeyUse use, config::Side side) {
+        use.is_credential = use.path.empty();
+        if (use.is_credential) use.path = credential_path(use.credential);
+        use.line = use.is_credential ? line_of_first(config, side) : parsed.line_of("", use.key);
+        uses.push_back(std::move(use));
+    };
+    if (config.needs_server_key()) {
+        add({vault::KeyRole::server, "server-key", "curvegate.server-key", config.server_key}, config::Side::server);
+    }
+    if (config.needs_client_key()) {
+        add({vault::KeyRole::client, "client-key", "curvegate.client-key", config.client_key}, config::Side::client);
+    }
+    return uses;
+}
+
+Result<vault::KeyFileHeader> read_key_header(const KeyUse& use) {
+    auto fd = open_key(use);
+    if (!fd) return fail(std::move(fd));
+    WipedBuffer text(kLongestKeyFile);
+    if (auto read = read_secret(fd->get(), use.path, text); !read) return fail(std::move(read));
+    return vault::parse_key_header(text.text());
+}
+
+std::string counter_of(const config::Config& config, const KeyUse& use, const crypto::PublicKey& key) {
+    return vault::counter_path(config.state_dir.empty() ? os::folder_of(use.path) : config.state_dir, key);
+}
+
+Problems check_keys(const config::Parsed& parsed) {
+    Problems problems;
+    std::vector<crypto::PublicKey> seen;
+    for (const KeyUse& use : keys_in_use(parsed)) {
+        if (auto text = check_key(parsed.config, use, seen); !text.empty()) {
+            problems.push_back({parsed.config.file, use.line, std::move(text)});
+        }
+    }
+    return problems;
+}
+
+}  // namespace curvegate::cli

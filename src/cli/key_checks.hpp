@@ -1,0 +1,35 @@
+#pragma once
+
+#include "base/problem.hpp"
+#include "base/result.hpp"
+#include "config/config.hpp"
+#include "vault/key_file.hpp"
+
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace curvegate::cli {
+
+/// A long-term key that a configuration uses.
+struct KeyUse {
+    vault::KeyRole role;
+    std::string_view key;         ///< its name in the file: server-key or client-key
+    std::string_view credential;  ///< its name among systemd's credentials
+    std::string path;             ///< empty: not named, and no such credential
+    std::size_t line = 0;         ///< of the key, else of the first section that needs it
+    bool is_credential = false;   ///< `path` lies in $CREDENTIALS_DIRECTORY
+};
+/// Those that the sections need.
+[[nodiscard]] std::vector<KeyUse> keys_in_use(const config::Parsed& parsed);
+
+/// Role and public key, as the file says; owner and mode are checked, the secret is not kept.
+[[nodiscard]] Result<vault::KeyFileHeader> read_key_header(const KeyUse& use);
+
+/// Where the counter of a key stands.
+[[nodiscard]] std::string counter_of(const config::Config& config, const KeyUse& use, const crypto::PublicKey& key);
+
+/// Checks each key file (owner, mode, form, role) and its counter; changes nothing.
+[[nodiscard]] Problems check_keys(const config::Parsed& parsed);
+
+}  // namespace curvegate::cli

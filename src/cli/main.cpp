@@ -1,0 +1,96 @@
+#include "cli/exit.hpp"
+#include "cli/options.hpp"
+#include "cli/verbs.hpp"
+#include "crypto/secret.hpp"
+#include "registry/text.hpp"
+
+#include <algorithm>
+#include <array>
+#include <exception>
+
+namespace curvegate::cli {
+namespace {
+
+constexpr auto kVerbs = std::to_array<Verb>({
+    {"keygen", "--role server|client -o FILE [--passphrase] [--state-dir DIR]",
+     "make a key pair; print the public key", keygen},
+    {"import", "--role server|client -o FILE [--state-dir DIR]",
+     "make a key file of a secret from standard input; print the public key", import_key},
+    {"pubkey", "[--format base64|hex|z85] [FILE]", "print the public key of a key file", pubkey},
+    {"fingerprint", "[KEY|FILE]", "print the fingerprint of a public key", fingerprint},
+    {"peers",
+     "list | add NAME KEY [--from CIDR,...] [--valid-until DATE] [--comment TEXT] | remove NAME | "
+     "revoke KEY|NAME  [--known-hosts FILE]",
+     "show or change known_hosts", peers},
+    {"check", "[-c FILE] [--peer P --service S [--address IP]]",
+     "check the configuration and the files that it names; explain who may use what", check},
+    {"counter", "init [-c FILE]", "make the nonce counters of keys that have none", counter},
+    {"probe", "SERVICE [-c FILE]", "try a client section's tunnel, step by step", probe},
+    {"run", "[-c FILE]", "run the daemon in the foreground", run},
+    {"status", "", "show sessions and counters", not_yet},
+    {"reload", "", "read the configuration and known_hosts again", not_yet},
+    {"revoke", "", "end a key's sessions now and for ever", not_yet},
+    {"drain", "", "accept no more and end in peace", not_yet},
+    {"events", "", "show what happens, as it happens", not_yet},
+});
+
+constexpr std::string_view kVersion = CURVEGATE_VERSION;
+
+int help() {
+    print("usage: curvegate VERB ...\n");
+    for (const Verb& verb : kVerbs) {
+        constexpr std::size_t kColumn = 14;
+        std::string line = "  " + std::string(verb.name);
+        line.resize(kColumn, ' ');
+        print(line + std::string(verb.help) + (verb.run == not_yet ? " (not yet)" : ""));
+    }
+    print("\ncurvegate VERB --help says more; curvegate --version says which version this is.");
+    return finish_output();
+}
+
+int unknown(const std::string& word) {
+    std::vector<std::string_view> names;
+    for (const Verb& verb : kVerbs) names.push_back(verb.name);
+    return complain(exit_code::kUsage, "unknown verb " + registry::quoted(word) + registry::did_you_mean(word, names) +
+                                           "; curvegate --help lists them");
+}
+
+int dispatch(const Arguments& words) {
+    if (words.empty()) {
+        help();
+        return exit_code::kUsage;
+    }
+    const std::string& name = words.front();
+    if (name == "--help" || name == "-h" || name == "help") return help();
+    if (name == "--version" || name == "-V") {
+        print("curvegate " + std::string(kVersion));
+        return finish_output();
+    }
+    const auto verb = std::ranges::find(kVerbs, name, &Verb::name);
+    if (verb == kVerbs.end()) return unknown(name);
+    if (auto started = crypto::initialise(); !started) {
+        return complain(exit_code::kUnavailable, started.error().text());
+    }
+    return verb->run(*verb, Arguments(words.begin() + 1, words.end()));
+}
+
+}  // namespace
+
+int not_yet(const Verb& self, const Arguments& arguments) {
+    if (std::ranges::find(arguments, "--help") != arguments.end()) {
+        print(usage_of(self) + "\n" + std::string(self.help) + "\n\nnot yet: comes with a later version");
+        return finish_output();
+    }
+    return complain(exit_code::kUnavailable, std::string(self.name) + ": not yet: comes with a later version");
+}
+
+}  // namespace curvegate::cli
+
+int main(int argc, char** argv) {
+    using namespace curvegate::cli;
+    try {
+        return dispatch(Arguments(argv + std::min(argc, 1), argv + argc));
+    } catch (const std::exception& error) {
+        return complain(exit_code::kFailed, error.what());
+    }
+}

@@ -1,0 +1,43 @@
+#include "cli/places.hpp"
+
+#include "os/file.hpp"
+
+#include <pwd.h>
+#include <unistd.h>
+
+#include <cstdlib>
+
+namespace curvegate::cli {
+namespace {
+
+std::string home_folder() {
+    if (const char* home = std::getenv("HOME"); home != nullptr && *home == '/') return home;
+    const passwd* user = ::getpwuid(::geteuid());
+    return user != nullptr && user->pw_dir != nullptr ? user->pw_dir : "";
+}
+
+}  // namespace
+
+std::string default_folder() {
+    return ::geteuid() == 0 ? std::string("/etc/curvegate") : home_folder() + "/.config/curvegate";
+}
+
+std::string default_config() { return default_folder() + "/curvegate.conf"; }
+
+std::string default_known_hosts() {
+    if (const auto text = os::read_checked(default_config(), os::Privacy::trusted, kLongestFile)) {
+        if (auto path = config::find_global(*text, "known-hosts"); path && path->starts_with('/')) return *path;
+    }
+    return default_folder() + "/known_hosts";
+}
+
+Outcome<config::Parsed> load_config(const std::string& path) {
+    auto text = os::read_checked(path, os::Privacy::trusted, kLongestFile);
+    if (!text) return std::unexpected(complain(exit_for_reading(path), text.error().detail()));
+    auto parsed = config::parse(*text, path);
+    if (parsed) return std::move(*parsed);
+    complain(parsed.error());
+    return std::unexpected(exit_code::kConfig);
+}
+
+}  // namespace curvegate::cli

@@ -1,0 +1,22 @@
+#pragma once
+
+#include "cli/exit.hpp"
+#include "config/config.hpp"
+
+#include <string>
+
+namespace curvegate::cli {
+
+/// No file that a person writes is longer than this (bytes).
+inline constexpr std::size_t kLongestFile = 16 * 1024 * 1024;
+
+/// /etc/curvegate for root, ~/.config/curvegate for others.
+[[nodiscard]] std::string default_folder();
+[[nodiscard]] std::string default_config();
+/// That of the default configuration if it can be read and names one, else known_hosts in the default folder.
+[[nodiscard]] std::string default_known_hosts();
+
+/// Reads and parses a configuration. Problems are told (warnings are not: they stand in the value).
+[[nodiscard]] Outcome<config::Parsed> load_config(const std::string& path);
+
+}  // namespace curvegate::cli

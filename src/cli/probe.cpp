@@ -1,0 +1,141 @@
+#include "cli/exit.hpp"
+#include "cli/key_checks.hpp"
+#include "cli/options.hpp"
+#include "cli/places.hpp"
+#include "cli/verbs.hpp"
+#include "net/vault_handle.hpp"
+#include "vault/counter_store.hpp"
+
+#include <algorithm>
+#include <cstdlib>
+#include <filesystem>
+
+namespace curvegate::cli {
+namespace {
+
+using exit_code::kFailed;
+constexpr Duration kVerdictWait = std::chrono::seconds(1);
+
+/// A folder of our own for the probe's nonce counter: a daemon may hold the lock of the real one, and a fresh
+/// salt makes a second counter for the same key safe.
+class TemporaryFolder {
+  public:
+    TemporaryFolder() {
+        std::string name = (std::filesystem::temp_directory_path() / "curvegate-probe-XXXXXX").string();
+        if (::mkdtemp(name.data()) != nullptr) path_ = name;
+    }
+    ~TemporaryFolder() {
+        std::error_code ignored;
+        if (!path_.empty()) std::filesystem::remove_all(path_, ignored);
+    }
+    TemporaryFolder(const TemporaryFolder&) = delete;
+    TemporaryFolder& operator=(const TemporaryFolder&) = delete;
+    [[nodiscard]] const std::string& path() const noexcept { return path_; }
+
+  private:
+    std::string path_;
+};
+
+std::expected<Vault, std::string> open_vault(net::asio::io_context& context, const config::Parsed& parsed,
+                                             const std::string& state) {
+    const auto& config = parsed.config;
+    if (!config.vault_socket.empty()) return Vault::connect(context, config.vault_socket, config.known_hosts);
+    const auto uses = keys_in_use(parsed);
+    const auto use = std::ranges::find(uses, vault::KeyRole::client, &KeyUse::role);
+    if (use == uses.end() || use->path.empty()) return std::unexpected("client-key is missing");
+    const auto header = read_key_header(*use);
+    if (!header) return std::unexpected(header.error().text());
+    os::SystemRandom random;
+    const auto made = vault::init_counter(vault::counter_path(state, header->public_key), header->public_key, random);
+    if (!made) return std::unexpected(made.error().text());
+    VaultFiles files;
+    files.client_key = use->path;
+    files.known_hosts = config.known_hosts;
+    files.state_dir = state;
+    files.passphrase_file = config.passphrase_file;
+    return Vault::spawn(context, files);
+}
+
+/// Runs one asynchronous step to its end.
+template <class Value, class Start>
+Result<Value> await(net::asio::io_context& context, Start start) {
+    std::optional<Result<Value>> out;
+    start([&](Result<Value> result) {
+        out.emplace(std::move(result));
+        context.stop();
+    });
+    context.restart();
+    context.run();
+    return std::move(*out);
+}
+
+/// Version 1 confirms nothing: a server that refuses us closes. Gives whether it did within a second.
+bool closes_soon(net::asio::io_context& context, net::Stream& stream) {
+    bool closed = false;
+    net::asio::steady_timer timer(context, kVerdictWait);
+    timer.async_wait([&](net::error_code) { context.stop(); });
+    stream.async_wait(net::Stream::wait_read, [&](net::error_code) {
+        Byte byte = 0;
+        closed = ::recv(stream.native_handle(), &byte, 1, MSG_PEEK | MSG_DONTWAIT) <= 0;
+        context.stop();
+    });
+    context.restart();
+    context.run();
+    return closed;
+}
+
+int shake_hands(const config::Service& service, const Vault& vault, net::asio::io_context& context) {
+    auto& with = *vault.impl();
+    const auto wall = std::chrono::floor<std::chrono::seconds>(std::chrono::system_clock::now());
+    const auto keys = with.registry.keys_of(service.peer, wall);
+    if (keys.empty()) return complain(kFailed, "pin: known_hosts has no valid key for " + service.peer);
+    print("pin: " + std::to_string(keys.size()) + " key(s) for " + service.peer);
+    const net::Target target{service.connect.host, service.connect.port, {}};
+    for (const auto& key : keys) {
+        const Instant deadline = std::chrono::steady_clock::now() + service.limits.connect_timeout;
+        auto stream = await<net::Stream>(
+            context, [&](auto done) { net::dial(context, *with.resolver, target, deadline, std::move(done)); });
+        if (!stream) return complain(kFailed, "connect: " + stream.error().text());
+        print("connect: " + service.connect.text() + " answers");
+        auto tunnel = await<net::Established>(context, [&](auto done) {
+            net::start_client_handshake(std::move(*stream), with.tools(), key, deadline, std::move(done));
+        });
+        if (!tunnel) {
+            print("handshake: " + tunnel.error().text() + " (key " + key.text() + ")");
+            continue;
+        }
+        print("handshake: the server proved key " + key.text());
+        if (!closes_soon(context, tunnel->stream)) {
+            print("accepted: the server keeps the connection");
+            return finish_output();
+        }
+        return complain(kFailed, "refused: the server closed after our vouch; is our public key in its known_hosts, "
+                                 "and its name in the service's allow?");
+    }
+    return complain(kFailed, "handshake: wrong key for " + service.peer + ", or not a curve_tun server");
+}
+
+}  // namespace
+
+int probe(const Verb& self, const Arguments& arguments) {
+    Options options(self);
+    options.value("config,c", "FILE", "the configuration (default: curvegate.conf in its usual place)").operands(1, 1);
+    if (const auto end = options.parse(arguments)) return *end;
+    const auto parsed = load_config(options.has("config") ? options.get("config") : default_config());
+    if (!parsed) return parsed.error();
+    const auto& services = parsed->config.services;
+    const auto& name = options.operands().front();
+    const auto service = std::ranges::find(services, name, &config::Service::name);
+    if (service == services.end()) return complain(exit_code::kUsage, parsed->config.file + " has no section [" + name + "]");
+    if (service->side != config::Side::client) {
+        return complain(exit_code::kUsage, "[" + name + "] is a server end; probe dials the tunnel of a client end");
+    }
+    net::asio::io_context context;
+    const TemporaryFolder state;
+    const auto vault = open_vault(context, *parsed, state.path());
+    if (!vault) return complain(kFailed, "vault: " + vault.error());
+    print("vault: ready");
+    return shake_hands(*service, *vault, context);
+}
+
+}  // namespace curvegate::cli

@@ -1,0 +1,103 @@
+#include "config/address.hpp"
+
+#include "registry/text.hpp"
+
+#include <algorithm>
+#include <charconv>
+
+namespace curvegate::config {
+namespace {
+
+using registry::quoted;
+using Refused = std::unexpected<std::string>;
+
+constexpr std::string_view kTcp = "tcp:";
+constexpr std::string_view kUdp = "udp:";
+constexpr std::string_view kUnix = "unix:";
+constexpr std::string_view kSystemd = "systemd:";
+constexpr std::size_t kLongestHost = 253;
+
+Refused not_yet(std::string_view prefix) {
+    return Refused(std::string(prefix) + " is not yet carried: it comes with a later version");
+}
+
+bool is_host_name(std::string_view host) {
+    const bool numbers_only = host.find_first_not_of("0123456789.") == std::string_view::npos;
+    return !host.empty() && host.size() <= kLongestHost && !numbers_only && !host.contains(':') &&
+           registry::is_valid_name(host);
+}
+
+/// Splits "HOST:PORT" or "[v6]:PORT"; the host is empty if the text has neither shape.
+std::pair<std::string_view, std::string_view> split(std::string_view text) {
+    const auto colon = text.rfind(':');
+    if (colon == std::string_view::npos) return {};
+    auto host = text.substr(0, colon);
+    const bool brackets = host.size() > 2 && host.front() == '[' && host.back() == ']';
+    if (brackets) host = host.substr(1, host.size() - 2);
+    if (host.contains(':') != brackets) return {};
+    return {host, text.substr(colon + 1)};
+}
+
+Value<std::string> parse_host(std::string_view host, Use use) {
+    if (IpAddress::parse(host)) return std::string(host);
+    if (!is_host_name(host)) return Refused(quoted(host) + " is neither an address nor a host's name");
+    if (use == Use::connect) return std::string(host);
+    // A name might stand for any number of addresses, and its answer might change: where to listen is said
+    // in numbers. Everybody means the same by this one.
+    if (host == "localhost") return std::string("127.0.0.1");
+    return Refused("accept needs an address such as 0.0.0.0, 127.0.0.1 or [::], not the name " + quoted(host));
+}
+
+Value<Address> parse_tcp(std::string_view text, Use use) {
+    const auto [host_text, port_text] = split(text);
+    if (host_text.empty()) return Refused(quoted(text) + ": want HOST:PORT, or [v6]:PORT for an IPv6 address");
+    auto host = parse_host(host_text, use);
+    if (!host) return Refused(std::move(host.error()));
+    std::uint16_t port = 0;
+    const auto [end, error] = std::from_chars(port_text.data(), port_text.data() + port_text.size(), port);
+    if (error != std::errc{} || end != port_text.data() + port_text.size() || port == 0) {
+        return Refused(quoted(port_text) + " is not a port: want 1 to 65535");
+    }
+    return Address{.kind = Address::Kind::tcp, .host = std::move(*host), .port = port, .path = {}};
+}
+
+}  // namespace
+
+Value<Address> parse_tunnel(std::string_view text, Use use) {
+    if (text.starts_with(kUdp)) return not_yet(kUdp);
+    if (text.starts_with(kSystemd)) return not_yet(kSystemd);
+    if (!text.starts_with(kTcp)) {
+        return Refused(quoted(text) + ": the tunnel's side begins with tcp:, e.g. tcp:" +
+                       (use == Use::accept ? "0.0.0.0:4433 (a client end needs client = yes)" : "server.example:4433"));
+    }
+    return parse_tcp(text.substr(kTcp.size()), use);
+}
+
+Value<Address> parse_plain(std::string_view text, Use use) {
+    if (text.starts_with(kUdp)) return not_yet(kUdp);
+    if (text.starts_with(kSystemd)) return not_yet(kSystemd);
+    if (text.starts_with(kTcp)) return parse_tcp(text.substr(kTcp.size()), use);
+    if (!text.starts_with(kUnix)) return parse_tcp(text, use);
+    auto path = parse_unix_socket(text);
+    if (!path) return Refused(std::move(path.error()));
+    return Address{.kind = Address::Kind::unix_socket, .host = {}, .port = 0, .path = std::move(*path)};
+}
+
+std::string Address::text() const {
+    if (kind == Kind::unix_socket) return std::string(kUnix) + path;
+    return (host.contains(':') ? "[" + host + "]" : host) + ":" + std::to_string(port);
+}
+
+bool overlap(const Address& a, const Address& b) {
+    if (a.kind != b.kind || a.port != b.port) return false;
+    if (a.kind == Address::Kind::unix_socket) return a.path == b.path;
+    const auto x = IpAddress::parse(a.host);
+    const auto y = IpAddress::parse(b.host);
+    if (!x || !y) return a.host == b.host;
+    constexpr IpAddress kAnyV6{};
+    const IpAddress any_v4 = IpAddress::from_v4(ByteArray<4>{});
+    if (x == y || x == kAnyV6 || y == kAnyV6) return true;
+    return x->is_v4() && y->is_v4() && (x == any_v4 || y == any_v4);
+}
+
+}  // namespace curvegate::config

@@ -1,0 +1,184 @@
+#include "config/config.hpp"
+
+#include "config/address.hpp"
+#include "config/ini.hpp"
+#include "config/keys.hpp"
+#include "config/section.hpp"
+#include "registry/text.hpp"
+
+#include <algorithm>
+#include <filesystem>
+
+namespace curvegate::config {
+namespace {
+
+using registry::quoted;
+
+std::string place(std::string_view service, std::string_view key) {
+    return std::string(service) + "\n" + std::string(key);
+}
+
+std::string in_line(std::size_t line) { return "line " + std::to_string(line); }
+
+bool is_same_file(const std::string& a, const std::string& b) {
+    const std::filesystem::path x(a);
+    return x.lexically_normal() == std::filesystem::path(b).lexically_normal();
+}
+
+/// Reads a file line by line into a Config; `finish` judges it as a whole.
+class Parser {
+  public:
+    explicit Parser(std::string_view file) : problems_(file), warnings_(file) { parsed_.config.file = file; }
+
+    std::expected<Parsed, Problems> run(std::string_view text) {
+        registry::Lines lines(text);
+        while (const auto line = lines.next()) take(lex(*line), lines.number());
+        end_section();
+        finish();
+        if (!problems_.empty()) return std::unexpected(problems_.take());
+        parsed_.warnings = warnings_.take();
+        return std::move(parsed_);
+    }
+
+  private:
+    /// Where the lines that are being read belong.
+    enum class Scope {
+        globals,
+        section,
+        ignored,  ///< a section whose header is wrong: its lines are checked one by one, not as a whole
+    };
+
+    void take(IniLine line, std::size_t number) {
+        switch (line.kind) {
+            case IniLine::Kind::blank: return;
+            case IniLine::Kind::bad: return problems_.add(number, std::move(line.problem));
+            case IniLine::Kind::section: end_section(); return begin_section(line.name, number);
+            case IniLine::Kind::setting: return take_setting(line, number);
+        }
+    }
+
+    void begin_section(std::string_view name, std::size_t number) {
+        draft_ = ServiceDraft{.service = defaults_.service, .accept = {}, .connect = {}, .lines = {}};
+        draft_.service.name = name;
+        draft_.service.line = number;
+        scope_ = Scope::ignored;
+        const auto first = sections_.find(name);
+        if (!registry::is_valid_name(name)) {
+            problems_.add(number, quoted(name) + " is not a section's name: letters, digits, '.', '-', '_', ':'");
+        } else if (first != sections_.end()) {
+            problems_.add(number, "[" + std::string(name) + "] stands twice: first in " + in_line(first->second));
+        } else {
+            sections_.emplace(name, number);
+            scope_ = Scope::section;
+        }
+    }
+
+    void end_section() {
+        if (scope_ != Scope::section) return;
+        finish_section(draft_, problems_, warnings_);
+        const Service& service = draft_.service;
+        for (const auto& [key, line] : draft_.lines) parsed_.lines.emplace(place(service.name, key), line);
+        parsed_.config.services.push_back(std::move(draft_.service));
+    }
+
+    void take_setting(const IniLine& line, std::size_t number) {
+        const Key* key = find_key(line.name);
+        if (auto why = why_not_here(key, line.name); !why.empty()) return problems_.add(number, std::move(why));
+        ServiceDraft& draft = scope_ == Scope::globals ? defaults_ : draft_;
+        const auto [first, is_new] = draft.lines.emplace(key->name, number);
+        if (!is_new) {
+            return problems_.add(number, quoted(key->name) + " stands twice: first in " + in_line(first->second));
+        }
+        if (line.value.contains(" #") || line.value.contains("\t#")) {
+            warnings_.add(number, "# begins a comment only at the start of a line; here it belongs to the value (use ;)");
+        }
+        Setting setting{line.value, parsed_.config, draft, {}};
+        key->apply(setting);
+        if (!setting.problem.empty()) problems_.add(number, std::string(key->name) + ": " + setting.problem);
+    }
+
+    /// Why a key may not stand where it stands; empty if it may.
+    std::string why_not_here(const Key* key, std::string_view name) const {
+        if (key == nullptr) return "unknown key " + quoted(name) + registry::did_you_mean(name, key_names());
+        if (key->status == Status::not_yet) return quoted(name) + ": not yet: comes with a later version";
+        const bool in_globals = scope_ == Scope::globals;
+        if (in_globals && key->where == Where::service) {
+            return quoted(name) + " belongs into a [section] of its own, not among the globals";
+        }
+        if (!in_globals && key->where == Where::global) {
+            return quoted(name) + " is a global key: it belongs above the first [section]";
+        }
+        return {};
+    }
+
+    void finish() {
+        for (const auto& [key, line] : defaults_.lines) parsed_.lines.emplace(place("", key), line);
+        const Config& config = parsed_.config;
+        if (sections_.empty()) problems_.add(0, "no [section]: a file has one for each service");
+        if (!config.services.empty() && !defaults_.lines.contains("known-hosts")) {
+            problems_.add(config.services.front().line,
+                          "known-hosts = PATH is missing above the first [section]: it says whose keys are whose");
+        }
+        if (!config.server_key.empty() && is_same_file(config.server_key, config.client_key)) {
+            const auto [first, second] = std::minmax(defaults_.lines.at("server-key"), defaults_.lines.at("client-key"));
+            problems_.add(second, "server-key and client-key (" + in_line(first) +
+                                      ") are one file: a key serves one role (curvegate keygen makes another)");
+        }
+        check_listeners();
+    }
+
+    void check_listeners() {
+        const auto& services = parsed_.config.services;
+        for (std::size_t i = 0; i < services.size(); ++i) {
+            for (std::size_t j = 0; j < i; ++j) {
+                const bool both_known = services[i].accept != Address{} && services[j].accept != Address{};
+                if (!both_known || !overlap(services[i].accept, services[j].accept)) continue;
+                problems_.add(parsed_.line_of(services[i].name, "accept"),
+                              "accept: " + services[i].accept.text() + " is taken by [" + services[j].name + "] in " +
+                                  in_line(parsed_.line_of(services[j].name, "accept")));
+                break;
+            }
+        }
+    }
+
+    Scope scope_ = Scope::globals;
+    Parsed parsed_;
+    ServiceDraft defaults_;
+    ServiceDraft draft_;
+    std::map<std::string, std::size_t, std::less<>> sections_;  // name -> line
+    registry::ProblemList problems_;
+    registry::ProblemList warnings_;
+};
+
+bool needs(const Config& config, Side side) {
+    return std::ranges::any_of(config.services, [&](const Service& service) { return service.side == side; });
+}
+
+}  // namespace
+
+bool Config::needs_server_key() const { return needs(*this, Side::server); }
+bool Config::needs_client_key() const { return needs(*this, Side::client); }
+
+const Service* Config::find_service(std::string_view name) const {
+    const auto found = std::ranges::find(services, name, &Service::name);
+    return found != services.end() ? &*found : nullptr;
+}
+
+std::size_t Parsed::line_of(std::string_view service, std::string_view key) const {
+    const auto found = lines.find(place(service, key));
+    return found != lines.end() ? found->second : 0;
+}
+
+std::expected<Parsed, Problems> parse(std::string_view text, std::string_view file) { return Parser(file).run(text); }
+
+std::optional<std::string> find_global(std::string_view text, std::string_view key) {
+    registry::Lines lines(text);
+    while (const auto line = lines.next()) {
+        const auto parsed = lex(*line);
+        if (parsed.kind == IniLine::Kind::section) break;
+        if (parsed.kind == IniLine::Kind::setting && parsed.name == key) return std::string(parsed.value);
+    }
+    return std::nullopt;
+}
+
+}  // namespace curvegate::config

@@ -1,0 +1,124 @@
+#pragma once
+
+#include "base/problem.hpp"
+#include "base/time.hpp"
+#include "registry/registry.hpp"
+
+#include <cstdint>
+#include <expected>
+#include <functional>
+#include <map>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace curvegate::config {
+
+/// Where something listens or is reached. `host` is a literal address or a name (resolved when dialling).
+struct Address {
+    enum class Kind { tcp, unix_socket };
+    Kind kind = Kind::tcp;
+    std::string host;
+    std::uint16_t port = 0;
+    std::string path;
+    /// As it is written in the file: "127.0.0.1:80", "[::1]:80", "unix:/path".
+    [[nodiscard]] std::string text() const;
+    friend bool operator==(const Address&, const Address&) = default;
+};
+
+enum class Side { client, server };  ///< client: plain in, tunnel out; server: tunnel in, plain out
+
+/// How the end of one direction is told to the peer (PROTOCOL 5.4).
+enum class EndOfStream {
+    message,  ///< an authenticated empty message; a bare FIN is a truncation
+    close,    ///< for foreign peers: FIN ends both directions
+};
+
+/// What a service may set for itself; globals give the defaults.
+struct ServiceLimits {
+    Duration connect_timeout = std::chrono::seconds(10);  ///< name, TCP and handshake together
+    Duration idle_timeout = std::chrono::hours(12);
+    Duration dead_peer = std::chrono::seconds(60);
+    std::optional<Duration> max_session;  ///< nothing: no bound
+    std::size_t sessions_per_peer = 16'384;
+};
+
+struct Service {
+    std::string name;
+    std::size_t line = 0;  ///< of its [section]
+    Side side = Side::server;
+    Address accept;
+    Address connect;
+    std::string peer;           ///< client: the name in known_hosts whose key must answer
+    registry::AllowList allow;  ///< server
+    std::string server_name;    ///< client, udp only: the service to ask for; empty: this one's name
+    EndOfStream end_of_stream = EndOfStream::message;
+    ServiceLimits limits;
+};
+
+/// Budgets against strangers (they bite under load only; the half-open caps always).
+struct Admission {
+    double handshake_rate = 64;       ///< unfinished handshakes a second a source
+    std::size_t handshake_burst = 2'048;
+    std::size_t half_open_per_source = 2'048;
+    std::size_t half_open = 16'384;
+};
+
+struct Timeouts {
+    Duration hello = std::chrono::seconds(5);
+    Duration vouch = std::chrono::seconds(5);
+    Duration vault = std::chrono::seconds(5);
+    Duration drain = std::chrono::seconds(5);
+};
+
+enum class LogLevel { trace, debug, info, warning, error };
+enum class LogFormat { text, json };
+enum class Strictness { require, attempt };  ///< "require" or "try"
+
+/// A whole configuration file, checked; never changed after.
+struct Config {
+    std::string file;
+    std::string server_key;  ///< path; empty: not named, so a credential or the vault's own unit must have it
+    std::string client_key;
+    std::string known_hosts;
+    std::string state_dir;  ///< empty: the folder of each key file
+    std::string passphrase_file;
+    std::string vault_socket;  ///< empty: the vault is started by the daemon
+    std::string control;        ///< with control_group and vault_control: read, used by a later version
+    std::string control_group;
+    std::string vault_control;
+    std::string log_file;  ///< empty: stderr
+    unsigned workers = 0;  ///< 0: one a CPU
+    LogLevel log_level = LogLevel::info;
+    LogFormat log_format = LogFormat::text;
+    Strictness sandbox = Strictness::require;
+    Strictness lock_memory = Strictness::require;
+    Timeouts timeouts;
+    Admission admission;
+    std::vector<Service> services;
+
+    /// Does a section need the key, from whatever source?
+    [[nodiscard]] bool needs_server_key() const;
+    [[nodiscard]] bool needs_client_key() const;
+    /// The service of this name, or nullptr.
+    [[nodiscard]] const Service* find_service(std::string_view name) const;
+};
+
+struct Parsed {
+    Config config;
+    Problems warnings;
+    std::map<std::string, std::size_t, std::less<>> lines;  ///< where each key stands; see line_of
+
+    /// The line of a key in the section of a service (empty: a global), or 0 if the file does not set it.
+    [[nodiscard]] std::size_t line_of(std::string_view service, std::string_view key) const;
+};
+/// Parses the text of a configuration file; `file` is named in problems and relative paths are refused.
+/// Reports every problem with its line; unknown keys with the nearest known one.
+[[nodiscard]] std::expected<Parsed, Problems> parse(std::string_view text, std::string_view file);
+
+/// The value of one global key, whatever else is wrong with the file; nothing if it does not stand there. For
+/// commands that need no more than `known-hosts` or `control`.
+[[nodiscard]] std::optional<std::string> find_global(std::string_view text, std::string_view key);
+
+}  // namespace curvegate::config

@@ -1,0 +1,139 @@
+#include "config/keys.hpp"
+
+#include <algorithm>
+
+namespace curvegate::config {
+namespace {
+
+using enum Where;
+using enum Status;
+using namespace std::chrono_literals;
+
+// What nobody can mean on purpose is refused; everything else is the user's choice.
+constexpr Range<Duration> kWait = {1ms, 24h};
+constexpr Range<Duration> kDrain = {0ms, 24h};
+constexpr Range<Duration> kLong = {1s, 24h * 3650};
+constexpr Range<std::uint64_t> kMany = {1, 100'000'000};
+constexpr Range<std::uint64_t> kWorkers = {0, 256};
+constexpr Range<double> kRate = {0.001, 1e9};
+
+constexpr std::array<std::pair<std::string_view, LogLevel>, 5> kLogLevels = {{{"trace", LogLevel::trace},
+                                                                              {"debug", LogLevel::debug},
+                                                                              {"info", LogLevel::info},
+                                                                              {"warning", LogLevel::warning},
+                                                                              {"error", LogLevel::error}}};
+constexpr std::array<std::pair<std::string_view, LogFormat>, 2> kLogFormats = {
+    {{"text", LogFormat::text}, {"json", LogFormat::json}}};
+constexpr std::array<std::pair<std::string_view, Strictness>, 2> kStrictness = {
+    {{"require", Strictness::require}, {"try", Strictness::attempt}}};
+constexpr std::array<std::pair<std::string_view, Side>, 2> kSides = {
+    {{"yes", Side::client}, {"no", Side::server}}};
+constexpr std::array<std::pair<std::string_view, EndOfStream>, 2> kEndsOfStream = {
+    {{"message", EndOfStream::message}, {"close", EndOfStream::close}}};
+
+Value<std::optional<Duration>> parse_bound(std::string_view text) {
+    if (text == "none") return std::nullopt;
+    return parse_duration(text, kLong);
+}
+
+void nothing(Setting&) {}
+
+constexpr auto kKeys = std::to_array<Key>({
+    {"server-key", global, works, "PATH", "key file of the server ends",
+     [](Setting& s) { s.store(s.config.server_key, parse_path(s.value)); }},
+    {"client-key", global, works, "PATH", "key file of the client ends",
+     [](Setting& s) { s.store(s.config.client_key, parse_path(s.value)); }},
+    {"known-hosts", global, works, "PATH", "the peers' names and public keys",
+     [](Setting& s) { s.store(s.config.known_hosts, parse_path(s.value)); }},
+    {"state-dir", global, works, "PATH", "folder of the nonce counters (default: that of each key file)",
+     [](Setting& s) { s.store(s.config.state_dir, parse_path(s.value)); }},
+    {"passphrase-file", global, works, "PATH", "passphrase of sealed key files (default: asked on the terminal)",
+     [](Setting& s) { s.store(s.config.passphrase_file, parse_path(s.value)); }},
+    {"vault", global, works, "unix:PATH", "socket of a vault that runs on its own (default: one is started)",
+     [](Setting& s) { s.store(s.config.vault_socket, parse_unix_socket(s.value)); }},
+    {"control", global, later, "PATH", "socket of the control commands",
+     [](Setting& s) { s.store(s.config.control, parse_path(s.value)); }},
+    {"control-group", global, later, "NAME", "group whose members may use the control commands",
+     [](Setting& s) { s.store(s.config.control_group, parse_name(s.value)); }},
+    {"vault-control", global, later, "PATH", "control socket of the vault",
+     [](Setting& s) { s.store(s.config.vault_control, parse_path(s.value)); }},
+    {"workers", global, works, "NUMBER", "threads (default 0: one a CPU)",
+     [](Setting& s) { s.store(s.config.workers, parse_count(s.value, kWorkers)); }},
+    {"log-level", global, works, "trace|debug|info|warning|error", "the least that is logged (default info)",
+     [](Setting& s) { s.store(s.config.log_level, parse_choice(s.value, kLogLevels)); }},
+    {"log-format", global, works, "text|json", "form of a log line (default text)",
+     [](Setting& s) { s.store(s.config.log_format, parse_choice(s.value, kLogFormats)); }},
+    {"log-file", global, works, "PATH", "where to log (default: standard error)",
+     [](Setting& s) { s.store(s.config.log_file, parse_path(s.value)); }},
+    {"sandbox", global, works, "require|try", "refuse to start, or go on, where the kernel cannot confine (default require)",
+     [](Setting& s) { s.store(s.config.sandbox, parse_choice(s.value, kStrictness)); }},
+    {"lock-memory", global, works, "require|try", "the same for locking secrets into memory (default require)",
+     [](Setting& s) { s.store(s.config.lock_memory, parse_choice(s.value, kStrictness)); }},
+    {"drain-timeout", global, works, "DURATION", "how long sessions may end in peace after TERM (default 5s)",
+     [](Setting& s) { s.store(s.config.timeouts.drain, parse_duration(s.value, kDrain)); }},
+    {"hello-timeout", global, works, "DURATION", "how long a server end waits for the Hello (default 5s)",
+     [](Setting& s) { s.store(s.config.timeouts.hello, parse_duration(s.value, kWait)); }},
+    {"vouch-timeout", global, works, "DURATION", "how long a server end waits for the vouch (default 5s)",
+     [](Setting& s) { s.store(s.config.timeouts.vouch, parse_duration(s.value, kWait)); }},
+    {"vault-timeout", global, works, "DURATION", "how long an answer of the vault may take (default 5s)",
+     [](Setting& s) { s.store(s.config.timeouts.vault, parse_duration(s.value, kWait)); }},
+    {"handshake-rate", global, works, "NUMBER", "unfinished handshakes a second a source, under load (default 64)",
+     [](Setting& s) { s.store(s.config.admission.handshake_rate, parse_rate(s.value, kRate)); }},
+    {"handshake-burst", global, works, "NUMBER", "unfinished handshakes at once a source, under load (default 2048)",
+     [](Setting& s) { s.store(s.config.admission.handshake_burst, parse_count(s.value, kMany)); }},
+    {"half-open-per-source", global, works, "NUMBER", "unfinished handshakes a source, always (default 2048)",
+     [](Setting& s) { s.store(s.config.admission.half_open_per_source, parse_count(s.value, kMany)); }},
+    {"half-open", global, works, "NUMBER", "unfinished handshakes in all, always (default 16384)",
+     [](Setting& s) { s.store(s.config.admission.half_open, parse_count(s.value, kMany)); }},
+
+    {"connect-timeout", either, works, "DURATION", "for name, connection and handshake together (default 10s)",
+     [](Setting& s) { s.store(s.service.service.limits.connect_timeout, parse_duration(s.value, kWait)); }},
+    {"idle-timeout", either, works, "DURATION", "how long a session may carry nothing (default 12h)",
+     [](Setting& s) { s.store(s.service.service.limits.idle_timeout, parse_duration(s.value, kLong)); }},
+    {"dead-peer", either, works, "DURATION", "how long a peer may be unreachable (default 60s)",
+     [](Setting& s) { s.store(s.service.service.limits.dead_peer, parse_duration(s.value, kLong)); }},
+    {"max-session", either, works, "DURATION|none", "how old a session may become (default none)",
+     [](Setting& s) { s.store(s.service.service.limits.max_session, parse_bound(s.value)); }},
+    {"sessions-per-peer", either, works, "NUMBER", "sessions of one peer at once (default 16384)",
+     [](Setting& s) { s.store(s.service.service.limits.sessions_per_peer, parse_count(s.value, kMany)); }},
+    {"end-of-stream", either, works, "message|close", "how an end is told: authenticated, or (foreign peers) by FIN (default message)",
+     [](Setting& s) { s.store(s.service.service.end_of_stream, parse_choice(s.value, kEndsOfStream)); }},
+
+    {"client", service, works, "yes|no", "yes: plain in, tunnel out; no: tunnel in, plain out (default no)",
+     [](Setting& s) { s.store(s.service.service.side, parse_choice(s.value, kSides)); }},
+    {"accept", service, works, "ADDRESS", "where to listen", [](Setting& s) { s.service.accept = s.value; }},
+    {"connect", service, works, "ADDRESS", "where to connect to", [](Setting& s) { s.service.connect = s.value; }},
+    {"peer", service, works, "NAME", "client: whose key must answer (default: the host of connect)",
+     [](Setting& s) { s.store(s.service.service.peer, parse_name(s.value)); }},
+    {"allow", service, works, "NAME,...|*", "server: who may use the service (default: nobody)",
+     [](Setting& s) { s.store(s.service.service.allow, parse_allow(s.value)); }},
+    {"server-name", service, later, "NAME", "client over udp: the service to ask for (default: this one's name)",
+     [](Setting& s) { s.store(s.service.service.server_name, parse_name(s.value)); }},
+
+    {"metrics", global, not_yet, "ADDRESS", "where to serve counters", nothing},
+    {"audit", global, not_yet, "PATH", "file of who did what", nothing},
+    {"audit-required", global, not_yet, "yes|no", "no session without an audit line", nothing},
+    {"include", global, not_yet, "PATH", "further files to read", nothing},
+    {"proxy-protocol", service, not_yet, "yes|no", "tell the service who connects", nothing},
+    {"proxy-from", service, not_yet, "ADDRESS,...", "who may say so to us", nothing},
+    {"failover", service, not_yet, "prio|rr", "how several connect lines are used", nothing},
+    {"server-extension", either, not_yet, "HEX", "CurveCP: the server's 16 bytes", nothing},
+    {"client-extension", either, not_yet, "HEX", "CurveCP: the client's 16 bytes", nothing},
+});
+
+}  // namespace
+
+std::span<const Key> all_keys() { return kKeys; }
+
+const Key* find_key(std::string_view name) {
+    const auto found = std::ranges::find(kKeys, name, &Key::name);
+    return found != kKeys.end() ? &*found : nullptr;
+}
+
+std::vector<std::string_view> key_names() {
+    std::vector<std::string_view> names;
+    for (const Key& key : kKeys) names.push_back(key.name);
+    return names;
+}
+
+}  // namespace curvegate::config

@@ -1,0 +1,137 @@
+#include "config/values.hpp"
+
+#include "registry/text.hpp"
+
+#include <sys/un.h>
+
+#include <algorithm>
+#include <charconv>
+#include <cmath>
+#include <optional>
+
+namespace curvegate::config {
+namespace {
+
+using registry::Parts;
+using registry::quoted;
+using registry::trim;
+using Refused = std::unexpected<std::string>;
+
+constexpr std::size_t kLongestPath = 4095;  // PATH_MAX without its end
+constexpr std::size_t kLongestSocketPath = sizeof(sockaddr_un::sun_path) - 1;
+
+struct Unit {
+    std::string_view name;
+    Duration length;
+};
+constexpr std::array<Unit, 5> kUnits = {{{"ms", std::chrono::milliseconds(1)},
+                                         {"s", std::chrono::seconds(1)},
+                                         {"m", std::chrono::minutes(1)},
+                                         {"h", std::chrono::hours(1)},
+                                         {"d", std::chrono::days(1)}}};
+
+/// In the greatest unit that leaves no rest.
+std::string text_of(Duration duration) {
+    const Unit* best = &kUnits.front();
+    for (const Unit& unit : kUnits) {
+        if (duration.count() != 0 && duration % unit.length == Duration::zero()) best = &unit;
+    }
+    return std::to_string(duration / best->length) + std::string(best->name);
+}
+
+/// All of `text` as a number, or nothing.
+template <class Number>
+std::optional<Number> number(std::string_view text) {
+    Number value{};
+    const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), value);
+    if (error != std::errc{} || end != text.data() + text.size()) return std::nullopt;
+    return value;
+}
+
+std::string plain(double value) {
+    std::string text = std::to_string(value);
+    text.erase(text.find_last_not_of('0') + 1);
+    if (text.ends_with('.')) text.pop_back();
+    return text;
+}
+
+}  // namespace
+
+Value<Duration> parse_duration(std::string_view text, Range<Duration> range) {
+    const auto digits = std::min(text.find_first_not_of("0123456789"), text.size());
+    const auto count = number<std::int64_t>(text.substr(0, digits));
+    const auto unit_name = trim(text.substr(digits));
+    const auto unit = std::ranges::find(kUnits, unit_name, &Unit::name);
+    if (digits > 0 && unit_name.empty()) return Refused(quoted(text) + " has no unit: " + std::string(text) + "s?");
+    if (digits == 0 || unit == kUnits.end()) {
+        return Refused(quoted(text) + " is not a duration such as 250ms, 5s, 2m, 12h or 1d");
+    }
+    if (!count || *count > range.most / unit->length) return Refused("longer than " + text_of(range.most));
+    const Duration duration = *count * unit->length;
+    if (duration < range.least) return Refused("shorter than " + text_of(range.least));
+    return duration;
+}
+
+Value<std::uint64_t> parse_count(std::string_view text, Range<std::uint64_t> range) {
+    const auto value = number<std::uint64_t>(text);
+    if (!value || *value < range.least || *value > range.most) {
+        return Refused(quoted(text) + " is not a whole number from " + std::to_string(range.least) + " to " +
+                       std::to_string(range.most));
+    }
+    return *value;
+}
+
+Value<double> parse_rate(std::string_view text, Range<double> range) {
+    const auto value = number<double>(text);
+    if (!value || !std::isfinite(*value) || *value < range.least || *value > range.most) {
+        return Refused(quoted(text) + " is not a number from " + plain(range.least) + " to " + plain(range.most));
+    }
+    return *value;
+}
+
+Value<std::string> parse_path(std::string_view text) {
+    if (!text.starts_with('/')) return Refused(quoted(text) + " is not a full path: write it from the root, /...");
+    if (text.size() > kLongestPath) return Refused("the path is longer than " + std::to_string(kLongestPath) + " bytes");
+    return std::string(text);
+}
+
+Value<std::string> parse_unix_socket(std::string_view text) {
+    constexpr std::string_view kPrefix = "unix:";
+    if (!text.starts_with(kPrefix)) return Refused(quoted(text) + ": want unix:/path");
+    const auto path = text.substr(kPrefix.size());
+    if (path.size() > kLongestSocketPath) {
+        return Refused("the path of a unix socket has at most " + std::to_string(kLongestSocketPath) + " bytes");
+    }
+    return parse_path(path);
+}
+
+Value<std::string> parse_name(std::string_view text) {
+    if (registry::is_valid_name(text)) return std::string(text);
+    return Refused(quoted(text) + " is not a name: letters, digits, '.', '-', '_', ':', at most 255");
+}
+
+Value<registry::AllowList> parse_allow(std::string_view text) {
+    if (text == "*") return registry::AllowList{.any = true, .names = {}};
+    registry::AllowList allow;
+    Parts parts(text, ',');
+    while (const auto part = parts.next()) {
+        const auto word = trim(*part);
+        if (word == "*") return Refused("* stands alone: it lets any key in");
+        if (std::ranges::any_of(word, registry::is_blank)) return Refused(quoted(word) + ": part names with commas");
+        auto name = parse_name(word);
+        if (!name) return Refused(std::move(name.error()));
+        allow.names.push_back(std::move(*name));
+    }
+    return allow;
+}
+
+std::string refuse_choice(std::string_view text, std::span<const std::string_view> choices) {
+    std::string out = quoted(text) + " is not ";
+    for (std::size_t i = 0; i < choices.size(); ++i) {
+        if (i > 0) out += i + 1 == choices.size() ? " or " : ", ";
+        out += choices[i];
+    }
+    return out + registry::did_you_mean(text, choices);
+}
+
+}  // namespace curvegate::config

@@ -1,0 +1,97 @@
+#include "cookie/keeper.hpp"
+
+namespace curvegate::cookie {
+namespace {
+
+using wire::curve_tun::Cookie;
+constexpr std::size_t kNonceSize = crypto::LongTermNonce::kSize;
+static_assert(kNonceSize + crypto::kCookieBoxSize == Cookie::kSize);
+
+/// carrier ‖ key slot ‖ canonical IP
+ByteArray<18> context_of(const Binding& binding) {
+    ByteArray<18> out{};
+    Writer(out)
+        .integer(static_cast<Byte>(binding.carrier))
+        .integer(binding.key_slot)
+        .put(binding.source.bytes);
+    return out;
+}
+
+crypto::Nonce nonce_of(const crypto::LongTermNonce& nonce) {
+    return crypto::Nonce::make(crypto::LongPurpose::minute_key, nonce);
+}
+
+std::uint64_t random_half(RandomSource& random) {
+    ByteArray<8> bytes{};
+    random.fill(bytes);
+    return load_be<std::uint64_t>(bytes);
+}
+
+}  // namespace
+
+Result<Keeper::Minute> Keeper::make_minute(crypto::SecretPool& pool, RandomSource& random, Instant now) {
+    auto key = crypto::MinuteKey::random(pool, random);
+    if (!key) return fail(std::move(key));
+    auto nonces = crypto::NoncePermutation::derive(*key);
+    if (!nonces) return fail(std::move(nonces));
+    return Minute{std::move(*key), std::move(*nonces), now};
+}
+
+Result<Keeper> Keeper::create(crypto::SecretPool& pool, RandomSource& random, Instant now) {
+    auto first = make_minute(pool, random, now);
+    if (!first) return fail(std::move(first));
+    return Keeper(std::move(*first));
+}
+
+Result<Cookie> Keeper::issue(const Binding& binding, const crypto::PublicKey& client_short,
+                             const crypto::EphemeralSecret& server_short, RandomSource& random, Instant now) {
+    if (auto advanced = advance(now, random); !advanced) return fail(std::move(advanced));
+    if (current_.next_index == crypto::SendCounter::kNever) return fail(Errc::indices_exhausted);
+    auto key = crypto::derive_cookie_key(current_.key, context_of(binding));
+    if (!key) return fail(std::move(key));
+    const auto nonce = current_.nonces.apply(current_.next_index, random_half(random));
+    Cookie cookie;
+    Writer out(cookie.bytes);
+    out.put(nonce.bytes);
+    crypto::seal_cookie(*key, nonce_of(nonce), client_short, server_short,
+                        out.claim<crypto::kCookieBoxSize>());
+    ++current_.next_index;
+    return cookie;
+}
+
+Result<crypto::CookieContents> Keeper::redeem(const Cookie& cookie, const Binding& binding,
+                                              Instant now) const {
+    auto contents = open_with(current_, cookie, binding, now);
+    if (contents || !previous_) return contents;
+    return open_with(*previous_, cookie, binding, now);
+}
+
+Result<crypto::CookieContents> Keeper::open_with(const Minute& minute, const Cookie& cookie,
+                                                 const Binding& binding, Instant now) {
+    if (now - minute.born >= 2 * kCycle) return fail(Errc::does_not_open);
+    auto key = crypto::derive_cookie_key(minute.key, context_of(binding));
+    if (!key) return fail(std::move(key));
+    Reader reader(cookie.bytes);
+    const crypto::LongTermNonce nonce{to_array(reader.take<kNonceSize>())};
+    auto contents = crypto::open_cookie(*key, nonce_of(nonce), reader.take<crypto::kCookieBoxSize>());
+    if (!contents && contents.error().is(crypto::Errc::box_does_not_open)) return fail(Errc::does_not_open);
+    return contents;
+}
+
+Result<> Keeper::advance(Instant now, RandomSource& random) {
+    if (previous_ && now - previous_->born >= 2 * kCycle) previous_.reset();
+    if (now - current_.born < kCycle) return {};
+    // Born on the minute while the timer is punctual, so that the phase does not drift; afresh after a pause.
+    const bool punctual = now - current_.born < 2 * kCycle;
+    auto next = make_minute(current_.key.pool(), random, punctual ? current_.born + kCycle : now);
+    if (!next) return fail(std::move(next));
+    if (punctual) {
+        previous_ = std::exchange(current_, std::move(*next));
+    } else {
+        previous_.reset();
+        current_ = std::move(*next);
+    }
+    return {};
+}
+
+}  // namespace curvegate::cookie

@@ -1,0 +1,86 @@
+#pragma once
+
+#include "base/ip.hpp"
+#include "base/random.hpp"
+#include "base/result.hpp"
+#include "base/time.hpp"
+#include "crypto/box.hpp"
+#include "crypto/permutation.hpp"
+#include "wire/curve_tun.hpp"
+
+#include <optional>
+#include <string_view>
+
+namespace curvegate::cookie {
+
+enum class Errc {
+    does_not_open =
+        1,  ///< peer fault: not ours, aged, or of another carrier, key slot or address. Close or drop.
+    indices_exhausted,  ///< 2^64 cookies in a minute: refuse until the next key.
+};
+[[nodiscard]] constexpr std::string_view layer_name(Errc) {
+    return "cookie";
+}
+[[nodiscard]] constexpr std::string_view describe(Errc code) {
+    switch (code) {
+        case Errc::does_not_open: return "cookie is unknown or too old";
+        case Errc::indices_exhausted: return "no cookie number left under this minute key";
+    }
+    return "unknown";
+}
+
+enum class Carrier : Byte { tcp = 1, udp = 2 };
+
+/// What a cookie is good for besides its client's short-term key (PROTOCOL 4.2). Not the port: behind a NAT
+/// it may change.
+struct Binding {
+    Carrier carrier;
+    Byte key_slot;  ///< which long-term server key the Hello was sealed for
+    IpAddress source;
+};
+
+/// Holds the minute keys and lets nobody else see them. A key seals for 60 s and opens for 60 s more, so a
+/// cookie lives 60 to 120 s by phase. At most two keys exist; time and randomness are passed in.
+class Keeper {
+  public:
+    static constexpr Duration kCycle = std::chrono::seconds(60);
+
+    /// Errors: crypto secrets_full, memory_not_locked.
+    [[nodiscard]] static Result<Keeper> create(crypto::SecretPool& pool, RandomSource& random, Instant now);
+
+    /// Seals {client_short, server_short}. Every cookie has a nonce of its own, from an index that is
+    /// scrambled as the vault scrambles its counter. Errors: indices_exhausted, crypto secrets_full.
+    [[nodiscard]] Result<wire::curve_tun::Cookie> issue(const Binding& binding,
+                                                        const crypto::PublicKey& client_short,
+                                                        const crypto::EphemeralSecret& server_short,
+                                                        RandomSource& random, Instant now);
+
+    /// Opens a cookie that is still alive at `now`. Says nothing of whether it was used before.
+    /// Errors: does_not_open, crypto secrets_full.
+    [[nodiscard]] Result<crypto::CookieContents> redeem(const wire::curve_tun::Cookie& cookie,
+                                                        const Binding& binding, Instant now) const;
+
+    /// Cycles the keys if their time has come and wipes what is too old. On an error (crypto secrets_full)
+    /// the keys that are too old are gone all the same.
+    [[nodiscard]] Result<> advance(Instant now, RandomSource& random);
+    [[nodiscard]] Instant next_deadline() const noexcept { return current_.born + kCycle; }
+
+  private:
+    struct Minute {
+        crypto::MinuteKey key;
+        crypto::NoncePermutation nonces;
+        Instant born;
+        std::uint64_t next_index = 0;
+    };
+    explicit Keeper(Minute&& first) noexcept : current_(std::move(first)) {}
+    [[nodiscard]] static Result<Minute> make_minute(crypto::SecretPool& pool, RandomSource& random,
+                                                    Instant now);
+    [[nodiscard]] static Result<crypto::CookieContents> open_with(const Minute& minute,
+                                                                  const wire::curve_tun::Cookie& cookie,
+                                                                  const Binding& binding, Instant now);
+
+    Minute current_;
+    std::optional<Minute> previous_;
+};
+
+}  // namespace curvegate::cookie

@@ -1,0 +1,186 @@
+#include "daemon/vault_keeper.hpp"
+
+#include "log/log.hpp"
+
+#include <fcntl.h>
+#include <signal.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+
+#include <algorithm>
+
+namespace curvegate::daemon {
+namespace {
+
+using log::Level;
+
+constexpr Duration kFirstBackoff = std::chrono::milliseconds(100);
+constexpr Duration kLongestBackoff = std::chrono::seconds(10);
+constexpr int kUnavailable = 69;
+
+Instant now() {
+    return std::chrono::steady_clock::now();
+}
+
+net::VaultOptions options_of(const config::Config& config) {
+    net::VaultOptions out;
+    if (config.needs_server_key()) out.server_key = config.server_key;
+    if (config.needs_client_key()) out.client_key = config.client_key;
+    out.known_hosts = config.known_hosts;
+    out.state_dir = config.state_dir;
+    out.passphrase_file = config.passphrase_file;
+    out.require_sandbox = config.sandbox == config::Strictness::require;
+    out.require_locked_memory = config.lock_memory == config::Strictness::require;
+    return out;
+}
+
+}  // namespace
+
+VaultKeeper::VaultKeeper(const config::Config& config, std::size_t connections)
+    : config_(config), connections_(connections), wanted_(connections, false), backoff_(kFirstBackoff) {}
+
+VaultKeeper::~VaultKeeper() {
+    if (process_.pid <= 0) return;
+    process_.lifeline.reset();  // the vault ends with it
+    int status = 0;
+    (void)::waitpid(process_.pid, &status, 0);
+}
+
+void VaultKeeper::forget() noexcept {
+    process_.lifeline.reset();
+    process_.pid = -1;
+    fresh_.clear();
+}
+
+int VaultKeeper::start() {
+    if (!spawned()) {
+        std::fill(wanted_.begin(), wanted_.end(), true);
+        due_ = now();
+        if (turn(false)) return 0;
+        log::event(Level::warning, "vault_down",
+                   {{"reason", "not reachable yet at " + config_.vault_socket}});
+        return 0;
+    }
+    if (auto begun = begin(); !begun) {
+        log::event(Level::error, "vault_failed", {{"reason", begun.error().text()}});
+        return kUnavailable;
+    }
+    const auto answer = net::vault_answer(process_.lifeline.get());  // blocks: it may wait for a passphrase
+    ::fcntl(process_.lifeline.get(), F_SETFL, O_NONBLOCK);
+    const auto failure = !answer ? net::VaultAnswer{kUnavailable, answer.error().text()} : **answer;
+    if (failure.exit_code != 0) {
+        log::event(Level::error, "vault_failed", {{"reason", failure.why}});
+        return failure.exit_code;
+    }
+    ready_ = true;
+    log::event(Level::info, "vault_up", {{"pid", std::to_string(process_.pid)}});
+    return 0;
+}
+
+Result<> VaultKeeper::begin() {
+    auto process = net::start_vault(options_of(config_), connections_);
+    if (!process) return fail(std::move(process));
+    process_ = std::move(*process);
+    fresh_ = std::move(process_.connections);
+    ready_ = false;
+    return {};
+}
+
+std::vector<os::UniqueFd> VaultKeeper::take_connections() {
+    return std::exchange(fresh_, {});
+}
+
+bool VaultKeeper::turn(bool readable) {
+    if (readable && on_lifeline()) return true;
+    if (!due_ || now() < *due_) return false;
+    due_.reset();
+    if (spawned()) {
+        if (auto begun = begin(); !begun) {
+            log::limited(Level::error, "vault_failed", {{"reason", begun.error().text()}});
+            retry_later();
+        } else {
+            ::fcntl(process_.lifeline.get(), F_SETFL, O_NONBLOCK);
+        }
+        return false;
+    }
+    fresh_ = std::vector<os::UniqueFd>(connections_);
+    bool any = false;
+    for (std::size_t i = 0; i < connections_; ++i) {
+        if (!wanted_[i]) continue;
+        auto connection = connect_to_unit();
+        if (!connection) {
+            log::limited(Level::error, "vault_failed", {{"reason", connection.error().text()}});
+            retry_later();
+            return any;
+        }
+        fresh_[i] = std::move(*connection);
+        wanted_[i] = false;
+        any = true;
+    }
+    backoff_ = kFirstBackoff;
+    log::event(Level::info, "vault_up", {{"socket", config_.vault_socket}});
+    return any;
+}
+
+// True: the vault has become ready.
+bool VaultKeeper::on_lifeline() {
+    auto answer = net::vault_answer(process_.lifeline.get());
+    if (answer && !*answer) return false;
+    if (!ready_ && answer && (*answer)->exit_code == 0) {
+        ready_ = true;
+        backoff_ = kFirstBackoff;
+        log::event(Level::info, "vault_up", {{"pid", std::to_string(process_.pid)}});
+        return true;
+    }
+    const std::string why = ready_ ? "ended" : answer ? (*answer)->why : answer.error().text();
+    log::event(Level::error, "vault_down", {{"pid", std::to_string(process_.pid)}, {"reason", why}});
+    process_.lifeline.reset();
+    retry_later();
+    return false;
+}
+
+void VaultKeeper::retry_later() {
+    ready_ = false;
+    fresh_.clear();
+    due_ = now() + backoff_;
+    backoff_ = std::min(backoff_ * 2, kLongestBackoff);
+}
+
+void VaultKeeper::reaped(int pid) {
+    if (pid != process_.pid) return;
+    process_.pid = -1;
+    if (process_.lifeline) (void)turn(true);  // whatever it said last; then its end
+}
+
+void VaultKeeper::lost(std::size_t connection) {
+    if (spawned() || connection >= connections_) return;
+    wanted_[connection] = true;
+    if (!due_) due_ = now() + backoff_;
+}
+
+void VaultKeeper::restart() {
+    if (!spawned()) {
+        std::fill(wanted_.begin(), wanted_.end(), true);
+        due_ = now();
+        return;
+    }
+    process_.lifeline.reset();  // the old vault ends; the new one waits for its lock
+    process_.pid = -1;
+    due_ = now();
+}
+
+Result<os::UniqueFd> VaultKeeper::connect_to_unit() const {
+    sockaddr_un address{};
+    address.sun_family = AF_UNIX;
+    const std::string& path = config_.vault_socket;
+    if (path.size() >= sizeof address.sun_path) return fail(os::Errc::system, path + ": path is too long");
+    path.copy(address.sun_path, path.size());
+    os::UniqueFd fd(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
+    if (!fd || ::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {
+        return os::fail_errno("connect to the vault at " + path);
+    }
+    return fd;
+}
+
+}  // namespace curvegate::daemon

@@ -1,0 +1,52 @@
+#pragma once
+
+#include "config/config.hpp"
+#include "net/vault_process.hpp"
+#include "os/socket.hpp"
+
+#include <optional>
+#include <vector>
+
+namespace curvegate::daemon {
+
+/// Sees to it that there is a vault: starts one and restarts it with back-off, or keeps connections to one
+/// that runs as a unit of its own (`vault = unix:PATH`).
+class VaultKeeper {
+  public:
+    VaultKeeper(const config::Config& config, std::size_t connections);
+    ~VaultKeeper();
+
+    /// Waits until the vault is ready (it may ask for a passphrase). Gives 0 or the exit status to end with;
+    /// the reason has been logged.
+    [[nodiscard]] int start();
+
+    /// New connections for the workers, one each; an empty descriptor: that worker keeps what it has.
+    [[nodiscard]] std::vector<os::UniqueFd> take_connections();
+
+    [[nodiscard]] int descriptor() const noexcept { return process_.lifeline.get(); }  ///< to poll; -1: none
+    [[nodiscard]] std::optional<Instant> next_deadline() const noexcept { return due_; }
+    /// After a poll. True: take_connections() has new ones.
+    [[nodiscard]] bool turn(bool readable);
+    void reaped(int pid);               ///< a child ended
+    void lost(std::size_t connection);  ///< a worker's connection ended
+    void restart();                     ///< a new vault for a new front
+    void forget() noexcept;             ///< in the front after fork: close what is the parent's
+
+  private:
+    [[nodiscard]] bool spawned() const noexcept { return config_.vault_socket.empty(); }
+    [[nodiscard]] Result<> begin();
+    [[nodiscard]] bool on_lifeline();
+    void retry_later();
+    [[nodiscard]] Result<os::UniqueFd> connect_to_unit() const;
+
+    const config::Config& config_;
+    std::size_t connections_;
+    net::VaultProcess process_;
+    std::vector<os::UniqueFd> fresh_;
+    std::vector<bool> wanted_;  // unit: which workers lack a connection
+    std::optional<Instant> due_;
+    Duration backoff_;
+    bool ready_ = false;
+};
+
+}  // namespace curvegate::daemon

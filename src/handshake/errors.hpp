@@ -1,0 +1,56 @@
+#pragma once
+
+#include <string_view>
+
+namespace curvegate::handshake {
+
+/// Why a handshake ended. Every peer fault has one and the same answer on the wire: close (tcp).
+enum class Errc {
+    unexpected_packet = 1,  ///< peer fault: a packet that its place does not allow
+    wrong_number,           ///< peer fault: hello not 0, or vouch not 1
+    cookie_not_ours,        ///< peer fault: not the cookie issued on this connection, or its second use
+    cookie_mismatch,        ///< peer fault: the cookie holds another client's short-term key
+    vouch_does_not_open,    ///< peer fault: the outer box of the vouch
+    cookie_does_not_open,   ///< peer fault (client side): wrong server key, or not a curve_tun server
+    hello_refused,          ///< peer fault: the vault could not open the hello
+    vouch_refused,          ///< peer fault: the vault found the vouch to be wrong
+    not_authorised,         ///< the registry says no; the detail says why
+    peer_closed,            ///< the other side closed before the handshake was over
+    hello_timeout,          ///< no hello in time
+    vouch_timeout,          ///< no vouch in time
+    connect_timeout,        ///< client side: no cookie in time
+    vault_timeout,          ///< the vault did not answer in time
+    vault_unavailable,      ///< no vault, or it refused for a reason of its own; the detail says which
+    no_secret_memory,       ///< locked memory is used up
+    stopped,                ///< our side ended it
+    bug,                    ///< an event that the machine's table does not list: a defect of this program
+};
+
+[[nodiscard]] constexpr std::string_view layer_name(Errc) {
+    return "handshake";
+}
+[[nodiscard]] constexpr std::string_view describe(Errc code) {
+    switch (code) {
+        case Errc::unexpected_packet: return "packet is not allowed here";
+        case Errc::wrong_number: return "hello or vouch has the wrong number";
+        case Errc::cookie_not_ours: return "cookie was not issued on this connection";
+        case Errc::cookie_mismatch: return "cookie belongs to another short-term key";
+        case Errc::vouch_does_not_open: return "vouch packet does not open";
+        case Errc::cookie_does_not_open: return "cookie packet does not open";
+        case Errc::hello_refused: return "hello is not for this server's key";
+        case Errc::vouch_refused: return "vouch is wrong";
+        case Errc::not_authorised: return "client is not authorised";
+        case Errc::peer_closed: return "peer closed during the handshake";
+        case Errc::hello_timeout: return "no hello in time";
+        case Errc::vouch_timeout: return "no vouch in time";
+        case Errc::connect_timeout: return "no answer in time";
+        case Errc::vault_timeout: return "vault did not answer in time";
+        case Errc::vault_unavailable: return "vault cannot serve";
+        case Errc::no_secret_memory: return "no locked memory left";
+        case Errc::stopped: return "stopped";
+        case Errc::bug: return "internal error: event out of place";
+    }
+    return "unknown";
+}
+
+}  // namespace curvegate::handshake

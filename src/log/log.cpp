@@ -1,0 +1,141 @@
+#include "log/log.hpp"
+
+#include <spdlog/sinks/base_sink.h>
+#include <spdlog/spdlog.h>
+#include <unistd.h>
+
+#include <array>
+#include <chrono>
+#include <map>
+#include <memory>
+#include <mutex>
+
+namespace curvegate::log {
+namespace {
+
+constexpr double kLinesASecond = 10;
+constexpr double kBurst = 50;
+
+/// Whole lines to a descriptor; a full pipe loses lines rather than stop the program.
+class DescriptorSink final : public spdlog::sinks::base_sink<std::mutex> {
+  public:
+    explicit DescriptorSink(int descriptor) : descriptor_(descriptor) {}
+
+  private:
+    void sink_it_(const spdlog::details::log_msg& message) override {
+        spdlog::memory_buf_t line;
+        formatter_->format(message, line);
+        [[maybe_unused]] const auto wrote = ::write(descriptor_, line.data(), line.size());
+    }
+    void flush_() override {}
+    int descriptor_;
+};
+
+struct Bucket {
+    double tokens = kBurst;
+    std::chrono::steady_clock::time_point filled = std::chrono::steady_clock::now();
+    std::uint64_t suppressed = 0;
+};
+
+struct State {
+    Format format = Format::text;
+    std::mutex mutex;
+    std::map<std::string, Bucket, std::less<>> buckets;
+};
+
+State& state() {
+    static State instance;
+    return instance;
+}
+
+spdlog::level::level_enum level_of(Level level) {
+    constexpr std::array levels = {spdlog::level::trace, spdlog::level::debug, spdlog::level::info,
+                                   spdlog::level::warn, spdlog::level::err};
+    return levels[static_cast<std::size_t>(level)];
+}
+
+void append_escaped(std::string& out, std::string_view value) {
+    constexpr std::string_view kHex = "0123456789abcdef";
+    for (const char c : value) {
+        const auto byte = static_cast<unsigned char>(c);
+        if (c == '"' || c == '\\') {
+            out += '\\';
+            out += c;
+        } else if (byte < 0x20 || byte == 0x7f) {
+            out += "\\u00";
+            out += kHex[byte >> 4];
+            out += kHex[byte & 15];
+        } else {
+            out += c;
+        }
+    }
+}
+
+void append_text(std::string& out, const Field& field) {
+    out += ' ';
+    out += field.key;
+    out += '=';
+    const bool plain = !field.value.empty() && field.value.find_first_of(" \"\\=\t\r\n") == std::string::npos;
+    if (!plain) out += '"';
+    append_escaped(out, field.value);
+    if (!plain) out += '"';
+}
+
+void append_json(std::string& out, const Field& field) {
+    out += ",\"";
+    out += field.key;
+    out += "\":\"";
+    append_escaped(out, field.value);
+    out += '"';
+}
+
+void write_line(Level level, std::string_view word, std::initializer_list<Field> fields,
+                std::uint64_t suppressed) {
+    if (!spdlog::should_log(level_of(level))) return;
+    const bool json = state().format == Format::json;
+    std::string line = json ? "\"event\":\"" + std::string(word) + "\"" : std::string(word);
+    const auto append = json ? append_json : append_text;
+    for (const Field& field : fields) append(line, field);
+    if (suppressed != 0) append(line, {"suppressed", std::to_string(suppressed)});
+    spdlog::log(level_of(level), "{}", line);
+}
+
+}  // namespace
+
+void configure(Level least, Format format, int descriptor) {
+    state().format = format;
+    auto logger = std::make_shared<spdlog::logger>("curvegate", std::make_shared<DescriptorSink>(descriptor));
+    logger->set_level(level_of(least));
+    logger->set_pattern(format == Format::json ? R"({"ts":"%Y-%m-%dT%H:%M:%S.%eZ","level":"%l",%v})"
+                                               : "%Y-%m-%dT%H:%M:%S.%eZ %l %v",
+                        spdlog::pattern_time_type::utc);
+    spdlog::set_default_logger(std::move(logger));
+}
+
+void event(Level level, std::string_view word, std::initializer_list<Field> fields) {
+    write_line(level, word, fields, 0);
+}
+
+void limited(Level level, std::string_view word, std::initializer_list<Field> fields) {
+    std::uint64_t suppressed = 0;
+    {
+        const std::lock_guard lock(state().mutex);
+        auto found = state().buckets.find(word);
+        if (found == state().buckets.end())
+            found = state().buckets.emplace(std::string(word), Bucket{}).first;
+        Bucket& bucket = found->second;
+        const auto now = std::chrono::steady_clock::now();
+        const double seconds = std::chrono::duration<double>(now - bucket.filled).count();
+        bucket.tokens = std::min(kBurst, bucket.tokens + seconds * kLinesASecond);
+        bucket.filled = now;
+        if (bucket.tokens < 1) {
+            ++bucket.suppressed;
+            return;
+        }
+        bucket.tokens -= 1;
+        suppressed = std::exchange(bucket.suppressed, 0);
+    }
+    write_line(level, word, fields, suppressed);
+}
+
+}  // namespace curvegate::log

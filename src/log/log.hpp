@@ -1,0 +1,31 @@
+#pragma once
+
+#include <cstdint>
+#include <initializer_list>
+#include <string>
+#include <string_view>
+
+/// The one door to the logging library: fixed event words with fields, as text or JSON lines. No secret and
+/// no payload ever goes through it.
+namespace curvegate::log {
+
+enum class Level { trace, debug, info, warning, error };
+enum class Format { text, json };
+
+struct Field {
+    std::string_view key;
+    std::string value;
+};
+
+/// Where lines go from now on: the descriptor stays open as long as the process logs.
+void configure(Level least, Format format, int descriptor);
+
+/// One line: time, level, the event's word, its fields. Text values with blanks or quotes are quoted; control
+/// characters are escaped, so that a line stays one line. Any thread.
+void event(Level level, std::string_view word, std::initializer_list<Field> fields = {});
+
+/// As event(), but at most 10 lines a second of this word, burst 50; what was left out is told in a field
+/// `suppressed` of the next line. For everything that a stranger can cause.
+void limited(Level level, std::string_view word, std::initializer_list<Field> fields = {});
+
+}  // namespace curvegate::log

@@ -1,0 +1,32 @@
+#include "net/asio.hpp"
+
+#include <boost/asio/impl/src.hpp>
+
+namespace curvegate::net {
+
+IpAddress address_of(const tcp::endpoint& endpoint) {
+    if (endpoint.address().is_v4()) return IpAddress::from_v4(endpoint.address().to_v4().to_bytes());
+    IpAddress out;
+    const auto bytes = endpoint.address().to_v6().to_bytes();
+    std::ranges::copy(bytes, out.bytes.begin());
+    return out;
+}
+
+tcp::endpoint endpoint_of(const IpAddress& address, std::uint16_t port) {
+    if (address.is_v4()) {
+        asio::ip::address_v4::bytes_type v4{};
+        std::copy(address.bytes.begin() + 12, address.bytes.end(), v4.begin());
+        return {asio::ip::address_v4(v4), port};
+    }
+    asio::ip::address_v6::bytes_type v6{};
+    std::ranges::copy(address.bytes, v6.begin());
+    return {asio::ip::address_v6(v6), port};
+}
+
+std::string text_of(const tcp::endpoint& endpoint) {
+    const IpAddress address = address_of(endpoint);
+    const std::string port = std::to_string(endpoint.port());
+    return address.is_v4() ? address.text() + ":" + port : "[" + address.text() + "]:" + port;
+}
+
+}  // namespace curvegate::net

@@ -1,0 +1,26 @@
+#pragma once
+
+#include "base/ip.hpp"
+
+#include <boost/asio/error.hpp>
+#include <boost/asio/generic/stream_protocol.hpp>
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/ip/tcp.hpp>
+#include <boost/asio/local/stream_protocol.hpp>
+#include <boost/asio/steady_timer.hpp>
+
+namespace curvegate::net {
+
+namespace asio = boost::asio;
+using boost::system::error_code;
+using tcp = asio::ip::tcp;
+
+/// A connected stream socket, TCP or unix; always non-blocking.
+using Stream = asio::generic::stream_protocol::socket;
+
+[[nodiscard]] IpAddress address_of(const tcp::endpoint& endpoint);
+[[nodiscard]] tcp::endpoint endpoint_of(const IpAddress& address, std::uint16_t port);
+/// "1.2.3.4:80" or "[2001:db8::1]:80".
+[[nodiscard]] std::string text_of(const tcp::endpoint& endpoint);
+
+}  // namespace curvegate::net

@@ -1,0 +1,140 @@
+#include "net/admission.hpp"
+#include "net/channel.hpp"
+#include "net/listener.hpp"
+
+#include <netinet/in.h>
+#include <sys/socket.h>
+
+namespace curvegate {
+namespace {
+
+constexpr int kBacklog = 4'096;
+constexpr std::size_t kSessionsPerPeer = 16'384;
+
+WallTime wall_now() {
+    return std::chrono::floor<std::chrono::seconds>(std::chrono::system_clock::now());
+}
+
+Result<os::UniqueFd> open_socket(const ListenOptions& options) {
+    const auto address = IpAddress::parse(options.host);
+    if (!address) return fail(os::Errc::system, options.host + " is not an address");
+    const std::string where = "listen on " + options.host + " port " + std::to_string(options.port);
+    const bool v4 = options.host.find(':') == std::string::npos;
+    os::UniqueFd fd(::socket(v4 ? AF_INET : AF_INET6, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+    if (!fd) return os::fail_errno(where);
+    const int yes = 1;
+    (void)::setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes);
+    const auto endpoint = net::endpoint_of(*address, options.port);
+    const auto mapped =
+        v4 ? endpoint : net::tcp::endpoint(net::asio::ip::make_address_v6(options.host), options.port);
+    if (::bind(fd.get(), mapped.data(), static_cast<socklen_t>(mapped.size())) != 0 ||
+        ::listen(fd.get(), kBacklog) != 0) {
+        return os::fail_errno(where);
+    }
+    return fd;
+}
+
+std::uint16_t port_of(int fd) {
+    sockaddr_in6 address{};
+    socklen_t size = sizeof address;
+    (void)::getsockname(fd, reinterpret_cast<sockaddr*>(&address), &size);
+    return ntohs(address.sin6_port);  // at the same place in sockaddr_in
+}
+
+}  // namespace
+
+Listener::Impl::Impl(Vault vault, ListenOptions options)
+    : vault_(std::move(vault)),
+      options_(std::move(options)),
+      admission_(std::make_shared<net::Admission>(net::AdmissionLimits{}, vault_.impl()->random)),
+      sessions_(std::make_shared<net::SessionLimits>()),
+      accepted_(std::make_shared<net::Mailbox<Channel>>(vault_.impl()->context)) {
+    allow_.names = options_.allow;
+    if (!allow_.names.empty()) return;
+    for (const auto& entry : vault_.impl()->registry.entries()) {
+        allow_.names.insert(allow_.names.end(), entry.names.begin(), entry.names.end());
+    }
+}
+
+Result<> Listener::Impl::listen() {
+    auto fd = open_socket(options_);
+    if (!fd) return fail(std::move(fd));
+    port = port_of(fd->get());
+    listener_ = std::make_unique<net::Listener>(
+        vault_.impl()->context, std::move(*fd), "channels",
+        [weak = weak_from_this()](net::Stream stream, const std::string&, const IpAddress& source) {
+            if (const auto self = weak.lock()) self->shake_hands(std::move(stream), source);
+        });
+    listener_->start();
+    return {};
+}
+
+void Listener::Impl::shake_hands(net::Stream stream, const IpAddress& source) {
+    auto& with = *vault_.impl();
+    auto handle = std::make_shared<std::weak_ptr<net::HandshakeHandle>>();
+    auto ticket =
+        admission_->admit(source, std::chrono::steady_clock::now(), with.client.busy(), [&with, handle] {
+            boost::asio::post(with.context, [handle] {
+                if (const auto running = handle->lock()) running->stop();
+            });
+        });
+    if (!ticket) return;
+    struct Guest {
+        std::string name;
+        std::optional<net::SessionLimits::Slot> slot;
+    };
+    auto guest = std::make_shared<Guest>();
+    auto authorise = [this, self = shared_from_this(), guest,
+                      source](const crypto::PublicKey& key) -> std::optional<std::string> {
+        const auto decision = vault_.impl()->registry.authorise(key, allow_, source, wall_now());
+        if (decision.verdict != registry::Verdict::allowed) return std::string(describe(decision.verdict));
+        auto slot = sessions_->take(key, kSessionsPerPeer);
+        if (!slot) return "too many sessions of this peer";
+        guest->name = decision.name;
+        guest->slot.emplace(std::move(*slot));
+        return std::nullopt;
+    };
+    auto done = [self = shared_from_this(), guest,
+                 ticket = std::move(*ticket)](Result<net::Established> result) mutable {
+        if (!result) return;
+        ticket.succeed(std::chrono::steady_clock::now());
+        auto channel = std::make_shared<Channel::Impl>(self->vault_, std::move(*result), guest->name);
+        channel->slot.emplace(std::move(*guest->slot));
+        self->accepted_->put(Channel(std::move(channel)));
+    };
+    *handle = net::start_server_handshake(std::move(stream), with.tools(), source, std::move(authorise),
+                                          std::move(done));
+}
+
+void Listener::Impl::close() {
+    if (listener_) listener_->stop();
+    accepted_->close_at_once(ChannelError::closed);
+}
+
+std::expected<Listener, std::string> Listener::listen(const Vault& vault, const ListenOptions& options) {
+    auto impl = std::make_shared<Impl>(vault, options);
+    if (auto listening = impl->listen(); !listening) return std::unexpected(listening.error().text());
+    return Listener(std::move(impl));
+}
+
+Listener& Listener::operator=(Listener&& other) noexcept {
+    if (this != &other) {
+        close();
+        impl_ = std::move(other.impl_);
+    }
+    return *this;
+}
+Listener::~Listener() {
+    close();
+}
+void Listener::accept(ConnectHandler handler) {
+    impl_->accept(std::move(handler));
+}
+std::uint16_t Listener::port() const noexcept {
+    return impl_->port;
+}
+void Listener::close() {
+    if (impl_) impl_->close();
+}
+
+}  // namespace curvegate

@@ -1,0 +1,192 @@
+#include "net/dial.hpp"
+
+#include <netinet/tcp.h>
+#include <sys/un.h>
+#include <boost/asio/post.hpp>
+
+#include <optional>
+
+namespace curvegate::net {
+namespace {
+
+Instant now() {
+    return std::chrono::steady_clock::now();
+}
+
+class Dialler : public std::enable_shared_from_this<Dialler> {
+  public:
+    Dialler(asio::io_context& context, const Target& target, DialedFn done)
+        : context_(context), target_(target), timer_(context), socket_(context), done_(std::move(done)) {}
+
+    void start(Resolver& resolver, Instant deadline) {
+        timer_.expires_at(deadline);
+        timer_.async_wait([self = shared_from_this()](error_code error) {
+            if (!error) self->finish(fail(DialErrc::timeout, self->target_.text()));
+        });
+        if (!target_.unix_path.empty())
+            return asio::post(context_, [self = shared_from_this()] { self->dial_unix(); });
+        if (const auto literal = IpAddress::parse(target_.host)) {
+            return asio::post(context_,
+                              [self = shared_from_this(), address = *literal] { self->resolved({address}); });
+        }
+        resolver.resolve(context_, target_.host,
+                         [self = shared_from_this()](std::vector<IpAddress> addresses) {
+                             self->resolved(std::move(addresses));
+                         });
+    }
+
+  private:
+    void resolved(std::vector<IpAddress> addresses) {
+        if (!done_) return;
+        if (addresses.empty()) return finish(fail(DialErrc::name_unknown, target_.host));
+        addresses_ = std::move(addresses);
+        try_next({});
+    }
+
+    void try_next(error_code last) {
+        if (!done_) return;
+        if (next_ == addresses_.size()) {
+            return finish(fail(DialErrc::refused, target_.text() + " (" + last.message() + ")"));
+        }
+        connect(endpoint_of(addresses_[next_++], target_.port));
+    }
+
+    void dial_unix() {
+        if (target_.unix_path.size() >= sizeof(sockaddr_un::sun_path)) {
+            return finish(
+                fail(DialErrc::refused, target_.unix_path + " (path is too long for a unix socket)"));
+        }
+        connect(asio::local::stream_protocol::endpoint(target_.unix_path));
+    }
+
+    void connect(const Stream::endpoint_type& endpoint) {
+        error_code error;
+        socket_.close(error);
+        socket_.async_connect(endpoint, [self = shared_from_this()](error_code failed) {
+            if (!self->done_) return;
+            if (failed) return self->try_next(failed);
+            error_code ignored;
+            self->socket_.non_blocking(true, ignored);
+            self->finish(std::move(self->socket_));
+        });
+    }
+
+    void finish(Result<Stream> result) {
+        if (!done_) return;
+        timer_.cancel();
+        error_code ignored;
+        if (!result) socket_.close(ignored);
+        auto done = std::exchange(done_, nullptr);
+        done(std::move(result));
+    }
+
+    asio::io_context& context_;
+    Target target_;
+    asio::steady_timer timer_;
+    Stream socket_;
+    DialedFn done_;
+    std::vector<IpAddress> addresses_;
+    std::size_t next_ = 0;
+};
+
+class TunnelDialler : public std::enable_shared_from_this<TunnelDialler> {
+  public:
+    TunnelDialler(asio::io_context& context, Resolver& resolver, const HandshakeTools& tools,
+                  TunnelTarget target, Instant deadline, EstablishedFn done)
+        : context_(context),
+          resolver_(resolver),
+          tools_(tools),
+          target_(std::move(target)),
+          deadline_(deadline),
+          done_(std::move(done)) {}
+
+    void start() {
+        if (target_.keys.empty()) {
+            return asio::post(context_, [self = shared_from_this()] {
+                self->done_(fail(DialErrc::no_pin, self->target_.peer));
+            });
+        }
+        try_next();
+    }
+
+  private:
+    void try_next() {
+        dial(context_, resolver_, target_.address, deadline_,
+             [self = shared_from_this()](Result<Stream> stream) {
+                 if (!stream) return self->done_(fail(std::move(stream)));
+                 self->shake_hands(std::move(*stream));
+             });
+    }
+
+    void shake_hands(Stream stream) {
+        start_client_handshake(
+            std::move(stream), tools_, target_.keys[next_++], deadline_,
+            [self = shared_from_this()](Result<Established> result) { self->on_result(std::move(result)); });
+    }
+
+    void on_result(Result<Established> result) {
+        if (result) return done_(std::move(result));
+        const Error& why = result.error();
+        using handshake::Errc;
+        if (why.is(Errc::vault_unavailable) || why.is(Errc::vault_timeout) ||
+            why.is(Errc::no_secret_memory) || why.is(Errc::stopped) || why.is(Errc::bug)) {
+            return done_(std::move(result));
+        }
+        // Whatever else the server did wrong says one thing only (DESIGN 7.10): try the next key of this
+        // name.
+        if (next_ < target_.keys.size() && now() < deadline_) return try_next();
+        done_(fail(DialErrc::wrong_key,
+                   target_.peer + " at " + target_.address.text() + " (" + why.text() + ")"));
+    }
+
+    asio::io_context& context_;
+    Resolver& resolver_;
+    HandshakeTools tools_;
+    TunnelTarget target_;
+    Instant deadline_;
+    EstablishedFn done_;
+    std::size_t next_ = 0;
+};
+
+template <class Value>
+void set_option(Stream& stream, int level, int name, Value value) {
+    // A socket that does not know the option (a unix socket) works without it.
+    (void)::setsockopt(stream.native_handle(), level, name, &value, sizeof value);
+}
+
+}  // namespace
+
+std::string Target::text() const {
+    if (!unix_path.empty()) return "unix:" + unix_path;
+    const bool v6 = host.find(':') != std::string::npos;
+    return (v6 ? "[" + host + "]" : host) + ":" + std::to_string(port);
+}
+
+void dial(asio::io_context& context, Resolver& resolver, const Target& target, Instant deadline,
+          DialedFn done) {
+    std::make_shared<Dialler>(context, target, std::move(done))->start(resolver, deadline);
+}
+
+void dial_tunnel(asio::io_context& context, Resolver& resolver, const HandshakeTools& tools,
+                 TunnelTarget target, Instant deadline, EstablishedFn done) {
+    std::make_shared<TunnelDialler>(context, resolver, tools, std::move(target), deadline, std::move(done))
+        ->start();
+}
+
+void set_tunnel_options(Stream& stream, Duration dead_peer) {
+    constexpr int kProbes = 3;
+    const auto seconds =
+        static_cast<int>(std::chrono::duration_cast<std::chrono::seconds>(dead_peer).count());
+    const int interval = std::max(1, seconds / (kProbes + 1));
+    set_option(stream, IPPROTO_TCP, TCP_NODELAY, 1);
+    set_option(stream, SOL_SOCKET, SO_KEEPALIVE, 1);
+    set_option(stream, IPPROTO_TCP, TCP_KEEPIDLE, interval);
+    set_option(stream, IPPROTO_TCP, TCP_KEEPINTVL, interval);
+    set_option(stream, IPPROTO_TCP, TCP_KEEPCNT, kProbes);
+}
+
+void set_plain_options(Stream& stream) {
+    set_option(stream, IPPROTO_TCP, TCP_NODELAY, 1);
+}
+
+}  // namespace curvegate::net

@@ -1,0 +1,75 @@
+#pragma once
+
+#include "base/result.hpp"
+#include "base/time.hpp"
+#include "net/asio.hpp"
+#include "net/handshake.hpp"
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+namespace curvegate::net {
+
+enum class DialErrc {
+    name_unknown = 1,  ///< the host has no address, or the resolver cannot say now; the detail has the host
+    refused,           ///< no address took the connection; the detail has the last one and its reason
+    timeout,           ///< connect-timeout
+    no_pin,            ///< known_hosts holds no usable key for the peer: named before anything is dialled
+    wrong_key,         ///< version 1 cannot tell these apart: wrong key, or not a curve_tun server
+};
+[[nodiscard]] constexpr std::string_view layer_name(DialErrc) {
+    return "dial";
+}
+[[nodiscard]] constexpr std::string_view describe(DialErrc code) {
+    switch (code) {
+        case DialErrc::name_unknown: return "name does not resolve";
+        case DialErrc::refused: return "cannot connect";
+        case DialErrc::timeout: return "no connection in time";
+        case DialErrc::no_pin:
+            return "known_hosts has no valid key for this peer (curvegate peers add NAME KEY)";
+        case DialErrc::wrong_key: return "wrong key for this peer, or not a curve_tun server";
+    }
+    return "unknown";
+}
+
+/// Where to connect: a TCP host (literal or name) and port, or a unix socket.
+struct Target {
+    std::string host;
+    std::uint16_t port = 0;
+    std::string unix_path;  ///< if not empty, this and nothing else
+    [[nodiscard]] std::string text() const;
+};
+
+/// Turns names into addresses, off the event loop. Literal addresses never come here.
+class Resolver {
+  public:
+    using Handler = std::move_only_function<void(std::vector<IpAddress>)>;
+    virtual ~Resolver() = default;
+    /// `handler` runs on `context`, once; no address: the name does not resolve now.
+    virtual void resolve(asio::io_context& context, const std::string& host, Handler handler) = 0;
+};
+
+/// Resolves and connects, address by address, until `deadline`. `done` is called once, never from within.
+/// Errors: name_unknown, refused, timeout.
+using DialedFn = std::move_only_function<void(Result<Stream>)>;
+void dial(asio::io_context& context, Resolver& resolver, const Target& target, Instant deadline,
+          DialedFn done);
+
+/// What is known of a tunnel's server.
+struct TunnelTarget {
+    Target address;
+    std::string peer;                     ///< its name in known_hosts, for messages
+    std::vector<crypto::PublicKey> keys;  ///< in the order to try; each try is a connection of its own
+};
+/// Dials and shakes hands. Errors: those of dial(), no_pin, wrong_key, handshake vault_unavailable and
+/// vault_timeout, no_secret_memory.
+void dial_tunnel(asio::io_context& context, Resolver& resolver, const HandshakeTools& tools,
+                 TunnelTarget target, Instant deadline, EstablishedFn done);
+
+/// Small segments at once, and a probe of a silent peer so that it counts as dead after `dead_peer`.
+void set_tunnel_options(Stream& stream, Duration dead_peer);
+void set_plain_options(Stream& stream);
+
+}  // namespace curvegate::net

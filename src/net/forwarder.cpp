@@ -1,0 +1,337 @@
+#include "net/forwarder.hpp"
+
+#include <linux/sockios.h>
+#include <netinet/tcp.h>
+#include <sys/ioctl.h>
+#include <sys/uio.h>
+
+#include <array>
+#include <cerrno>
+
+namespace curvegate::net {
+namespace {
+
+using session::curve_tun::kFrameOverhead;
+using session::curve_tun::kMaxMessageSize;
+constexpr std::size_t kHeader = wire::curve_tun::kFrameHeaderSize;
+constexpr Duration kDrainPoll = std::chrono::milliseconds(20);
+
+Instant now() {
+    return std::chrono::steady_clock::now();
+}
+
+bool would_block(ssize_t result) {
+    return result < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR);
+}
+
+/// Sends what the socket takes. Gives the number of bytes, or nothing if the connection is broken.
+std::optional<std::size_t> send_some(Stream& to, Bytes bytes) {
+    const ssize_t sent = ::send(to.native_handle(), bytes.data(), bytes.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
+    if (would_block(sent)) return 0;
+    if (sent < 0) return std::nullopt;
+    return static_cast<std::size_t>(sent);
+}
+
+int unsent_bytes(Stream& socket) {
+    int count = 0;
+    return ::ioctl(socket.native_handle(), SIOCOUTQ, &count) == 0 ? count : 0;
+}
+
+}  // namespace
+
+std::string_view describe(Ending ending) {
+    switch (ending) {
+        case Ending::orderly: return "end of stream";
+        case Ending::tunnel_cut: return "tunnel was cut without an end of stream";
+        case Ending::bad_message: return "message does not open or is out of order";
+        case Ending::after_end: return "message after the end of stream";
+        case Ending::plain_reset: return "local side reset the connection";
+        case Ending::numbers_used_up: return "message numbers are used up";
+        case Ending::idle: return "idle-timeout";
+        case Ending::dead_peer: return "peer does not answer";
+        case Ending::max_session: return "max-session";
+        case Ending::stopped: return "stopped";
+    }
+    return "unknown";
+}
+
+Forwarder::Forwarder(Stream plain, Stream tunnel, session::curve_tun::Session session,
+                     const ForwarderLimits& limits, Scratch& scratch)
+    : plain_(std::move(plain)),
+      tunnel_(std::move(tunnel)),
+      session_(std::move(session)),
+      limits_(limits),
+      scratch_(scratch),
+      started_(now()),
+      active_(started_) {}
+
+void Forwarder::start(DoneFn done) {
+    done_ = std::move(done);
+    wait_plain();
+    wait_tunnel();
+}
+
+void Forwarder::stop(Ending why) {
+    drain_plain(why);
+}
+
+// ---- plain -> tunnel ----
+
+void Forwarder::wait_plain() {
+    plain_.async_wait(Stream::wait_read, [self = shared_from_this()](error_code error) {
+        if (!error && self->done_ && !self->draining_) self->on_plain_readable();
+    });
+}
+
+void Forwarder::on_plain_readable() {
+    const std::size_t burst = burst_;
+    std::array<iovec, Scratch::kMaxBurst> parts;
+    for (std::size_t i = 0; i < burst; ++i) {
+        parts[i] = {scratch_.bytes().data() + i * Scratch::kFrame + kFrameOverhead, kMaxMessageSize};
+    }
+    const ssize_t size = ::readv(plain_.native_handle(), parts.data(), static_cast<int>(burst));
+    if (would_block(size)) return wait_plain();
+    active_ = now();
+    if (size < 0) return finish(Ending::plain_reset, true);
+    if (size > 0) return seal_and_send(static_cast<std::size_t>(size), burst);
+    up_state_ = Direction::ending;
+    send_end_of_stream();
+}
+
+void Forwarder::seal_and_send(std::size_t size, std::size_t burst) {
+    summary_.bytes_up += size;
+    const bool filled = size == burst * kMaxMessageSize;
+    std::size_t written = 0;
+    for (std::size_t left = size; left > 0;) {
+        const std::size_t payload = std::min(left, kMaxMessageSize);
+        const auto frame = scratch_.bytes().subspan(written, kFrameOverhead + payload);
+        if (!session_.seal_frame(frame)) return drain_plain(Ending::numbers_used_up);
+        written += frame.size();
+        left -= payload;
+    }
+    to_tunnel(scratch_.bytes().first(written));
+    if (!done_ || draining_) return;
+    if (session_.exhausted()) return drain_plain(Ending::numbers_used_up);
+    if (!up_.empty()) {
+        burst_ = 1;
+        return;  // back-pressure: flush_up() goes on
+    }
+    if (filled) burst_ = static_cast<std::uint8_t>(std::min<std::size_t>(burst * 2, Scratch::kMaxBurst));
+    wait_plain();
+}
+
+void Forwarder::send_end_of_stream() {
+    if (limits_.end_of_stream == EndOfStream::message) {
+        const auto frame = scratch_.bytes().first(kFrameOverhead);
+        if (!session_.seal_frame(frame)) return drain_plain(Ending::numbers_used_up);
+        to_tunnel(frame);
+    }
+    if (done_ && !draining_ && up_.empty()) flush_up();
+}
+
+void Forwarder::to_tunnel(Bytes frames) {
+    const auto sent = send_some(tunnel_, frames);
+    if (!sent) return drain_plain(Ending::tunnel_cut);
+    if (*sent == frames.size()) return;
+    up_.bytes.assign(frames.begin() + static_cast<std::ptrdiff_t>(*sent), frames.end());
+    up_.sent = 0;
+    tunnel_.async_wait(Stream::wait_write, [self = shared_from_this()](error_code error) {
+        if (!error && self->done_ && !self->draining_) self->flush_up();
+    });
+}
+
+void Forwarder::flush_up() {
+    if (!up_.empty()) {
+        const auto sent = send_some(tunnel_, up_.rest());
+        if (!sent) return drain_plain(Ending::tunnel_cut);
+        active_ = now();
+        up_.sent += *sent;
+        if (!up_.empty()) {
+            tunnel_.async_wait(Stream::wait_write, [self = shared_from_this()](error_code error) {
+                if (!error && self->done_ && !self->draining_) self->flush_up();
+            });
+            return;
+        }
+        up_.clear();
+    }
+    if (up_state_ == Direction::open) return wait_plain();
+    up_state_ = Direction::closed;
+    if (limits_.end_of_stream == EndOfStream::close) {
+        error_code ignored;
+        tunnel_.shutdown(Stream::shutdown_send, ignored);
+    }
+    finish_if_over();
+}
+
+// ---- tunnel -> plain ----
+
+void Forwarder::wait_tunnel() {
+    tunnel_.async_wait(Stream::wait_read, [self = shared_from_this()](error_code error) {
+        if (!error && self->done_ && !self->draining_) self->on_tunnel_readable();
+    });
+}
+
+void Forwarder::on_tunnel_readable() {
+    const auto buffer = scratch_.bytes();
+    std::ranges::copy(partial_, buffer.begin());
+    const std::size_t had = partial_.size();
+    const ssize_t size = ::read(tunnel_.native_handle(), buffer.data() + had, buffer.size() - had);
+    if (would_block(size)) return wait_tunnel();
+    active_ = now();
+    if (size < 0) return drain_plain(Ending::tunnel_cut);
+    if (size == 0) return on_tunnel_end();
+    if (!open_frames(buffer.first(had + static_cast<std::size_t>(size)))) return;
+    if (down_state_ == Direction::ending && down_.empty()) pass_end_down();
+    if (!done_ || draining_) return;
+    if (down_.empty()) return wait_tunnel();
+    plain_.async_wait(Stream::wait_write, [self = shared_from_this()](error_code error) {
+        if (!error && self->done_) self->flush_down();
+    });
+}
+
+// Opens every whole frame and delivers its payload; keeps the rest. False: the connection is over.
+bool Forwarder::open_frames(MutableBytes bytes) {
+    while (bytes.size() >= kHeader) {
+        const std::size_t packet_size = wire::curve_tun::parse_frame_header(bytes.first<kHeader>());
+        if (packet_size < wire::curve_tun::kMessageOverhead) {
+            drain_plain(Ending::bad_message);
+            return false;
+        }
+        if (bytes.size() < kHeader + packet_size) break;
+        const auto payload = session_.open_packet(bytes.subspan(kHeader, packet_size));
+        if (!payload) {
+            drain_plain(Ending::bad_message);
+            return false;
+        }
+        bytes = bytes.subspan(kHeader + packet_size);
+        if (down_state_ != Direction::open) {  // PROTOCOL 5.4
+            drain_plain(Ending::after_end);
+            return false;
+        }
+        if (payload->empty() && limits_.end_of_stream == EndOfStream::message) {
+            down_state_ = Direction::ending;
+        } else if (!deliver(*payload)) {
+            return false;
+        }
+        if (session_.exhausted() && down_state_ == Direction::open) {
+            drain_plain(Ending::numbers_used_up);
+            return false;
+        }
+    }
+    partial_.assign(bytes.begin(), bytes.end());
+    if (bytes.empty()) partial_.shrink_to_fit();
+    return true;
+}
+
+// False: the plain side is broken and the connection over.
+bool Forwarder::deliver(Bytes payload) {
+    summary_.bytes_down += payload.size();
+    if (down_.empty()) {
+        const auto sent = send_some(plain_, payload);
+        if (!sent) {
+            finish(Ending::plain_reset, true);
+            return false;
+        }
+        payload = payload.subspan(*sent);
+        if (payload.empty()) return true;
+        down_.clear();
+    }
+    down_.bytes.insert(down_.bytes.end(), payload.begin(), payload.end());
+    return true;
+}
+
+void Forwarder::on_tunnel_end() {
+    if (down_state_ == Direction::closed) {
+        // The peer has told its end before and goes away: what we still have to send has no reader.
+        if (up_state_ == Direction::closed) return finish(Ending::orderly, false);
+        return drain_plain(Ending::tunnel_cut);
+    }
+    if (limits_.end_of_stream == EndOfStream::message || !partial_.empty())
+        return drain_plain(Ending::tunnel_cut);
+    drain_plain(Ending::orderly);  // the foreign peer's FIN ends both directions
+}
+
+void Forwarder::flush_down() {
+    const auto sent = send_some(plain_, down_.rest());
+    if (!sent) return finish(Ending::plain_reset, true);
+    active_ = now();
+    down_.sent += *sent;
+    if (!down_.empty()) {
+        plain_.async_wait(Stream::wait_write, [self = shared_from_this()](error_code error) {
+            if (!error && self->done_) self->flush_down();
+        });
+        return;
+    }
+    down_.clear();
+    if (draining_) return;  // wait_drained() looks by itself
+    if (down_state_ == Direction::ending) pass_end_down();
+    if (done_ && !draining_) wait_tunnel();
+}
+
+void Forwarder::pass_end_down() {
+    down_state_ = Direction::closed;
+    error_code ignored;
+    plain_.shutdown(Stream::shutdown_send, ignored);
+    finish_if_over();
+}
+
+// ---- the end ----
+
+void Forwarder::finish_if_over() {
+    if (up_state_ == Direction::closed && down_state_ == Direction::closed) finish(Ending::orderly, false);
+}
+
+// The tunnel is over. The plain side gets what was opened before, and only then its end (if that was orderly)
+// or a reset: one sent at once would destroy bytes on their way.
+void Forwarder::drain_plain(Ending why) {
+    if (!done_ || draining_) return;
+    error_code ignored;
+    tunnel_.close(ignored);
+    up_.clear();
+    partial_ = {};
+    draining_ = true;
+    if (!down_.empty()) flush_down();
+    if (done_) wait_drained(why, now() + limits_.drain);
+}
+
+void Forwarder::wait_drained(Ending why, Instant deadline) {
+    if (down_.empty() && why == Ending::orderly) {
+        error_code ignored;
+        plain_.shutdown(Stream::shutdown_send, ignored);
+    }
+    const bool drained = down_.empty() && unsent_bytes(plain_) == 0;
+    if (drained || now() >= deadline) return finish(why, why != Ending::orderly);
+    if (!drain_timer_) drain_timer_ = std::make_unique<asio::steady_timer>(plain_.get_executor());
+    drain_timer_->expires_after(kDrainPoll);
+    drain_timer_->async_wait([self = shared_from_this(), why, deadline](error_code error) {
+        if (!error && self->done_) self->wait_drained(why, deadline);
+    });
+}
+
+void Forwarder::finish(Ending why, bool reset) {
+    if (!done_) return;
+    error_code ignored;
+    if (reset) plain_.set_option(asio::socket_base::linger(true, 0), ignored);
+    plain_.close(ignored);
+    tunnel_.close(ignored);
+    summary_.ending = why;
+    summary_.lasted = now() - started_;
+    auto done = std::exchange(done_, nullptr);
+    done(summary_);
+}
+
+void Forwarder::sweep(Instant at) {
+    if (!done_ || draining_) return;
+    if (at - active_ >= limits_.idle) return drain_plain(Ending::idle);
+    if (limits_.max_session && at >= *limits_.max_session) return drain_plain(Ending::max_session);
+    if (at - active_ < limits_.dead_peer || unsent_bytes(tunnel_) == 0) return;
+    // Keepalive does not run while data waits for its acknowledgment; a peer whose application does not read
+    // still acknowledges the probes of its closed window.
+    tcp_info info{};
+    socklen_t size = sizeof info;
+    if (::getsockopt(tunnel_.native_handle(), IPPROTO_TCP, TCP_INFO, &info, &size) != 0) return;
+    if (std::chrono::milliseconds(info.tcpi_last_ack_recv) >= limits_.dead_peer)
+        drain_plain(Ending::dead_peer);
+}
+
+}  // namespace curvegate::net

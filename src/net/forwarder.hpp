@@ -1,0 +1,131 @@
+#pragma once
+
+#include "base/time.hpp"
+#include "net/asio.hpp"
+#include "session/curve_tun.hpp"
+
+#include <functional>
+#include <memory>
+#include <string_view>
+#include <vector>
+
+namespace curvegate::net {
+
+enum class EndOfStream { message, close };  ///< PROTOCOL 5.4; as config::EndOfStream
+
+/// How a forwarded connection ended.
+enum class Ending {
+    orderly,          ///< both directions told their end
+    tunnel_cut,       ///< FIN or RST without an end of stream: a truncation
+    bad_message,      ///< the peer sent what does not open or is out of order
+    after_end,        ///< the peer sent a message after its end of stream
+    plain_reset,      ///< the local side reset
+    numbers_used_up,  ///< the last message number was used
+    idle,             ///< idle-timeout
+    dead_peer,        ///< nothing acknowledged for dead-peer
+    max_session,      ///< max-session
+    stopped,          ///< our side ended it
+};
+[[nodiscard]] std::string_view describe(Ending ending);
+
+struct ForwarderLimits {
+    EndOfStream end_of_stream = EndOfStream::message;
+    Duration idle = std::chrono::hours(12);
+    Duration dead_peer = std::chrono::seconds(60);
+    Deadline max_session;
+    Duration drain = std::chrono::seconds(5);  ///< for what was delivered before a reset of the plain side
+};
+
+struct ForwarderSummary {
+    Ending ending;
+    std::uint64_t bytes_up = 0;    ///< plain to tunnel
+    std::uint64_t bytes_down = 0;  ///< tunnel to plain
+    Duration lasted{};
+};
+
+/// A worker's scratch memory: every read lands here and nothing stays in it between two events, so a
+/// connection without traffic owns no buffer.
+class Scratch {
+  public:
+    /// Messages that one read of the plain side fills at most; with headers they are sent by one write.
+    static constexpr std::size_t kMaxBurst = 4;
+    static constexpr std::size_t kFrame =
+        session::curve_tun::kFrameOverhead + session::curve_tun::kMaxMessageSize;
+    Scratch() : bytes_(kMaxBurst * kFrame) {}
+    [[nodiscard]] MutableBytes bytes() noexcept { return bytes_; }
+
+  private:
+    std::vector<Byte> bytes_;
+};
+
+/// Carries bytes between a plain socket and a tunnel, both ways, until both have ended. One read, one
+/// sealing in place and one write an event; what the other side does not take at once is kept, and the
+/// reading side waits until it is gone.
+class Forwarder : public std::enable_shared_from_this<Forwarder> {
+  public:
+    using DoneFn = std::move_only_function<void(const ForwarderSummary&)>;
+
+    Forwarder(Stream plain, Stream tunnel, session::curve_tun::Session session, const ForwarderLimits& limits,
+              Scratch& scratch);
+    /// `done` is called exactly once, when both sockets are closed.
+    void start(DoneFn done);
+    /// Ends it now as far as the peers can see; done() follows.
+    void stop(Ending why);
+    /// Checks idle, dead peer and age; the worker calls it every second or so.
+    void sweep(Instant now);
+
+  private:
+    struct Pending {
+        std::vector<Byte> bytes;
+        std::size_t sent = 0;
+        [[nodiscard]] bool empty() const noexcept { return sent == bytes.size(); }
+        [[nodiscard]] Bytes rest() const noexcept { return Bytes(bytes).subspan(sent); }
+        void clear() noexcept { *this = {}; }
+    };
+    enum class Direction : std::uint8_t {
+        open,    ///< bytes may come
+        ending,  ///< the end has been read; it goes out after what is pending
+        closed,  ///< the end has been passed on
+    };
+
+    // plain -> tunnel
+    void wait_plain();
+    void on_plain_readable();
+    void seal_and_send(std::size_t size, std::size_t burst);
+    void send_end_of_stream();
+    void to_tunnel(Bytes frames);
+    void flush_up();
+    // tunnel -> plain
+    void wait_tunnel();
+    void on_tunnel_readable();
+    [[nodiscard]] bool open_frames(MutableBytes bytes);
+    [[nodiscard]] bool deliver(Bytes payload);
+    void on_tunnel_end();
+    void flush_down();
+    void pass_end_down();
+    // the end
+    void finish_if_over();
+    void drain_plain(Ending why);
+    void wait_drained(Ending why, Instant deadline);
+    void finish(Ending why, bool reset);
+
+    Stream plain_;
+    Stream tunnel_;
+    session::curve_tun::Session session_;
+    ForwarderLimits limits_;
+    Scratch& scratch_;
+    DoneFn done_;
+    Pending up_;                 // sealed frames that the tunnel did not take yet
+    Pending down_;               // payload that the plain side did not take yet
+    std::vector<Byte> partial_;  // the beginning of a frame
+    ForwarderSummary summary_{};
+    Instant started_;
+    Instant active_;
+    std::unique_ptr<asio::steady_timer> drain_timer_;
+    Direction up_state_ = Direction::open;
+    Direction down_state_ = Direction::open;
+    std::uint8_t burst_ = 1;  // messages to read at once; grows while both sides keep up
+    bool draining_ = false;   // the tunnel is gone; the plain side gets what was opened, then a reset
+};
+
+}  // namespace curvegate::net

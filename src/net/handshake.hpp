@@ -1,0 +1,56 @@
+#pragma once
+
+#include "base/ip.hpp"
+#include "base/random.hpp"
+#include "cookie/keeper.hpp"
+#include "crypto/secret.hpp"
+#include "handshake/curve_tun_client.hpp"
+#include "handshake/curve_tun_server.hpp"
+#include "net/asio.hpp"
+#include "net/vault_client.hpp"
+
+#include <functional>
+#include <memory>
+
+namespace curvegate::net {
+
+/// A tunnel after its handshake. Nothing was read ahead: messages that came with the vouch are still in the
+/// socket.
+struct Established {
+    Stream stream;
+    session::curve_tun::Session session;
+    crypto::PublicKey peer;
+};
+
+/// What a handshake borrows from its worker; all of it outlives the handshake.
+struct HandshakeTools {
+    VaultClient* vault;
+    cookie::Keeper* keeper;  ///< servers only
+    crypto::SecretPool* pool;
+    RandomSource* random;
+    handshake::Timeouts timeouts;
+};
+
+/// May this key in? Nothing: yes; otherwise why not, for the log.
+using AuthoriseFn = std::move_only_function<std::optional<std::string>(const crypto::PublicKey&)>;
+using EstablishedFn = std::move_only_function<void(Result<Established>)>;
+
+/// A handshake under way; destroying the handle does not end it, stop() does.
+class HandshakeHandle {
+  public:
+    virtual ~HandshakeHandle() = default;
+    virtual void stop() = 0;
+};
+
+/// Runs the server's machine on a socket that was just accepted; `done` is called exactly once, never from
+/// within. On an error the socket is closed, whatever the reason was: the peer sees one and the same close.
+std::shared_ptr<HandshakeHandle> start_server_handshake(Stream stream, const HandshakeTools& tools,
+                                                        const IpAddress& source, AuthoriseFn authorise,
+                                                        EstablishedFn done);
+
+/// Runs the client's machine on a connected socket, for one expected server key.
+std::shared_ptr<HandshakeHandle> start_client_handshake(Stream stream, const HandshakeTools& tools,
+                                                        const crypto::PublicKey& server, Instant deadline,
+                                                        EstablishedFn done);
+
+}  // namespace curvegate::net

@@ -1,0 +1,88 @@
+#pragma once
+
+#include "base/result.hpp"
+#include "base/time.hpp"
+#include "net/asio.hpp"
+#include "os/socket.hpp"
+#include "vault/protocol/protocol.hpp"
+
+#include <boost/asio/generic/seq_packet_protocol.hpp>
+
+#include <deque>
+#include <functional>
+#include <memory>
+#include <unordered_map>
+#include <vector>
+
+namespace curvegate::net {
+
+enum class VaultErrc {
+    lost = 1,   ///< no connection to the vault, or it ended before the answer
+    too_slow,   ///< no answer in time
+    too_many,   ///< kMaxPending requests wait already
+    malformed,  ///< what came is not the protocol: the connection was closed
+};
+[[nodiscard]] constexpr std::string_view layer_name(VaultErrc) {
+    return "vault client";
+}
+[[nodiscard]] constexpr std::string_view describe(VaultErrc code) {
+    switch (code) {
+        case VaultErrc::lost: return "the vault is gone";
+        case VaultErrc::too_slow: return "the vault did not answer in time";
+        case VaultErrc::too_many: return "too many requests wait for the vault";
+        case VaultErrc::malformed: return "the vault sent what is not its protocol";
+    }
+    return "unknown";
+}
+
+/// A worker's connection to the vault: mirrors its verbs. Not thread-safe; lives on one io_context.
+class VaultClient {
+  public:
+    static constexpr std::size_t kMaxPending = 16'384;
+    using Handler = std::move_only_function<void(Result<vault::ReplyBody>)>;
+
+    VaultClient(asio::io_context& context, Duration timeout);
+    ~VaultClient();
+
+    /// A new connection (the first, or after a vault died). Requests that still wait on the old one get
+    /// `lost`.
+    void attach(os::UniqueFd socket);
+    [[nodiscard]] bool attached() const noexcept { return socket_.is_open(); }
+
+    /// `handler` is called exactly once, never from within ask().
+    void ask(const vault::RequestBody& body, Handler handler);
+
+    /// More than an eighth of what may wait does: new handshakes are under load (DESIGN 7.7).
+    [[nodiscard]] bool busy() const noexcept { return pending_.size() > kMaxPending / 8; }
+
+    /// Called once each time the connection ends.
+    std::move_only_function<void(std::string_view why)> on_lost;
+
+  private:
+    using Socket = asio::generic::seq_packet_protocol::socket;
+    struct Pending {
+        Handler handler;
+        Instant asked;
+    };
+
+    void wait_readable();
+    void read_all();
+    void deliver(Bytes message);
+    void flush();
+    void lose(VaultErrc why);
+    void sweep();
+
+    asio::io_context& context_;
+    Duration timeout_;
+    Socket socket_;
+    asio::steady_timer sweeper_;
+    std::unordered_map<std::uint32_t, Pending> pending_;
+    std::deque<std::vector<Byte>> unsent_;  // bounded by kMaxPending
+    std::uint32_t next_id_ = 1;
+    // Counts the sockets; shared with every completion, so that those of an old socket, or of a client that
+    // is gone, do nothing.
+    std::shared_ptr<std::uint64_t> life_ = std::make_shared<std::uint64_t>(0);
+    bool writing_ = false;
+};
+
+}  // namespace curvegate::net

@@ -1,0 +1,134 @@
+#include "net/vault_handle.hpp"
+
+#include "os/file.hpp"
+
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <sys/wait.h>
+#include <boost/asio/ip/tcp.hpp>
+#include <boost/asio/post.hpp>
+
+namespace curvegate {
+namespace {
+
+constexpr std::size_t kMaxSecrets = 262'144;
+constexpr std::size_t kLargestKnownHosts = 16 * 1024 * 1024;
+constexpr Duration kVaultTimeout = std::chrono::seconds(5);
+
+/// Asio's own resolver, which asks in a thread of its own.
+class SystemResolver final : public net::Resolver {
+  public:
+    explicit SystemResolver(boost::asio::io_context& context) : resolver_(context) {}
+    void resolve(boost::asio::io_context&, const std::string& host, Handler handler) override {
+        resolver_.async_resolve(host, "",
+                                [handler = std::move(handler)](net::error_code error, auto results) mutable {
+                                    std::vector<IpAddress> addresses;
+                                    if (!error) {
+                                        for (const auto& result : results)
+                                            addresses.push_back(net::address_of(result.endpoint()));
+                                    }
+                                    handler(std::move(addresses));
+                                });
+    }
+
+  private:
+    net::tcp::resolver resolver_;
+};
+
+std::string words(const Problems& problems) {
+    std::string out;
+    for (const Problem& problem : problems) out += (out.empty() ? "" : "\n") + problem.message();
+    return out;
+}
+
+std::expected<registry::Registry, std::string> read_registry(const std::string& path) {
+    const auto text = os::read_checked(path, os::Privacy::trusted, kLargestKnownHosts);
+    if (!text) return std::unexpected(text.error().text());
+    auto entries = registry::parse_known_hosts(*text, path);
+    if (!entries) return std::unexpected(words(entries.error()));
+    return registry::Registry(std::move(*entries));
+}
+
+std::expected<std::shared_ptr<Vault::Impl>, std::string> make(boost::asio::io_context& context,
+                                                              const std::string& known_hosts) {
+    if (auto ready = crypto::initialise(); !ready) return std::unexpected(ready.error().text());
+    auto who = read_registry(known_hosts);
+    if (!who) return std::unexpected(std::move(who.error()));
+    auto pool = crypto::SecretPool::create(crypto::Locking::require, kMaxSecrets);
+    if (!pool) return std::unexpected(pool.error().text());
+    os::SystemRandom random;
+    auto keeper = cookie::Keeper::create(**pool, random, std::chrono::steady_clock::now());
+    if (!keeper) return std::unexpected(keeper.error().text());
+    return std::make_shared<Vault::Impl>(context, std::move(*pool), std::move(*keeper), std::move(*who));
+}
+
+}  // namespace
+
+Vault::Impl::Impl(boost::asio::io_context& on, std::unique_ptr<crypto::SecretPool> secrets,
+                  cookie::Keeper minute_keys, registry::Registry who)
+    : context(on),
+      pool(std::move(secrets)),
+      keeper(std::move(minute_keys)),
+      client(on, kVaultTimeout),
+      registry(std::move(who)),
+      resolver(std::make_unique<SystemResolver>(on)),
+      cookie_timer(on) {
+    cycle_cookie_keys();
+}
+
+Vault::Impl::~Impl() {
+    *alive = false;
+    if (process.pid <= 0) return;
+    process.lifeline.reset();
+    int status = 0;
+    (void)::waitpid(process.pid, &status, 0);
+}
+
+void Vault::Impl::cycle_cookie_keys() {
+    cookie_timer.expires_at(keeper.next_deadline());
+    cookie_timer.async_wait([this, life = alive](net::error_code error) {
+        if (error || !*life) return;
+        (void)keeper.advance(std::chrono::steady_clock::now(), random);  // issue() tries again and tells
+        cycle_cookie_keys();
+    });
+}
+
+std::expected<Vault, std::string> Vault::spawn(boost::asio::io_context& context, const VaultFiles& files) {
+    auto impl = make(context, files.known_hosts);
+    if (!impl) return std::unexpected(std::move(impl.error()));
+    net::VaultOptions options;
+    options.program = files.program;
+    options.server_key = files.server_key;
+    options.client_key = files.client_key;
+    options.known_hosts = files.known_hosts;
+    options.state_dir = files.state_dir;
+    options.passphrase_file = files.passphrase_file;
+    auto process = net::start_vault(options, 1);
+    if (!process) return std::unexpected(process.error().text());
+    (*impl)->process = std::move(*process);
+    const auto answer =
+        net::vault_answer((*impl)->process.lifeline.get());  // blocks until it is ready or gone
+    if (!answer) return std::unexpected(answer.error().text());
+    if ((*answer)->exit_code != 0) return std::unexpected((*answer)->why);
+    (*impl)->client.attach(std::move((*impl)->process.connections.front()));
+    return Vault(std::move(*impl));
+}
+
+std::expected<Vault, std::string> Vault::connect(boost::asio::io_context& context, const std::string& path,
+                                                 const std::string& known_hosts) {
+    auto impl = make(context, known_hosts);
+    if (!impl) return std::unexpected(std::move(impl.error()));
+    sockaddr_un address{};
+    address.sun_family = AF_UNIX;
+    if (path.size() >= sizeof address.sun_path)
+        return std::unexpected(path + ": path is too long for a unix socket");
+    path.copy(address.sun_path, path.size());
+    os::UniqueFd fd(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
+    if (!fd || ::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {
+        return std::unexpected(os::fail_errno("connect to the vault at " + path).error().text());
+    }
+    (*impl)->client.attach(std::move(fd));
+    return Vault(std::move(*impl));
+}
+
+}  // namespace curvegate

@@ -1,0 +1,36 @@
+#pragma once
+
+#include "cookie/keeper.hpp"
+#include "curvegate/vault.hpp"
+#include "net/dial.hpp"
+#include "net/vault_client.hpp"
+#include "net/vault_process.hpp"
+#include "os/random.hpp"
+#include "registry/registry.hpp"
+
+namespace curvegate {
+
+/// What the channels of one io_context share.
+struct Vault::Impl {
+    Impl(boost::asio::io_context& on, std::unique_ptr<crypto::SecretPool> secrets, cookie::Keeper minute_keys,
+         registry::Registry who);
+    ~Impl();
+    Impl(const Impl&) = delete;
+    Impl& operator=(const Impl&) = delete;
+
+    [[nodiscard]] net::HandshakeTools tools() { return {&client, &keeper, pool.get(), &random, {}}; }
+    void cycle_cookie_keys();
+
+    boost::asio::io_context& context;
+    std::unique_ptr<crypto::SecretPool> pool;  // before everything that may hold a secret
+    os::SystemRandom random;
+    cookie::Keeper keeper;
+    net::VaultClient client;
+    registry::Registry registry;
+    std::unique_ptr<net::Resolver> resolver;
+    boost::asio::steady_timer cookie_timer;
+    net::VaultProcess process;
+    std::shared_ptr<bool> alive = std::make_shared<bool>(true);
+};
+
+}  // namespace curvegate

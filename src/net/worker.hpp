@@ -1,0 +1,106 @@
+#pragma once
+
+#include "cookie/keeper.hpp"
+#include "crypto/secret.hpp"
+#include "net/admission.hpp"
+#include "net/counters.hpp"
+#include "net/dial.hpp"
+#include "net/forwarder.hpp"
+#include "net/listener.hpp"
+#include "net/vault_client.hpp"
+#include "os/random.hpp"
+#include "os/socket.hpp"
+#include "registry/registry.hpp"
+
+#include <boost/asio/executor_work_guard.hpp>
+
+#include <functional>
+#include <memory>
+#include <string>
+#include <unordered_set>
+#include <vector>
+
+namespace curvegate::net {
+
+enum class Side { client, server };
+
+/// One section of the configuration, as the network part needs it.
+struct ServiceSpec {
+    std::string name;
+    Side side = Side::server;
+    Target connect;
+    std::string peer;           ///< client: whose key must answer
+    registry::AllowList allow;  ///< server
+    EndOfStream end_of_stream = EndOfStream::message;
+    Duration connect_timeout = std::chrono::seconds(10);
+    Duration idle = std::chrono::hours(12);
+    Duration dead_peer = std::chrono::seconds(60);
+    std::optional<Duration> max_session;
+    std::size_t sessions_per_peer = 16'384;
+};
+
+/// What all workers share; every member is immutable or locks itself.
+struct Shared {
+    std::shared_ptr<const registry::Registry> registry;
+    std::shared_ptr<Admission> admission;
+    std::shared_ptr<SessionLimits> sessions;
+    std::shared_ptr<Counters> counters;
+    Resolver* resolver = nullptr;
+    handshake::Timeouts timeouts;
+    Duration drain = std::chrono::seconds(5);
+    crypto::Locking locking = crypto::Locking::require;
+};
+
+/// One thread's share of the daemon: an io_context, locked memory for its secrets, minute keys, a connection
+/// to the vault, and every connection that was accepted here, which stays here. Construct and call run() on
+/// any one thread; the methods marked so may be called from others.
+class Worker {
+  public:
+    /// Errors: crypto memory_not_locked, secrets_full.
+    [[nodiscard]] static Result<std::unique_ptr<Worker>> create(const Shared& shared);
+    ~Worker();
+
+    /// Before run(). The socket listens already; `spec` outlives the worker.
+    void serve(const ServiceSpec& spec, os::UniqueFd listening);
+    /// Before run(): called on the worker's thread when its connection to the vault ends.
+    std::function<void()> on_vault_lost;
+
+    /// Until stop().
+    void run() { context_.run(); }
+
+    void attach_vault(os::UniqueFd socket);  ///< any thread
+    void drain(
+        std::function<void()> when_empty);  ///< any thread: accept no more; tell when the last has ended
+    void stop();                            ///< any thread
+    [[nodiscard]] asio::io_context& context() noexcept { return context_; }
+
+  private:
+    class Connection;
+    friend class Connection;
+
+    Worker(const Shared& shared, std::unique_ptr<crypto::SecretPool> pool, cookie::Keeper keeper);
+    void serve_tunnel(const ServiceSpec& spec, Stream stream, std::string source, const IpAddress& address);
+    void serve_plain(const ServiceSpec& spec, Stream stream, std::string source);
+    void cycle_cookie_keys();
+    void sweep();
+    void add(const std::shared_ptr<Connection>& connection);
+    void remove(const std::shared_ptr<Connection>& connection);
+    [[nodiscard]] HandshakeTools tools();
+
+    asio::io_context context_{1};
+    asio::executor_work_guard<asio::io_context::executor_type> busy_{context_.get_executor()};
+    Shared shared_;
+    std::unique_ptr<crypto::SecretPool> pool_;  // before everything that may hold a secret
+    os::SystemRandom random_;
+    cookie::Keeper keeper_;
+    VaultClient vault_;
+    Scratch scratch_;
+    asio::steady_timer cookie_timer_;
+    asio::steady_timer sweep_timer_;
+    std::vector<std::unique_ptr<Listener>> listeners_;
+    std::unordered_set<std::shared_ptr<Connection>> connections_;
+    std::function<void()> when_empty_;
+    bool sweeping_ = false;
+};
+
+}  // namespace curvegate::net

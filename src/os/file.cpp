@@ -1,0 +1,141 @@
+#include "os/file.hpp"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+
+namespace curvegate::os {
+namespace {
+
+constexpr std::size_t kReadChunk = 16 * 1024;
+
+std::string octal(mode_t mode) {
+    std::array<char, 8> out{};
+    std::snprintf(out.data(), out.size(), "%04o", static_cast<unsigned>(mode & 07777));
+    return out.data();
+}
+
+Result<UniqueFd> open_new(const std::string& path, unsigned mode) {
+    UniqueFd fd(::open(path.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW,
+                       static_cast<mode_t>(mode)));
+    if (!fd) return fail_errno("create " + path);
+    // The umask may only ever take away; say the mode exactly.
+    if (::fchmod(fd.get(), static_cast<mode_t>(mode)) != 0) return fail_errno("chmod " + path);
+    return fd;
+}
+
+Result<> fill_new(const std::string& path, Bytes content, unsigned mode) {
+    auto fd = open_new(path, mode);
+    if (!fd) return fail(std::move(fd));
+    auto written = write_all(fd->get(), content, path);
+    if (written && ::fsync(fd->get()) != 0) written = fail_errno("fsync " + path);
+    if (!written) ::unlink(path.c_str());
+    return written;
+}
+
+}  // namespace
+
+std::string folder_of(const std::string& path) {
+    const auto slash = path.rfind('/');
+    if (slash == std::string::npos) return ".";
+    return slash == 0 ? "/" : path.substr(0, slash);
+}
+
+Result<UniqueFd> open_checked(const std::string& path, Privacy privacy) {
+    UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY));
+    if (!fd && errno == ELOOP) return fail(Errc::system, path + " is a symbolic link; name the file itself");
+    if (!fd) return fail_errno("open " + path);
+    struct stat info{};
+    if (::fstat(fd.get(), &info) != 0) return fail_errno("stat " + path);
+    if (!S_ISREG(info.st_mode)) return fail(Errc::system, path + " is not a regular file");
+    if (info.st_uid != ::geteuid() && info.st_uid != 0) {
+        return fail(Errc::system, path + " belongs to uid " + std::to_string(info.st_uid) +
+                                      "; chown it to uid " + std::to_string(::geteuid()) + " or root");
+    }
+    const mode_t forbidden = privacy == Privacy::secret ? 077 : 022;
+    if ((info.st_mode & forbidden) != 0) {
+        return fail(Errc::system, path + " has mode " + octal(info.st_mode) + "; run chmod " +
+                                      (privacy == Privacy::secret ? "600 " : "go-w ") + path);
+    }
+    return fd;
+}
+
+Result<std::string> read_all(int fd, std::size_t limit, std::string_view path) {
+    std::string out;
+    while (true) {
+        const std::size_t had = out.size();
+        out.resize(had + kReadChunk);
+        const ssize_t got = ::read(fd, out.data() + had, kReadChunk);
+        if (got < 0 && errno == EINTR) {
+            out.resize(had);
+            continue;
+        }
+        if (got < 0) return fail_errno("read " + std::string(path));
+        out.resize(had + static_cast<std::size_t>(got));
+        if (out.size() > limit) {
+            return fail(Errc::system,
+                        std::string(path) + " is longer than " + std::to_string(limit) + " bytes");
+        }
+        if (got == 0) return out;
+    }
+}
+
+Result<std::string> read_checked(const std::string& path, Privacy privacy, std::size_t limit) {
+    auto fd = open_checked(path, privacy);
+    if (!fd) return fail(std::move(fd));
+    return read_all(fd->get(), limit, path);
+}
+
+Result<> write_all(int fd, Bytes content, std::string_view path) {
+    while (!content.empty()) {
+        const ssize_t wrote = ::write(fd, content.data(), content.size());
+        if (wrote < 0 && errno == EINTR) continue;
+        if (wrote < 0) return fail_errno("write " + std::string(path));
+        content = content.subspan(static_cast<std::size_t>(wrote));
+    }
+    return {};
+}
+
+Result<> sync_folder(const std::string& folder) {
+    const UniqueFd fd(::open(folder.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC));
+    if (!fd) return fail_errno("open " + folder);
+    if (::fsync(fd.get()) != 0) return fail_errno("fsync " + folder);
+    return {};
+}
+
+Result<> create_file(const std::string& path, Bytes content, unsigned mode) {
+    if (auto filled = fill_new(path, content, mode); !filled) return filled;
+    return sync_folder(folder_of(path));
+}
+
+Result<> replace_file(const std::string& path, Bytes content, unsigned mode) {
+    const std::string beside = path + ".new." + std::to_string(::getpid());
+    if (auto filled = fill_new(beside, content, mode); !filled) return filled;
+    if (::rename(beside.c_str(), path.c_str()) != 0) {
+        auto failed = fail_errno("rename " + beside + " to " + path);
+        ::unlink(beside.c_str());
+        return failed;
+    }
+    return sync_folder(folder_of(path));
+}
+
+Result<FileLock> FileLock::acquire(const std::string& path, unsigned milliseconds) {
+    UniqueFd fd(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
+    if (!fd) return fail_errno("open " + path);
+    constexpr unsigned kStep = 20;
+    for (unsigned waited = 0;; waited += kStep) {
+        if (::flock(fd.get(), LOCK_EX | LOCK_NB) == 0) return FileLock(std::move(fd));
+        if (errno != EWOULDBLOCK && errno != EINTR) return fail_errno("lock " + path);
+        if (waited >= milliseconds) {
+            return fail(Errc::system,
+                        path + " is locked by another process (is another vault or editor running?)");
+        }
+        ::usleep(kStep * 1000);
+    }
+}
+
+}  // namespace curvegate::os

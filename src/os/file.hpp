@@ -1,0 +1,50 @@
+#pragma once
+
+#include "base/bytes.hpp"
+#include "base/result.hpp"
+#include "os/socket.hpp"
+
+#include <string>
+#include <string_view>
+
+namespace curvegate::os {
+
+/// How a file that decides about trust must look before it is read.
+enum class Privacy {
+    secret,   ///< regular, ours or root's, no access for group and others
+    trusted,  ///< regular, ours or root's, not writable by group and others
+};
+
+/// Opens for reading without following a last symlink and checks type, owner and mode on the descriptor.
+/// The error names the path, what is wrong and what to do (e.g. "chmod 600 PATH").
+[[nodiscard]] Result<UniqueFd> open_checked(const std::string& path, Privacy privacy);
+
+/// Reads a whole file of at most `limit` bytes.
+[[nodiscard]] Result<std::string> read_all(int fd, std::size_t limit, std::string_view path);
+/// Both of the above.
+[[nodiscard]] Result<std::string> read_checked(const std::string& path, Privacy privacy, std::size_t limit);
+
+/// Replaces `path` by a new file with this content and mode: written beside it, fsync'ed, renamed, folder
+/// fsync'ed. After an error the old file stands.
+[[nodiscard]] Result<> replace_file(const std::string& path, Bytes content, unsigned mode);
+/// Creates `path` (it must not exist), writes, fsyncs file and folder. A file that could not be completed is
+/// removed.
+[[nodiscard]] Result<> create_file(const std::string& path, Bytes content, unsigned mode);
+
+/// An exclusive lock on a file that is made if it is missing and never removed.
+class FileLock {
+  public:
+    /// Waits up to `milliseconds` for another holder. Error: the lock is held, or the file cannot be opened.
+    [[nodiscard]] static Result<FileLock> acquire(const std::string& path, unsigned milliseconds);
+
+  private:
+    explicit FileLock(UniqueFd fd) noexcept : fd_(std::move(fd)) {}
+    UniqueFd fd_;
+};
+
+/// The folder of a path, "." if it names none.
+[[nodiscard]] std::string folder_of(const std::string& path);
+[[nodiscard]] Result<> write_all(int fd, Bytes content, std::string_view path);
+[[nodiscard]] Result<> sync_folder(const std::string& folder);
+
+}  // namespace curvegate::os

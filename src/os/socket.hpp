@@ -1,0 +1,62 @@
+#pragma once
+
+#include "base/bytes.hpp"
+#include "base/result.hpp"
+
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+namespace curvegate::os {
+
+enum class Errc {
+    system = 1,  ///< a system call failed; the detail says which, on what and why
+};
+[[nodiscard]] constexpr std::string_view layer_name(Errc) {
+    return "system";
+}
+[[nodiscard]] constexpr std::string_view describe(Errc) {
+    return "system call failed";
+}
+/// "DOING: strerror(errno)" as an Error.
+[[nodiscard]] std::unexpected<Error> fail_errno(std::string doing);
+
+/// Owns a file descriptor.
+class UniqueFd {
+  public:
+    UniqueFd() noexcept = default;
+    explicit UniqueFd(int fd) noexcept : fd_(fd) {}
+    UniqueFd(UniqueFd&& other) noexcept : fd_(std::exchange(other.fd_, -1)) {}
+    UniqueFd& operator=(UniqueFd&& other) noexcept {
+        reset(std::exchange(other.fd_, -1));
+        return *this;
+    }
+    ~UniqueFd() { reset(); }
+    void reset(int fd = -1) noexcept;
+    [[nodiscard]] int release() noexcept { return std::exchange(fd_, -1); }
+    [[nodiscard]] int get() const noexcept { return fd_; }
+    explicit operator bool() const noexcept { return fd_ >= 0; }
+
+  private:
+    int fd_ = -1;
+};
+
+/// A connected pair of SOCK_SEQPACKET sockets, close-on-exec.
+[[nodiscard]] Result<std::pair<UniqueFd, UniqueFd>> seqpacket_pair();
+
+/// Sends one message, with a descriptor if `fd` is not negative. Interrupted calls are repeated.
+[[nodiscard]] Result<> send_message(int socket, Bytes message, int fd = -1);
+
+struct Received {
+    std::size_t size = 0;  ///< 0: the other end is closed
+    UniqueFd fd;           ///< the descriptor that came along, if one did (close-on-exec)
+};
+/// Receives one message; nothing if the socket is non-blocking and empty. A message longer than `into` is an
+/// error, never cut.
+[[nodiscard]] Result<std::optional<Received>> receive_message(int socket, MutableBytes into);
+
+/// The uid of the process at the other end of a unix socket (SO_PEERCRED).
+[[nodiscard]] Result<unsigned> peer_uid(int socket);
+
+}  // namespace curvegate::os

@@ -1,0 +1,75 @@
+#include "os/spawn.hpp"
+
+#include <fcntl.h>
+#include <linux/close_range.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include <array>
+#include <climits>
+#include <csignal>
+
+namespace curvegate::os {
+namespace {
+
+constexpr int kFirst = 3;
+constexpr int kCannotExecute = 127;
+
+// After fork in a program with threads: async-signal-safe calls only, no allocation.
+[[noreturn]] void become(const char* program, char* const* argv, char* const* envp, std::vector<int>& fds) {
+    const int count = static_cast<int>(fds.size());
+    for (int& fd : fds) {
+        fd = ::fcntl(fd, F_DUPFD, kFirst + count);  // out of the way of the places they go to
+        if (fd < 0) ::_exit(kCannotExecute);
+    }
+    for (int i = 0; i < count; ++i) {
+        if (::dup2(fds[static_cast<std::size_t>(i)], kFirst + i) < 0) ::_exit(kCannotExecute);
+    }
+    ::syscall(SYS_close_range, kFirst + count, ~0U, 0);
+    for (int number = 1; number < NSIG; ++number) {
+        if (number != SIGKILL && number != SIGSTOP) ::signal(number, SIG_DFL);
+    }
+    sigset_t none;
+    ::sigemptyset(&none);
+    ::sigprocmask(SIG_SETMASK, &none, nullptr);
+    ::execvpe(program, argv, envp);
+    ::_exit(kCannotExecute);
+}
+
+std::vector<char*> pointers(std::vector<std::string>& texts) {
+    std::vector<char*> out;
+    out.reserve(texts.size() + 1);
+    for (std::string& text : texts) out.push_back(text.data());
+    out.push_back(nullptr);
+    return out;
+}
+
+}  // namespace
+
+Result<int> spawn(const SpawnRequest& request) {
+    std::vector<std::string> arguments = request.arguments;
+    arguments.insert(arguments.begin(), request.program);
+    std::vector<std::string> environment = request.environment;
+    std::vector<int> descriptors = request.descriptors;
+    const auto argv = pointers(arguments);
+    const auto envp = pointers(environment);
+    const pid_t pid = ::fork();
+    if (pid < 0) return fail_errno("start " + request.program);
+    if (pid == 0) become(request.program.c_str(), argv.data(), envp.data(), descriptors);
+    return pid;
+}
+
+std::string sibling_program(const std::string& name) {
+    std::array<char, PATH_MAX> self{};
+    const ssize_t size = ::readlink("/proc/self/exe", self.data(), self.size());
+    if (size <= 0) return name;
+    const std::string path(self.data(), static_cast<std::size_t>(size));
+    const std::string folder = path.substr(0, path.rfind('/'));
+    for (const char* place : {"/", "/../sbin/", "/../bin/", "/../libexec/curvegate/"}) {
+        const std::string candidate = folder + place + name;
+        if (::access(candidate.c_str(), X_OK) == 0) return candidate;
+    }
+    return name;
+}
+
+}  // namespace curvegate::os

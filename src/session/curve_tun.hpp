@@ -1,0 +1,54 @@
+#pragma once
+
+#include "base/bytes.hpp"
+#include "base/result.hpp"
+#include "crypto/nonce.hpp"
+#include "crypto/secret.hpp"
+#include "session/errors.hpp"
+#include "wire/curve_tun.hpp"
+
+namespace curvegate::session {
+
+/// Which end of the handshake we were; it decides the nonce of each direction.
+enum class Role { client, server };
+
+}  // namespace curvegate::session
+
+namespace curvegate::session::curve_tun {
+
+/// Bytes in a frame before the payload: length, magic, number, authenticator.
+inline constexpr std::size_t kFrameOverhead =
+    wire::curve_tun::kFrameHeaderSize + wire::curve_tun::kMessageOverhead;
+inline constexpr std::size_t kMaxMessageSize = wire::curve_tun::kMaxMessageSize;
+
+/// A connected session of curve_tun version 1 (PROTOCOL 5): the shared key and the two numbers. Seals and
+/// opens in place and allocates nothing.
+class Session {
+  public:
+    Session(Role own, crypto::SharedKey key) noexcept;
+    /// For tests near the end of the number space.
+    Session(Role own, crypto::SharedKey key, crypto::PacketNumber first_sent,
+            crypto::PacketNumber first_received) noexcept;
+
+    /// `frame` is kFrameOverhead bytes to be filled, then the payload, replaced by its ciphertext.
+    /// Errors: message_too_long (no number is used), numbers_exhausted.
+    [[nodiscard]] Result<> seal_frame(MutableBytes frame);
+
+    /// `packet` is one packet without its frame header. Gives the payload, which lies inside `packet`.
+    /// On any error (wire wrong_length, wrong_magic; wrong_number; box_does_not_open) nothing changes and
+    /// the connection must be closed.
+    [[nodiscard]] Result<MutableBytes> open_packet(MutableBytes packet);
+
+    /// The last number of either direction has been used: both sides close (PROTOCOL 5.3).
+    [[nodiscard]] bool exhausted() const noexcept;
+
+  private:
+    crypto::SharedKey key_;
+    crypto::SendCounter send_;
+    crypto::SendCounter receive_;                   // counts what may come as the peer counts what it sends
+    std::optional<crypto::PacketNumber> expected_;  // the one number that the next message must carry
+    crypto::ShortPurpose send_purpose_;
+    crypto::ShortPurpose receive_purpose_;
+};
+
+}  // namespace curvegate::session::curve_tun

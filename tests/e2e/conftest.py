@@ -1,0 +1,108 @@
+"""Fixtures of the end-to-end tests; what they give is described in support.py."""
+
+from __future__ import annotations
+
+import resource
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+sys.dont_write_bytecode = True
+sys.path.insert(0, str(Path(__file__).parent))
+
+import support  # noqa: E402
+
+
+@pytest.fixture(scope="session", autouse=True)
+def many_descriptors() -> None:
+    """Thousands of sockets are open at once in some tests; the daemons get the limit from here."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+
+
+@pytest.fixture
+def make_site(tmp_path: Path) -> Iterator[Callable[[str], support.Site]]:
+    """Sites by name; closed, and checked, at the end of the test."""
+    sites: list[support.Site] = []
+
+    def make(name: str) -> support.Site:
+        folder = tmp_path / name
+        folder.mkdir()
+        sites.append(support.Site(folder))
+        return sites[-1]
+
+    yield make
+    close_all(sites)
+
+
+@pytest.fixture(scope="module")
+def module_site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], support.Site]]:
+    """As make_site, for daemons that all tests of a file share."""
+    sites: list[support.Site] = []
+
+    def make(name: str) -> support.Site:
+        sites.append(support.Site(tmp_path_factory.mktemp(name)))
+        return sites[-1]
+
+    yield make
+    close_all(sites)
+
+
+def close_all(sites: list[support.Site]) -> None:
+    problems = []
+    for site in sites:
+        try:
+            site.close()
+        except AssertionError as problem:
+            problems.append(problem)
+    if problems:
+        raise problems[0]
+
+
+@pytest.fixture
+def site(make_site: Callable[[str], support.Site]) -> support.Site:
+    return make_site("site")
+
+
+@pytest.fixture
+def make_tunnel(make_site: Callable[[str], support.Site]) -> Iterator[Callable[..., support.Tunnel]]:
+    """Two daemons with a backend behind them; `edit` puts a man in the middle."""
+    relays: list[support.Relay] = []
+
+    def make(
+        backend: support.Backend,
+        *,
+        edit: support.Relay.Edit | None = None,
+        end: str = "reset",
+        server: dict[str, Any] | None = None,
+        client: dict[str, Any] | None = None,
+        **more: Any,
+    ) -> support.Tunnel:
+        near, far = make_site("near"), make_site("far")
+        far.know("phone", near.key("client").public)
+        end_of_server = support.server_end(far, backend, {"allow": "laptop, phone"} | (server or {}), **more)
+        relay = support.Relay(end_of_server.address, edit, end) if edit else None
+        if relay:
+            relays.append(relay)
+        target = relay.address if relay else end_of_server.address
+        end_of_client = support.client_end(near, target, end_of_server.key, client, **more)
+        return support.Tunnel(end_of_server, end_of_client, relay)
+
+    yield make
+    for relay in relays:
+        relay.close()
+
+
+@pytest.fixture
+def echo_backend() -> Iterator[support.Backend]:
+    with support.Backend(support.echo) as backend:
+        yield backend
+
+
+@pytest.fixture
+def sink_backend() -> Iterator[support.Backend]:
+    with support.Backend(support.sink) as backend:
+        yield backend

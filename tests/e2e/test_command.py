@@ -1,0 +1,548 @@
+"""The command: keys, peers, check, counters, probe, run; what it prints and what it ends with."""
+
+from __future__ import annotations
+
+import base64
+import concurrent.futures
+import os
+import re
+import stat
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import curve_tun as ct
+import pytest
+import support as s
+
+OK, NO, USAGE, BAD_DATA, NO_INPUT, UNAVAILABLE, CANNOT_CREATE, NO_PERMISSION, CONFIG = 0, 1, 64, 65, 66, 69, 73, 77, 78
+
+Z85 = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ.-:+=^!/*?&<>()[]{}@%$#"
+
+
+def z85(key: bytes) -> str:
+    """ZeroMQ RFC 32."""
+    out = ""
+    for i in range(0, len(key), 4):
+        value = int.from_bytes(key[i : i + 4], "big")
+        out += "".join(Z85[value // 85**power % 85] for power in (4, 3, 2, 1, 0))
+    return out
+
+
+def mode(path: Path) -> int:
+    return stat.S_IMODE(path.stat().st_mode)
+
+
+def said(done: subprocess.CompletedProcess[bytes]) -> str:
+    return done.stderr.decode()
+
+
+# ---- keys ----
+
+
+@pytest.mark.parametrize("role", ["server", "client"])
+def test_keygen_prints_the_public_key_and_nothing_else_and_the_file_is_private(tmp_path: Path, role: str) -> None:
+    path = tmp_path / "a.key"
+    done = s.curvegate("keygen", "--role", role, "-o", path)
+    assert done.returncode == OK, said(done)
+    assert re.fullmatch(rb"[A-Za-z0-9+/]{43}=\n", done.stdout)
+    public = base64.b64decode(done.stdout)
+    key = s.Key(path, public)
+    assert ct.KeyPair.from_secret(key.secret()).public == public
+    assert mode(path) == 0o600
+    lines = path.read_text().splitlines()
+    assert lines[0] == "curvegate-secret-key 1" and f"role: {role}" in lines
+    assert (tmp_path / f"nonce.{public.hex()[:16]}").stat().st_size == 8192
+    assert mode(tmp_path / f"nonce.{public.hex()[:16]}") == 0o600
+
+
+def test_keygen_is_private_whatever_the_umask_says(tmp_path: Path) -> None:
+    path = tmp_path / "a.key"
+    done = s.run(["sh", "-c", f"umask 0; exec {s.binary('curvegate')} keygen --role client -o {path}"])
+    assert done.returncode == OK
+    assert all(mode(file) == 0o600 for file in tmp_path.iterdir() if file.is_file())
+
+
+def test_keygen_never_overwrites(tmp_path: Path) -> None:
+    key = s.keygen(tmp_path / "a.key", "server")
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    done = s.curvegate("keygen", "--role", "server", "-o", key.path)
+    assert done.returncode == CANNOT_CREATE and str(key.path) in said(done) and done.stdout == b""
+    link = tmp_path / "link.key"
+    link.symlink_to(tmp_path / "elsewhere")
+    assert s.curvegate("keygen", "--role", "server", "-o", link).returncode == CANNOT_CREATE
+    assert {path: path.read_bytes() for path in before} == before
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_keygen_puts_the_counter_where_state_dir_says(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    state.mkdir()
+    key = s.keygen(tmp_path / "a.key", "server", "--state-dir", str(state))
+    assert (state / f"nonce.{key.public.hex()[:16]}").exists()
+    assert not list(tmp_path.glob("nonce.*"))
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["keygen"],
+        ["keygen", "--role", "server"],
+        ["keygen", "--role", "gate", "-o", "x"],
+        ["keygen", "-o", "x"],
+        ["keygen", "--role", "server", "-o", "x", "extra"],
+        ["keygen", "--rol", "server", "--unknown"],
+        ["frobnicate"],
+        [],
+        ["peers"],
+        ["peers", "add", "only-a-name"],
+        ["counter"],
+        ["counter", "reset"],
+        ["pubkey", "--format", "base32"],
+    ],
+)
+def test_a_wrong_command_line_ends_with_64_and_makes_nothing(tmp_path: Path, args: list[str]) -> None:
+    done = s.curvegate(*args, cwd=tmp_path)
+    assert done.returncode == USAGE, said(done)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_help_and_version(tmp_path: Path) -> None:
+    assert b"keygen" in s.curvegate("--help").stdout
+    assert re.match(rb"curvegate \d+\.\d+", s.curvegate("--version").stdout)
+    for verb in ("keygen", "import", "pubkey", "fingerprint", "peers", "check", "probe", "counter", "run"):
+        done = s.curvegate(verb, "--help")
+        assert done.returncode == OK and verb.encode() in done.stdout
+    assert "keygen" in said(s.curvegate("keygne"))
+
+
+@pytest.mark.parametrize("verb", ["status", "reload", "revoke", "drain", "events"])
+def test_verbs_of_a_later_version_say_so(verb: str) -> None:
+    done = s.curvegate(verb)
+    assert done.returncode == UNAVAILABLE and "not yet" in said(done)
+
+
+@pytest.mark.parametrize("form", ["base64", "hex", "z85", "raw", "base64 and a newline", "HEX"])
+def test_import_takes_a_secret_in_four_forms(tmp_path: Path, form: str) -> None:
+    pair = ct.KeyPair.generate()
+    text = {
+        "base64": s.b64(pair.secret).encode(),
+        "hex": pair.secret.hex().encode(),
+        "HEX": pair.secret.hex().upper().encode(),
+        "z85": z85(pair.secret).encode(),
+        "raw": pair.secret,
+        "base64 and a newline": s.b64(pair.secret).encode() + b"\n",
+    }[form]
+    path = tmp_path / "a.key"
+    done = s.curvegate("import", "--role", "client", "-o", path, stdin=text)
+    assert done.returncode == OK, said(done)
+    assert done.stdout.decode().strip() == s.b64(pair.public)
+    assert mode(path) == 0o600
+    assert ct.KeyPair.from_secret(s.Key(path, pair.public).secret()).public == pair.public
+
+
+@pytest.mark.parametrize("text", [b"", b"short", b"0" * 63, b"0" * 65, os.urandom(31), os.urandom(33), b"x" * 100_000])
+def test_import_refuses_what_is_no_secret_and_does_not_repeat_it(tmp_path: Path, text: bytes) -> None:
+    path = tmp_path / "a.key"
+    done = s.curvegate("import", "--role", "client", "-o", path, stdin=text)
+    assert done.returncode == BAD_DATA, said(done)
+    assert not path.exists() and not list(tmp_path.glob("nonce.*"))
+    if len(text) > 4:
+        assert text not in done.stderr and text not in done.stdout
+
+
+def test_an_imported_secret_works(site: s.Site, echo_backend: s.Backend) -> None:
+    pair = ct.KeyPair.generate()
+    path = site.folder / "server.key"
+    assert s.curvegate("import", "--role", "server", "-o", path, stdin=pair.secret.hex().encode()).returncode == OK
+    site._keys["server"] = s.Key(path, pair.public)
+    s.server_end(site, echo_backend).check_honest()
+
+
+def test_pubkey_and_fingerprint_agree_over_all_forms(tmp_path: Path) -> None:
+    key = s.keygen(tmp_path / "a.key", "server")
+    forms = {"base64": s.b64(key.public), "hex": key.public.hex(), "z85": z85(key.public)}
+    for form, text in forms.items():
+        done = s.curvegate("pubkey", "--format", form, key.path)
+        assert (done.returncode, done.stdout.decode()) == (OK, text + "\n")
+    assert s.curvegate("pubkey", key.path).stdout.decode().strip() == forms["base64"]
+    assert s.curvegate("pubkey", stdin=key.path.read_bytes()).stdout.decode().strip() == forms["base64"]
+    prints = {s.curvegate("fingerprint", text).stdout for text in forms.values()}
+    prints |= {s.curvegate("fingerprint", key.path).stdout}
+    prints |= {s.curvegate("fingerprint", stdin=forms["base64"].encode()).stdout}
+    assert len(prints) == 1
+    assert re.fullmatch(rb"SHA256:[A-Za-z0-9+/]{43}\n", prints.pop())
+
+
+def test_pubkey_never_shows_a_secret(tmp_path: Path) -> None:
+    key = s.keygen(tmp_path / "a.key", "server")
+    for verb in ("pubkey", "fingerprint"):
+        done = s.curvegate(verb, key.path)
+        assert s.b64(key.secret()).encode() not in done.stdout + done.stderr
+
+
+def weak_keys() -> list[bytes]:
+    prime = 2**255 - 19
+    good = ct.KeyPair.generate().public
+    values = [0, 1, prime - 1, prime, prime + 1, prime + 2, 2**255 - 1]
+    return [value.to_bytes(32, "little") for value in values] + [good[:31] + bytes([good[31] | 0x80])]
+
+
+@pytest.mark.parametrize("key", weak_keys(), ids=lambda key: key.hex()[:8] + key.hex()[-4:])
+def test_weak_and_non_canonical_keys_are_refused_everywhere(site: s.Site, key: bytes) -> None:
+    assert s.curvegate("fingerprint", s.b64(key)).returncode == BAD_DATA
+    done = s.curvegate("peers", "add", "friend", s.b64(key), "--known-hosts", site.known_hosts)
+    assert done.returncode == BAD_DATA and not site.known_hosts.exists()
+    site.know("friend", key)
+    code, text = site.start_refused({"web": {"accept": f"tcp:127.0.0.1:{s.free_port()}", "connect": "127.0.0.1:9"}})
+    assert code == CONFIG and f"{site.known_hosts}:1:" in text
+
+
+# ---- a passphrase ----
+
+
+def test_a_key_sealed_by_a_passphrase_is_opened_by_passphrase_file(site: s.Site, echo_backend: s.Backend) -> None:
+    path = site.folder / "server.key"
+    done = with_terminal([s.binary("curvegate"), "keygen", "--role", "server", "-o", str(path), "--passphrase"], [b"open sesame\r"] * 2)
+    assert done.returncode == OK, done
+    text = path.read_text()
+    assert "sealed: argon2id" in text and "secret:" not in text
+    public = s.curvegate("pubkey", path).stdout.decode().strip()
+    site._keys["server"] = s.Key(path, base64.b64decode(public))
+    phrase = site.folder / "phrase"
+    phrase.write_text("open sesame\n")
+    phrase.chmod(0o600)
+    s.server_end(site, echo_backend, passphrase_file=phrase).check_honest()
+    phrase.write_text("open barley\n")
+    service = {"web": {"accept": f"tcp:127.0.0.1:{s.free_port()}", "connect": "127.0.0.1:9", "allow": "laptop"}}
+    site.daemons[0].stop()
+    code, words = site.start_refused(service, passphrase_file=phrase)
+    assert code in (BAD_DATA, NO_PERMISSION, CONFIG) and "passphrase" in words and str(path) in words
+    assert "open barley" not in words
+
+
+def with_terminal(args: list[str], answers: list[bytes]) -> subprocess.CompletedProcess[bytes]:
+    """Runs a program on a terminal of its own and answers its questions in turn."""
+    import pty
+    import select
+
+    pid, master = pty.fork()
+    if pid == 0:
+        os.execv(args[0], args)
+    output = b""
+    while True:
+        ready, _, _ = select.select([master], [], [], s.PATIENCE)
+        assert ready, f"no question and no end: {output!r}"
+        try:
+            part = os.read(master, 4096)
+        except OSError:
+            break
+        if not part:
+            break
+        output += part
+        if answers and re.search(rb"assphrase[^\n]*$", part):
+            os.write(master, answers.pop(0))
+    _, status = os.waitpid(pid, 0)
+    os.close(master)
+    return subprocess.CompletedProcess(args, os.waitstatus_to_exitcode(status), output, b"")
+
+
+# ---- peers ----
+
+
+def peers(site: s.Site, *args: str) -> subprocess.CompletedProcess[bytes]:
+    return s.curvegate("peers", *args, "--known-hosts", site.known_hosts)
+
+
+def test_peers_add_list_remove_revoke(site: s.Site) -> None:
+    one, two = ct.KeyPair.generate().public, ct.KeyPair.generate().public
+    assert peers(site, "add", "one", s.b64(one)).returncode == OK
+    assert mode(site.known_hosts) == 0o600
+    assert peers(site, "add", "two", two.hex(), "--from", "10.0.0.0/8,::1", "--valid-until", "2999-01-01", "--comment", "of Bob").returncode == OK
+    text = site.known_hosts.read_text()
+    assert f"one curve25519 {s.b64(one)}" in text
+    assert f"from=10.0.0.0/8,::1 valid-until=2999-01-01 two curve25519 {s.b64(two)} of Bob" in text
+    listed = peers(site, "list").stdout.decode()
+    assert "one" in listed and "two" in listed and "10.0.0.0/8" in listed
+    assert peers(site, "revoke", s.b64(two)).returncode == OK
+    assert re.search(rf"^@revoked .*curve25519 {re.escape(s.b64(two))}", site.known_hosts.read_text(), re.MULTILINE)
+    assert peers(site, "remove", "one").returncode == OK
+    assert s.b64(one) not in site.known_hosts.read_text()
+    assert s.b64(two) in site.known_hosts.read_text()
+    assert peers(site, "remove", "one").returncode == NO
+
+
+def test_peers_leaves_every_other_line_as_it_was(site: s.Site) -> None:
+    key = s.b64(ct.KeyPair.generate().public)
+    text = f"# friends\n\n  a,b   curve25519 {key}   with  blanks\n# end"
+    site.known_hosts.write_text(text)
+    site.known_hosts.chmod(0o600)
+    assert peers(site, "add", "new", s.b64(ct.KeyPair.generate().public)).returncode == OK
+    assert site.known_hosts.read_text().startswith(text + "\n")
+    assert peers(site, "remove", "new").returncode == OK
+    assert site.known_hosts.read_text() == text + "\n"
+
+
+@pytest.mark.parametrize("args", [["add", "a b", "KEY"], ["add", "*", "KEY"], ["add", "x", "nokey"], ["add", "x", "KEY", "--from", "10.0.0.1/8"], ["add", "x", "KEY", "--valid-until", "tomorrow"]])
+def test_peers_add_refuses_what_would_be_no_line(site: s.Site, args: list[str]) -> None:
+    key = s.b64(ct.KeyPair.generate().public)
+    done = peers(site, *[key if word == "KEY" else word for word in args])
+    assert done.returncode in (USAGE, BAD_DATA) and said(done)
+    assert not site.known_hosts.exists()
+
+
+def test_peers_refuses_a_file_that_is_broken_or_open_to_others_and_keeps_it(site: s.Site) -> None:
+    key = s.b64(ct.KeyPair.generate().public)
+    site.known_hosts.write_text("this is no line\n")
+    site.known_hosts.chmod(0o600)
+    done = peers(site, "add", "x", key)
+    assert done.returncode in (BAD_DATA, CONFIG) and f"{site.known_hosts}:1" in said(done)
+    assert site.known_hosts.read_text() == "this is no line\n"
+    site.known_hosts.write_text("")
+    site.known_hosts.chmod(0o666)
+    done = peers(site, "add", "x", key)
+    assert done.returncode in (NO_PERMISSION, CONFIG) and str(site.known_hosts) in said(done)
+    assert site.known_hosts.read_text() == ""
+
+
+def test_concurrent_edits_lose_no_line_and_leave_nothing_behind(site: s.Site) -> None:
+    count = s.scale(40, 12)
+    keys = [s.b64(ct.KeyPair.generate().public) for _ in range(count)]
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        codes = list(pool.map(lambda i: peers(site, "add", f"peer{i}", keys[i]).returncode, range(count)))
+    assert codes == [OK] * count
+    text = site.known_hosts.read_text()
+    assert len(text.splitlines()) == count and all(key in text for key in keys)
+    assert mode(site.known_hosts) == 0o600
+    left = {path.name for path in site.folder.iterdir()} - {"known_hosts"}
+    assert all("lock" in name for name in left), left
+
+
+def test_readers_see_a_whole_file_at_any_moment(site: s.Site) -> None:
+    """Atomic replace: never a half-written file."""
+    sizes = set()
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        adding = [pool.submit(peers, site, "add", f"peer{i}", s.b64(ct.KeyPair.generate().public)) for i in range(10)]
+        while not all(one.done() for one in adding):
+            if site.known_hosts.exists():
+                text = site.known_hosts.read_text()
+                assert text == "" or text.endswith("\n")
+                sizes.add(len(text.splitlines()))
+    assert len(sizes) > 1
+
+
+# ---- check ----
+
+
+def check(config: Path, *args: str) -> subprocess.CompletedProcess[bytes]:
+    return s.curvegate("check", "-c", config, *args)
+
+
+def good_config(site: s.Site, **more: Any) -> Path:
+    site.know("laptop", ct.KeyPair.generate().public)
+    site.know("gate", ct.KeyPair.generate().public)
+    services = {
+        "web": {"accept": "tcp:0.0.0.0:4433", "connect": "127.0.0.1:8080", "allow": "laptop"},
+        "out": {"client": "yes", "accept": "127.0.0.1:8081", "connect": "tcp:gate:4433"},
+    }
+    return site.write_config(services, **more)
+
+
+def test_check_is_content_with_a_good_configuration(site: s.Site) -> None:
+    done = check(good_config(site))
+    assert done.returncode == OK, said(done)
+
+
+def test_check_takes_the_keys_of_a_later_version(site: s.Site) -> None:
+    done = check(good_config(site, control_group="adm", vault_control="/run/v.sock"))
+    assert done.returncode == OK, said(done)
+
+
+BROKEN = [
+    ("unknown key", "hello-timeot = 5s", "hello-timeout"),
+    ("key of another place", "allow = laptop", "allow"),
+    ("no value", "workers =", "workers"),
+    ("no equals sign", "workers 3", "="),
+    ("bad duration", "hello-timeout = 5 parsecs", "hello-timeout|duration|5 parsecs"),
+    ("negative", "workers = -1", "workers|-1"),
+    ("too many", "workers = 1000000", "workers|256"),
+    ("bad choice", "log-level = infos", "info"),
+    ("relative path", "state-dir = state", "absolute|state"),
+    ("not yet", "metrics = 127.0.0.1:9", "not yet"),
+    ("twice", "log-level = info", "twice|already|again"),
+]
+
+
+@pytest.mark.parametrize(("name", "line", "words"), BROKEN, ids=[name.replace(" ", "-") for name, _, _ in BROKEN])
+def test_check_names_file_line_and_what_was_meant(site: s.Site, name: str, line: str, words: str) -> None:
+    path = good_config(site, log_level="info") if name == "twice" else good_config(site)
+    lines = path.read_text().splitlines()
+    place = lines.index("")
+    lines.insert(place, line)
+    path.write_text("\n".join(lines) + "\n")
+    done = check(path)
+    assert done.returncode == CONFIG
+    at = next(found for found in said(done).splitlines() if f"{path}:{place + 1}:" in found)
+    assert re.search(words, at), at
+    started = s.run([s.binary("curvegated"), "-c", str(path)])
+    assert started.returncode == CONFIG and at in started.stderr.decode()
+
+
+def test_check_tells_all_problems_at_once(site: s.Site) -> None:
+    path = site.folder / "broken.conf"
+    path.write_text("frob = 1\n[web]\naccept = nowhere\nclinet = yes\n[web]\n")
+    done = check(path)
+    assert done.returncode == CONFIG
+    for line in (1, 3, 4, 5):
+        assert f"{path}:{line}:" in said(done)
+    assert "client" in said(done)
+
+
+def test_check_looks_into_the_files_that_are_named(site: s.Site) -> None:
+    path = good_config(site)
+    site.known_hosts.write_text("gate curve25519 tooshort\n")
+    done = check(path)
+    assert done.returncode == CONFIG and f"{site.known_hosts}:1:" in said(done)
+    site.write_known_hosts()
+    site.key("server").path.chmod(0o640)
+    done = check(path)
+    assert done.returncode in (NO_PERMISSION, CONFIG) and "chmod 600" in said(done)
+
+
+def test_check_warns_of_a_star(site: s.Site) -> None:
+    path = site.write_config({"web": {"accept": "tcp:0.0.0.0:4433", "connect": "127.0.0.1:8080", "allow": "*"}})
+    done = check(path)
+    assert done.returncode == OK and "warning" in said(done) and "allow" in said(done)
+
+
+def test_check_refuses_one_key_in_both_roles(site: s.Site) -> None:
+    path = good_config(site)
+    text = path.read_text().replace(str(site.key("client").path), str(site.key("server").path))
+    path.write_text(text)
+    done = check(path)
+    assert done.returncode in (BAD_DATA, CONFIG) and str(site.key("server").path) in said(done)
+
+
+@pytest.mark.parametrize(
+    ("prefix", "peer", "more", "code", "words"),
+    [
+        ("", "laptop", [], OK, "allowed"),
+        ("", "stranger", [], NO, "stranger"),
+        ("", "phone", [], NO, "allow"),
+        ("@revoked", "laptop", [], NO, "revoked"),
+        ("valid-until=2020-01-01", "laptop", [], NO, "expired"),
+        ("from=10.0.0.0/8", "laptop", ["--address", "192.0.2.1"], NO, "address|from"),
+        ("from=10.0.0.0/8", "laptop", ["--address", "10.1.2.3"], OK, "allowed"),
+    ],
+)
+def test_check_explains_a_verdict(site: s.Site, prefix: str, peer: str, more: list[str], code: int, words: str) -> None:
+    site.know("laptop", ct.KeyPair.generate().public, prefix)
+    site.know("phone", ct.KeyPair.generate().public)
+    path = site.write_config({"web": {"accept": "tcp:0.0.0.0:4433", "connect": "127.0.0.1:8080", "allow": "laptop"}})
+    done = check(path, "--peer", peer, "--service", "web", *more)
+    assert done.returncode == code, said(done)
+    assert re.search(words, (done.stdout + done.stderr).decode())
+
+
+def test_check_without_a_file_says_which_it_looked_for(tmp_path: Path) -> None:
+    done = s.curvegate("check", "-c", tmp_path / "none.conf")
+    assert done.returncode == NO_INPUT and str(tmp_path / "none.conf") in said(done)
+
+
+# ---- counters ----
+
+
+def test_counter_init_makes_what_is_missing_and_leaves_what_is_good(site: s.Site, echo_backend: s.Backend) -> None:
+    key = site.key("server")
+    counter = site.folder / f"nonce.{key.public.hex()[:16]}"
+    path = site.write_config({"web": {"accept": f"tcp:127.0.0.1:{s.free_port()}", "connect": "127.0.0.1:9"}})
+    before = counter.read_bytes()
+    assert s.curvegate("counter", "init", "-c", path).returncode == OK
+    assert counter.read_bytes() == before
+    counter.unlink()
+    done = s.curvegate("counter", "init", "-c", path)
+    assert done.returncode == OK, said(done)
+    assert len(counter.read_bytes()) == len(before) and counter.read_bytes() != before and mode(counter) == 0o600
+    s.server_end(site, echo_backend).check_honest()
+
+
+# ---- probe and run ----
+
+
+def probe_site(site: s.Site, target: tuple[str, int], server: bytes, **service: Any) -> Path:
+    site.know("gate", server)
+    section = {"client": "yes", "accept": f"127.0.0.1:{s.free_port()}", "connect": f"tcp:{target[0]}:{target[1]}", "peer": "gate"}
+    return site.write_config({"app": section | service}, connect_timeout="2s")
+
+
+def probe(config: Path, service: str = "app") -> subprocess.CompletedProcess[bytes]:
+    return s.curvegate("probe", service, "-c", config)
+
+
+def test_probe_of_a_good_server_ends_with_0(site: s.Site) -> None:
+    with ct.Server(ct.KeyPair.generate()) as server:
+        server.serve(lambda connection: (connection.handshake(), connection.frames.wait_closed())[0] and None)
+        done = probe(probe_site(site, server.address, server.keys.public))
+        assert done.returncode == OK, said(done)
+        assert b"gate" in done.stdout
+        assert server.errors == []
+
+
+def test_probe_says_at_which_step_it_ended(site: s.Site) -> None:
+    with ct.Server(ct.KeyPair.generate()) as server:
+        server.serve(lambda connection: connection.frames.wait_closed() and None)
+        config = probe_site(site, server.address, ct.KeyPair.generate().public)
+        done = probe(config)
+        assert done.returncode == NO
+        address = server.address
+    text = (done.stdout + done.stderr).decode()
+    assert "connected" in text or "cookie" in text or "no answer" in text
+    done = probe(config)
+    assert done.returncode == NO and "refused" in (done.stdout + done.stderr).decode()
+    config.write_text(config.read_text().replace(f"tcp:{address[0]}:", "tcp:no-such-host.invalid:"))
+    done = probe(config)
+    assert done.returncode == NO and "no-such-host.invalid" in (done.stdout + done.stderr).decode()
+
+
+def test_probe_of_a_wrong_key_names_both_readings(site: s.Site) -> None:
+    def closes(connection: ct.ServerConnection) -> None:
+        connection.frames.recv()
+
+    with ct.Server(ct.KeyPair.generate()) as server:
+        server.serve(closes)
+        done = probe(probe_site(site, server.address, ct.KeyPair.generate().public))
+    assert done.returncode == NO
+    assert re.search("wrong key for .*, or not a curve_tun server", (done.stdout + done.stderr).decode())
+
+
+def test_probe_names_a_missing_pin_before_it_dials(site: s.Site) -> None:
+    with ct.Server(ct.KeyPair.generate()) as server:
+        done = probe(probe_site(site, server.address, server.keys.public, peer="nobody-here"))
+        assert done.returncode == NO and "nobody-here" in (done.stdout + done.stderr).decode()
+        with pytest.raises(TimeoutError):
+            server.accept(0.2)
+
+
+def test_probe_of_what_is_no_client_service_is_a_usage_error(site: s.Site) -> None:
+    config = probe_site(site, ("127.0.0.1", 9), ct.KeyPair.generate().public)
+    done = probe(config, "apq")
+    assert done.returncode in (USAGE, CONFIG) and "app" in said(done)
+
+
+def test_run_is_the_daemon(site: s.Site, echo_backend: s.Backend) -> None:
+    client = ct.KeyPair.generate()
+    site.know("laptop", client.public)
+    port = s.free_port()
+    config = site.write_config({"web": {"accept": f"tcp:127.0.0.1:{port}", "connect": echo_backend.address, "allow": "laptop"}})
+    daemon = s.Daemon([s.binary("curvegate"), "run", "-c", str(config)], site.folder / "daemon.log")
+    site.daemons.append(daemon)
+    s.ServerEnd(site, daemon, ("127.0.0.1", port), echo_backend, client).check_honest()
+
+
+def test_a_daemon_without_its_file_or_with_nothing_to_do_says_so(tmp_path: Path) -> None:
+    done = s.run([s.binary("curvegated"), "-c", str(tmp_path / "none.conf")])
+    assert done.returncode == NO_INPUT and str(tmp_path / "none.conf") in said(done)
+    empty = tmp_path / "empty.conf"
+    empty.write_text("; nothing\n")
+    done = s.run([s.binary("curvegated"), "-c", str(empty)])
+    assert done.returncode == CONFIG and str(empty) in said(done)

@@ -1,0 +1,52 @@
+#pragma once
+
+#include "vault/key_file.hpp"
+#include "vault/protocol/protocol.hpp"
+
+#include <array>
+#include <optional>
+#include <utility>
+#include <variant>
+
+namespace curvegate::vault {
+
+/// When a request is answered.
+enum class Turn {
+    prompt,  ///< a peer that has proved something, or ourselves, waits for it
+    hello,   ///< any stranger can cause it: after all others, and the newest first
+};
+
+/// What one verb may do. A verb that is not in the table does not exist: parse_request refuses it.
+struct Permission {
+    Verb verb;
+    std::optional<KeyRole> role;  ///< the role of the key it works with; nothing: either
+    bool takes_nonce;             ///< uses up a long-term nonce
+    bool rate_limited;
+    Turn turn;
+};
+
+/// The key of one role never does the other's work: crypto_box is symmetric, so a vault that both made and
+/// opened vouches with one key would let a hijacked daemon forge any client's vouch to itself.
+inline constexpr std::array kPermissions = {
+    Permission{Verb::answer_hello, KeyRole::server, true, false, Turn::hello},
+    Permission{Verb::make_vouch, KeyRole::client, true, true, Turn::prompt},
+    Permission{Verb::open_vouch, KeyRole::server, false, false, Turn::prompt},
+    Permission{Verb::public_key, std::nullopt, false, false, Turn::prompt},
+};
+
+[[nodiscard]] constexpr const Permission& permission_of(Verb verb) {
+    for (const Permission& permission : kPermissions) {
+        if (permission.verb == verb) return permission;
+    }
+    std::unreachable();  // parse_request gives listed verbs only
+}
+
+[[nodiscard]] constexpr KeyRole role_of(KeySlot slot) {
+    return static_cast<Byte>(slot) < 128 ? KeyRole::server : KeyRole::client;
+}
+
+[[nodiscard]] constexpr Verb verb_of(const RequestBody& body) {
+    return std::visit([](const auto& one) { return one.kVerb; }, body);
+}
+
+}  // namespace curvegate::vault

@@ -1,0 +1,32 @@
+#pragma once
+
+#include "os/socket.hpp"
+
+#include <expected>
+#include <string>
+
+namespace curvegate::vault {
+
+enum class FileFault {
+    missing,
+    unreadable,   ///< the system does not open it
+    not_regular,  ///< a symlink, a folder, a fifo...
+    wrong_owner,  ///< not ours and not root's
+    wrong_mode,   ///< open to group or others
+};
+struct FileProblem {
+    FileFault fault;
+    std::string detail;  ///< the path, and the system's reason where there is one
+};
+
+enum class FileKind {
+    own,         ///< mode 0600 or less
+    credential,  ///< in $CREDENTIALS_DIRECTORY: systemd may let the unit's user read by an ACL, seen as 0440
+};
+
+/// Opens a file that holds a secret or decides about one. `flags` are open(2)'s (O_RDONLY or O_RDWR); a last
+/// symlink is never followed, and type, owner and mode are checked on the descriptor.
+[[nodiscard]] std::expected<os::UniqueFd, FileProblem> open_private(const std::string& path, int flags,
+                                                                    FileKind kind = FileKind::own);
+
+}  // namespace curvegate::vault

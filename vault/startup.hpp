@@ -1,0 +1,66 @@
+#pragma once
+
+#include "base/result.hpp"
+#include "crypto/secret.hpp"
+#include "os/random.hpp"
+#include "vault/counter_store.hpp"
+#include "vault/known_hosts_file.hpp"
+#include "vault/nonce_source.hpp"
+#include "vault/options.hpp"
+#include "vault/service.hpp"
+
+#include <expected>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+namespace curvegate::vault {
+
+/// Why the vault does not start: a sysexits code and the words.
+struct Failure {
+    int exit_code;
+    std::string text;
+};
+template <class T = void>
+using Started = std::expected<T, Failure>;
+
+/// 66 missing input, 69 sandbox, locked memory or counter's lock not to be had, 74 disk, 77 permission, 78
+/// keys, counters and known_hosts that are not right.
+[[nodiscard]] int exit_code_of(const Error& error);
+[[nodiscard]] Failure failure_of(const Error& error);
+
+/// Everything that the service works with: locked memory, keys, counters, known_hosts. Opened before the
+/// process is confined; after that no file but known_hosts is opened again.
+class Holdings {
+  public:
+    using Say = std::function<void(std::string_view line)>;
+
+    /// `give_up`: a descriptor that ends the asking for a passphrase when it becomes readable.
+    [[nodiscard]] static Started<std::unique_ptr<Holdings>> open(const Options& options, const Say& say,
+                                                                 int give_up);
+
+    [[nodiscard]] Service& service() noexcept { return *service_; }
+    [[nodiscard]] std::vector<NonceCounter*> counters();
+
+  private:
+    struct OneKey {
+        std::unique_ptr<CounterStore> counter;
+        std::optional<PermutedNonces> nonces;
+    };
+    Holdings() = default;
+    /// Opens the counter of a key and makes its nonces.
+    [[nodiscard]] Started<Service::Key> equip(LongTermKey key, const KeyPlace& place, OneKey& with,
+                                              const Options& options, const Say& say);
+
+    std::unique_ptr<crypto::SecretPool> pool_;  // first, so that it outlives all secrets
+    os::SystemRandom random_;
+    OneKey server_;
+    OneKey client_;
+    std::unique_ptr<TrustedServers> trusted_;
+    std::optional<Service> service_;
+};
+
+}  // namespace curvegate::vault
