@@ -92,7 +92,7 @@ curvegate::Message pattern(std::size_t size) {
 }
 
 asio::awaitable<int> check(const curvegate::Vault& vault, const curvegate::ConnectOptions& to,
-                           const std::vector<std::size_t>& sizes) {
+                           std::vector<std::size_t> sizes) {  // by value: a coroutine outlives its caller's temporaries
     auto [error, channel] = co_await curvegate::async_connect(vault, to, kAwait);
     if (error) {
         std::cerr << "connect: " << error.message() << '\n';
@@ -164,7 +164,8 @@ int main(int argc, char** argv) {
     const curvegate::ConnectOptions to{at.host, at.port, values["peer"].as<std::string>()};
     int status = EXIT_FAILURE;
     asio::co_spawn(context, check(*vault, to, parse_sizes(values["sizes"].as<std::string>())),
-                   [&](std::exception_ptr, int result) {
+                   [&](const std::exception_ptr& thrown, int result) {
+                       if (thrown) std::rethrow_exception(thrown);
                        status = result;
                        context.stop();
                    });

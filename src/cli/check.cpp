@@ -14,14 +14,17 @@
 namespace curvegate::cli {
 namespace {
 
-WallTime now() { return std::chrono::floor<std::chrono::seconds>(std::chrono::system_clock::now()); }
+WallTime now() {
+    return std::chrono::floor<std::chrono::seconds>(std::chrono::system_clock::now());
+}
 
 /// The known_hosts file that the configuration names; its problems are told.
 Outcome<registry::Registry> load_registry(const config::Parsed& parsed) {
     const std::string& path = parsed.config.known_hosts;
     const auto text = os::read_checked(path, os::Privacy::trusted, kLongestFile);
     if (!text) {
-        complain({{parsed.config.file, parsed.line_of("", "known-hosts"), "known-hosts: " + text.error().detail()}});
+        complain({{parsed.config.file, parsed.line_of("", "known-hosts"),
+                   "known-hosts: " + text.error().detail()}});
         return std::unexpected(exit_code::kConfig);
     }
     auto entries = registry::parse_known_hosts(*text, path);
@@ -33,7 +36,8 @@ Outcome<registry::Registry> load_registry(const config::Parsed& parsed) {
 /// Names in allow and peer against those of known_hosts.
 class NameCheck {
   public:
-    NameCheck(const config::Parsed& parsed, const registry::Registry& registry) : parsed_(parsed), registry_(registry) {
+    NameCheck(const config::Parsed& parsed, const registry::Registry& registry)
+        : parsed_(parsed), registry_(registry) {
         for (const auto& entry : registry.entries()) names_.insert(entry.names.begin(), entry.names.end());
     }
 
@@ -55,7 +59,8 @@ class NameCheck {
             std::string text = std::string(key) + ": " + registry::quoted(name) + " is not in " +
                                parsed_.config.known_hosts + registry::did_you_mean(name, known);
             if (line == 0) text += " (peer = NAME, if it is not the host of connect)";
-            problems.push_back({parsed_.config.file, line != 0 ? line : parsed_.line_of(service.name, "connect"), text});
+            problems.push_back(
+                {parsed_.config.file, line != 0 ? line : parsed_.line_of(service.name, "connect"), text});
         } else if (registry_.keys_of(name, now()).empty()) {
             warnings.push_back({parsed_.config.file, line != 0 ? line : service.line,
                                 std::string(key) + ": every key of " + registry::quoted(name) +
@@ -84,7 +89,8 @@ int check_files(const config::Parsed& parsed) {
     complain(problems);
     if (!good || !problems.empty()) return exit_code::kConfig;
     const std::size_t count = parsed.config.services.size();
-    print(parsed.config.file + " is fine: " + std::to_string(count) + (count == 1 ? " service" : " services"));
+    print(parsed.config.file + " is fine: " + std::to_string(count) +
+          (count == 1 ? " service" : " services"));
     return finish_output();
 }
 
@@ -108,8 +114,10 @@ int check(const Verb& self, const Arguments& arguments) {
         .value("service", "S", "at this service")
         .value("address", "IP", "coming from this address");
     if (const auto end = options.parse(arguments)) return *end;
-    if (options.has("peer") != options.has("service")) return options.usage_error("--peer and --service go together");
-    if (options.has("address") && !options.has("peer")) return options.usage_error("--address goes with --peer");
+    if (options.has("peer") != options.has("service"))
+        return options.usage_error("--peer and --service go together");
+    if (options.has("address") && !options.has("peer"))
+        return options.usage_error("--address goes with --peer");
     const auto parsed = load_config(options.has("config") ? options.get("config") : default_config());
     if (!parsed) return parsed.error();
     return options.has("peer") ? explain_peer(options, *parsed) : check_files(*parsed);

@@ -37,7 +37,8 @@ int init_one(const config::Config& config, const KeyUse& use) {
 
 int counter(const Verb& self, const Arguments& arguments) {
     Options options(self);
-    options.value("config,c", "FILE", "the configuration (default: curvegate.conf in its usual place)").operands(1, 1);
+    options.value("config,c", "FILE", "the configuration (default: curvegate.conf in its usual place)")
+        .operands(1, 1);
     if (const auto end = options.parse(arguments)) return *end;
     if (options.operands().front() != "init") return options.usage_error("want counter init");
     const auto parsed = load_config(options.has("config") ? options.get("config") : default_config());
@@ -49,7 +50,8 @@ int counter(const Verb& self, const Arguments& arguments) {
         any = true;
         if (const int code = init_one(parsed->config, use); code != exit_code::kOk) result = code;
     }
-    if (!any) return complain(exit_code::kConfig, parsed->config.file + " names no server-key and no client-key");
+    if (!any)
+        return complain(exit_code::kConfig, parsed->config.file + " names no server-key and no client-key");
     const int written = finish_output();
     return result != exit_code::kOk ? result : written;
 }

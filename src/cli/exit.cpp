@@ -30,7 +30,9 @@ void complain(const Problems& problems, std::string_view kind) {
     }
 }
 
-void print(std::string_view line) { put(stdout, line); }
+void print(std::string_view line) {
+    put(stdout, line);
+}
 
 int finish_output() {
     if (std::fflush(stdout) == 0 && std::ferror(stdout) == 0) return exit_code::kOk;

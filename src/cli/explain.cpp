@@ -39,7 +39,8 @@ class LineReport {
                           rule("name", named(entry), name_text(entry)) &
                           rule("address", at_home(entry), address_text(entry)) &
                           rule("date", in_time(entry), date_text(entry));
-        print(std::string("    => ") + (good ? "this line lets the key in" : "this line does not let the key in"));
+        print(std::string("    => ") +
+              (good ? "this line lets the key in" : "this line does not let the key in"));
     }
 
     /// What the registry itself says of the line's key, which may stand in other lines too.
@@ -50,7 +51,8 @@ class LineReport {
         }
         const IpAddress home = entry.from.empty() ? IpAddress{} : entry.from.front().network;
         const auto source = question_.source.value_or(home);
-        return registry_.authorise(entry.key, service_.allow, source, question_.now).verdict == Verdict::allowed;
+        return registry_.authorise(entry.key, service_.allow, source, question_.now).verdict ==
+               Verdict::allowed;
     }
 
   private:
@@ -67,17 +69,20 @@ class LineReport {
     }
     [[nodiscard]] bool named(const Entry& entry) const {
         if (is_client()) return std::ranges::find(entry.names, service_.peer) != entry.names.end();
-        return service_.allow.any || std::ranges::find_first_of(entry.names, service_.allow.names) != entry.names.end();
+        return service_.allow.any ||
+               std::ranges::find_first_of(entry.names, service_.allow.names) != entry.names.end();
     }
     [[nodiscard]] std::string name_text(const Entry& entry) const {
         if (is_client()) return "the service expects peer = " + service_.peer;
         if (service_.allow.any) return "allow = * lets any key in";
-        return std::string(named(entry) ? "named in" : "not named in") + " allow = " + list_of(service_.allow.names);
+        return std::string(named(entry) ? "named in" : "not named in") +
+               " allow = " + list_of(service_.allow.names);
     }
     // A client end asks nobody's address, and allow = * asks for no more than a key that is not revoked.
     [[nodiscard]] bool at_home(const Entry& entry) const {
         if (is_client() || service_.allow.any || entry.from.empty() || !question_.source) return true;
-        return std::ranges::any_of(entry.from, [&](const IpBlock& block) { return block.contains(*question_.source); });
+        return std::ranges::any_of(entry.from,
+                                   [&](const IpBlock& block) { return block.contains(*question_.source); });
     }
     [[nodiscard]] std::string address_text(const Entry& entry) const {
         if (is_client()) return "from= does not count for a server";
@@ -103,8 +108,10 @@ class LineReport {
 
 std::string describe_service(const config::Service& service) {
     const std::string head = "[" + service.name + "] in line " + std::to_string(service.line);
-    if (service.side == config::Side::client) return head + " is a client end: the key of " + service.peer + " must answer";
-    return head + " is a server end: it allows " + (service.allow.any ? "any key" : list_of(service.allow.names));
+    if (service.side == config::Side::client)
+        return head + " is a client end: the key of " + service.peer + " must answer";
+    return head + " is a server end: it allows " +
+           (service.allow.any ? "any key" : list_of(service.allow.names));
 }
 
 std::vector<const Entry*> lines_of(const std::string& peer, const registry::Registry& registry) {
@@ -119,7 +126,8 @@ std::vector<const Entry*> lines_of(const std::string& peer, const registry::Regi
 
 int unknown_peer(const Question& question, const config::Parsed& parsed, const registry::Registry& registry) {
     std::vector<std::string_view> names;
-    for (const Entry& entry : registry.entries()) names.insert(names.end(), entry.names.begin(), entry.names.end());
+    for (const Entry& entry : registry.entries())
+        names.insert(names.end(), entry.names.begin(), entry.names.end());
     const std::string guess = registry::did_you_mean(question.peer, names);
     return complain(exit_code::kBadData,
                     registry::quoted(question.peer) + " is not in " + parsed.config.known_hosts + guess);

@@ -74,15 +74,17 @@ std::string check_key(const config::Config& config, const KeyUse& use, std::vect
     if (use.path.empty()) {
         // The vault's own unit names its keys itself.
         if (!config.vault_socket.empty()) return {};
-        return std::string(use.key) + " = PATH is missing: this is a " + std::string(vault::name_of(use.role)) +
-               " end (or give the credential " + std::string(use.credential) + ")";
+        return std::string(use.key) + " = PATH is missing: this is a " +
+               std::string(vault::name_of(use.role)) + " end (or give the credential " +
+               std::string(use.credential) + ")";
     }
     const std::string key(use.key);
     const auto header = read_key_header(use);
     if (!header) return key + ": " + about(use.path, header.error());
     if (header->role != use.role) {
-        return key + ": " + use.path + " is a " + std::string(vault::name_of(header->role)) + "'s key, and a " +
-               std::string(vault::name_of(use.role)) + "'s is needed (curvegate keygen makes one)";
+        return key + ": " + use.path + " is a " + std::string(vault::name_of(header->role)) +
+               "'s key, and a " + std::string(vault::name_of(use.role)) +
+               "'s is needed (curvegate keygen makes one)";
     }
     if (std::ranges::find(seen, header->public_key) != seen.end()) {
         return key + ": " + use.path + " holds the same key as server-key; each role needs a key of its own";
@@ -105,10 +107,12 @@ std::vector<KeyUse> keys_in_use(const config::Parsed& parsed) {
         uses.push_back(std::move(use));
     };
     if (config.needs_server_key()) {
-        add({vault::KeyRole::server, "server-key", "curvegate.server-key", config.server_key}, config::Side::server);
+        add({vault::KeyRole::server, "server-key", "curvegate.server-key", config.server_key},
+            config::Side::server);
     }
     if (config.needs_client_key()) {
-        add({vault::KeyRole::client, "client-key", "curvegate.client-key", config.client_key}, config::Side::client);
+        add({vault::KeyRole::client, "client-key", "curvegate.client-key", config.client_key},
+            config::Side::client);
     }
     return uses;
 }

@@ -27,7 +27,8 @@ struct KeyUse {
 [[nodiscard]] Result<vault::KeyFileHeader> read_key_header(const KeyUse& use);
 
 /// Where the counter of a key stands.
-[[nodiscard]] std::string counter_of(const config::Config& config, const KeyUse& use, const crypto::PublicKey& key);
+[[nodiscard]] std::string counter_of(const config::Config& config, const KeyUse& use,
+                                     const crypto::PublicKey& key);
 
 /// Checks each key file (owner, mode, form, role) and its counter; changes nothing.
 [[nodiscard]] Problems check_keys(const config::Parsed& parsed);

@@ -1,9 +1,9 @@
+#include "crypto/keys.hpp"
 #include "cli/exit.hpp"
 #include "cli/options.hpp"
 #include "cli/secrets.hpp"
 #include "cli/verbs.hpp"
 #include "config/values.hpp"
-#include "crypto/keys.hpp"
 #include "crypto/secret.hpp"
 #include "os/file.hpp"
 #include "os/random.hpp"
@@ -56,7 +56,8 @@ Outcome<std::unique_ptr<crypto::SecretPool>> make_pool() {
     auto pool = crypto::SecretPool::create(crypto::Locking::attempt, kMostSecrets);
     if (!pool) return std::unexpected(complain(exit_code::kUnavailable, pool.error().text()));
     if (!(*pool)->all_locked()) {
-        complain(exit_code::kOk, "warning: memory cannot be locked, so the secret could reach the swap space");
+        complain(exit_code::kOk,
+                 "warning: memory cannot be locked, so the secret could reach the swap space");
     }
     return std::move(*pool);
 }
@@ -64,9 +65,12 @@ Outcome<std::unique_ptr<crypto::SecretPool>> make_pool() {
 /// Asks twice; nothing if the two differ, there is none, or nobody can be asked.
 Outcome<> ask_passphrase(WipedBuffer& into) {
     WipedBuffer again(into.room().size());
-    const bool answered = ask_hidden("Passphrase of the new key: ", into) && ask_hidden("The same again: ", again);
-    if (!answered) return std::unexpected(complain(exit_code::kNoInput, "no passphrase was given on the terminal"));
-    if (into.content().empty()) return std::unexpected(complain(exit_code::kBadData, "the passphrase is empty"));
+    const bool answered =
+        ask_hidden("Passphrase of the new key: ", into) && ask_hidden("The same again: ", again);
+    if (!answered)
+        return std::unexpected(complain(exit_code::kNoInput, "no passphrase was given on the terminal"));
+    if (into.content().empty())
+        return std::unexpected(complain(exit_code::kBadData, "the passphrase is empty"));
     if (!std::ranges::equal(into.content(), again.content())) {
         return std::unexpected(complain(exit_code::kBadData, "the two passphrases differ"));
     }
@@ -90,7 +94,8 @@ int store(const Order& order, crypto::LongTermSecret secret, std::optional<Bytes
     if (auto made = vault::init_counter(counter, *public_key, random); !made) {
         ::unlink(order.path.c_str());
         complain(exit_for_writing(counter), made.error().text());
-        return complain(exit_for_writing(counter), order.path + " was not made: a key needs its nonce counter");
+        return complain(exit_for_writing(counter),
+                        order.path + " was not made: a key needs its nonce counter");
     }
     print(public_key->text());
     return finish_output();
@@ -115,8 +120,10 @@ Outcome<crypto::LongTermSecret> read_imported(crypto::SecretPool& pool) {
     }
     const bool all_zero = std::ranges::all_of(bytes, [](Byte byte) { return byte == 0; });
     auto secret = crypto::LongTermSecret::adopt(pool, bytes);  // wipes `bytes`
-    if (!decoded) return std::unexpected(complain(exit_code::kBadData, "standard input: " + decoded.error().text()));
-    if (all_zero) return std::unexpected(complain(exit_code::kBadData, "standard input: a secret of zeros is none"));
+    if (!decoded)
+        return std::unexpected(complain(exit_code::kBadData, "standard input: " + decoded.error().text()));
+    if (all_zero)
+        return std::unexpected(complain(exit_code::kBadData, "standard input: a secret of zeros is none"));
     if (!secret) return std::unexpected(complain(exit_code::kUnavailable, secret.error().text()));
     return std::move(*secret);
 }
@@ -140,7 +147,8 @@ int keygen(const Verb& self, const Arguments& arguments) {
     os::SystemRandom random;
     auto secret = crypto::LongTermSecret::random(**pool, random);
     if (!secret) return complain(exit_code::kUnavailable, secret.error().text());
-    return store(*order, std::move(*secret), sealed ? std::optional<Bytes>(passphrase.content()) : std::nullopt);
+    return store(*order, std::move(*secret),
+                 sealed ? std::optional<Bytes>(passphrase.content()) : std::nullopt);
 }
 
 int import_key(const Verb& self, const Arguments& arguments) {

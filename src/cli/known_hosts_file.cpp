@@ -42,7 +42,7 @@ Outcome<KnownHostsFile> KnownHostsFile::open(const std::string& path) {
 }
 
 Outcome<> KnownHostsFile::read() {
-    struct stat info {};
+    struct stat info{};
     if (::lstat(path_.c_str(), &info) != 0 && errno == ENOENT) return {};
     auto text = read_text(path_);
     if (!text) return std::unexpected(text.error());

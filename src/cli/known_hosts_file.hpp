@@ -24,7 +24,8 @@ class KnownHostsFile {
     [[nodiscard]] int replace(std::string_view text) const;
 
   private:
-    KnownHostsFile(std::string path, os::FileLock lock) noexcept : path_(std::move(path)), lock_(std::move(lock)) {}
+    KnownHostsFile(std::string path, os::FileLock lock) noexcept
+        : path_(std::move(path)), lock_(std::move(lock)) {}
     [[nodiscard]] Outcome<> read();
 
     std::string path_;

@@ -51,7 +51,8 @@ int help() {
 int unknown(const std::string& word) {
     std::vector<std::string_view> names;
     for (const Verb& verb : kVerbs) names.push_back(verb.name);
-    return complain(exit_code::kUsage, "unknown verb " + registry::quoted(word) + registry::did_you_mean(word, names) +
+    return complain(exit_code::kUsage, "unknown verb " + registry::quoted(word) +
+                                           registry::did_you_mean(word, names) +
                                            "; curvegate --help lists them");
 }
 
@@ -81,7 +82,8 @@ int not_yet(const Verb& self, const Arguments& arguments) {
         print(usage_of(self) + "\n" + std::string(self.help) + "\n\nnot yet: comes with a later version");
         return finish_output();
     }
-    return complain(exit_code::kUnavailable, std::string(self.name) + ": not yet: comes with a later version");
+    return complain(exit_code::kUnavailable,
+                    std::string(self.name) + ": not yet: comes with a later version");
 }
 
 }  // namespace curvegate::cli

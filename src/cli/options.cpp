@@ -30,7 +30,8 @@ struct Options::Parser {
         positions.add(kOperands, -1);
         // Abbreviated options would break on the day that another one begins the same.
         const int style = po::command_line_style::default_style & ~po::command_line_style::allow_guessing;
-        po::store(po::command_line_parser(arguments).options(all).positional(positions).style(style).run(), values);
+        po::store(po::command_line_parser(arguments).options(all).positional(positions).style(style).run(),
+                  values);
         po::notify(values);
     }
 
@@ -78,7 +79,8 @@ std::optional<int> Options::parse(const Arguments& arguments) {
     }
     const std::size_t given = operands().size();
     if (given < parser_->least) return usage_error("something is missing");
-    if (given > parser_->most) return usage_error("one word too many: " + registry::quoted(operands()[parser_->most]));
+    if (given > parser_->most)
+        return usage_error("one word too many: " + registry::quoted(operands()[parser_->most]));
     return std::nullopt;
 }
 
@@ -87,13 +89,17 @@ int Options::usage_error(const std::string& text) const {
     return complain(exit_code::kUsage, usage_of(verb_));
 }
 
-bool Options::has(const std::string& name) const { return parser_->values.count(name) != 0; }
+bool Options::has(const std::string& name) const {
+    return parser_->values.count(name) != 0;
+}
 
 std::string Options::get(const std::string& name) const {
     return has(name) ? parser_->values[name].as<std::string>() : std::string();
 }
 
-const std::vector<std::string>& Options::operands() const noexcept { return parser_->operands; }
+const std::vector<std::string>& Options::operands() const noexcept {
+    return parser_->operands;
+}
 
 std::string usage_of(const Verb& verb) {
     return "usage: curvegate " + std::string(verb.name) + (verb.arguments.empty() ? "" : " ") +

@@ -22,8 +22,8 @@ class Options {
     /// How many words without a dash may stand there; none unless said.
     Options& operands(std::size_t least, std::size_t most);
 
-    /// The exit code if the verb ends here: the help was asked for, or the command line is wrong (and that was
-    /// told); nothing if it may go on.
+    /// The exit code if the verb ends here: the help was asked for, or the command line is wrong (and that
+    /// was told); nothing if it may go on.
     [[nodiscard]] std::optional<int> parse(const Arguments& arguments);
     /// Complains about the command line, with the usage line; gives the exit code.
     int usage_error(const std::string& text) const;

@@ -52,7 +52,9 @@ Outcome<Entry> wanted_entry(const Options& options) {
 }
 
 bool says_the_same(const Entry& a, const Entry& b) {
-    const auto holds = [&](const std::string& name) { return std::ranges::find(a.names, name) != a.names.end(); };
+    const auto holds = [&](const std::string& name) {
+        return std::ranges::find(a.names, name) != a.names.end();
+    };
     return a.key == b.key && a.revoked == b.revoked && a.from == b.from && a.valid_until == b.valid_until &&
            std::ranges::all_of(b.names, holds);
 }
@@ -91,7 +93,8 @@ int add(const Options& options, const std::string& path) {
 
 int complain_no_such_name(const KnownHostsFile& file, const std::string& name) {
     std::vector<std::string_view> names;
-    for (const Entry& entry : file.entries()) names.insert(names.end(), entry.names.begin(), entry.names.end());
+    for (const Entry& entry : file.entries())
+        names.insert(names.end(), entry.names.begin(), entry.names.end());
     const std::string guess = registry::did_you_mean(name, names);
     return complain(exit_code::kBadData, registry::quoted(name) + " is not in " + file.path() + guess);
 }
@@ -118,7 +121,8 @@ std::vector<Entry> entries_to_revoke(const std::string& word, const std::vector<
     const auto note = [&](const crypto::PublicKey& key, const std::vector<std::string>& names) {
         auto found = std::ranges::find(out, key, &Entry::key);
         if (found == out.end()) {
-            out.push_back({.revoked = true, .from = {}, .valid_until = {}, .names = {}, .key = key, .comment = {}});
+            out.push_back(
+                {.revoked = true, .from = {}, .valid_until = {}, .names = {}, .key = key, .comment = {}});
             found = out.end() - 1;
         }
         for (const auto& name : names) {
@@ -147,7 +151,8 @@ int revoke(const Options& options, const std::string& path) {
     bool changed = false;
     for (Entry& entry : entries) {
         const bool done = registry.is_revoked(entry.key);
-        print((done ? "revoked already: " : "revoked: ") + entry.names.front() + " " + crypto::fingerprint(entry.key));
+        print((done ? "revoked already: " : "revoked: ") + entry.names.front() + " " +
+              crypto::fingerprint(entry.key));
         if (done) continue;
         entry.comment = "revoked " + registry::format_valid_until(today + std::chrono::days(1));
         text = registry::append_entry(text, entry);
@@ -206,7 +211,8 @@ int peers(const Verb& self, const Arguments& arguments) {
     if (entry_options && !action->takes_entry_options) {
         return options.usage_error("--from, --valid-until and --comment go with add");
     }
-    return action->run(options, options.has("known-hosts") ? options.get("known-hosts") : default_known_hosts());
+    return action->run(options,
+                       options.has("known-hosts") ? options.get("known-hosts") : default_known_hosts());
 }
 
 }  // namespace curvegate::cli

@@ -22,11 +22,14 @@ std::string default_folder() {
     return ::geteuid() == 0 ? std::string("/etc/curvegate") : home_folder() + "/.config/curvegate";
 }
 
-std::string default_config() { return default_folder() + "/curvegate.conf"; }
+std::string default_config() {
+    return default_folder() + "/curvegate.conf";
+}
 
 std::string default_known_hosts() {
     if (const auto text = os::read_checked(default_config(), os::Privacy::trusted, kLongestFile)) {
-        if (auto path = config::find_global(*text, "known-hosts"); path && path->starts_with('/')) return *path;
+        if (auto path = config::find_global(*text, "known-hosts"); path && path->starts_with('/'))
+            return *path;
     }
     return default_folder() + "/known_hosts";
 }

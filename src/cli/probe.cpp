@@ -46,7 +46,8 @@ std::expected<Vault, std::string> open_vault(net::asio::io_context& context, con
     const auto header = read_key_header(*use);
     if (!header) return std::unexpected(header.error().text());
     os::SystemRandom random;
-    const auto made = vault::init_counter(vault::counter_path(state, header->public_key), header->public_key, random);
+    const auto made =
+        vault::init_counter(vault::counter_path(state, header->public_key), header->public_key, random);
     if (!made) return std::unexpected(made.error().text());
     VaultFiles files;
     files.client_key = use->path;
@@ -93,8 +94,9 @@ int shake_hands(const config::Service& service, const Vault& vault, net::asio::i
     const net::Target target{service.connect.host, service.connect.port, {}};
     for (const auto& key : keys) {
         const Instant deadline = std::chrono::steady_clock::now() + service.limits.connect_timeout;
-        auto stream = await<net::Stream>(
-            context, [&](auto done) { net::dial(context, *with.resolver, target, deadline, std::move(done)); });
+        auto stream = await<net::Stream>(context, [&](auto done) {
+            net::dial(context, *with.resolver, target, deadline, std::move(done));
+        });
         if (!stream) return complain(kFailed, "connect: " + stream.error().text());
         print("connect: " + service.connect.text() + " answers");
         auto tunnel = await<net::Established>(context, [&](auto done) {
@@ -109,8 +111,9 @@ int shake_hands(const config::Service& service, const Vault& vault, net::asio::i
             print("accepted: the server keeps the connection");
             return finish_output();
         }
-        return complain(kFailed, "refused: the server closed after our vouch; is our public key in its known_hosts, "
-                                 "and its name in the service's allow?");
+        return complain(kFailed,
+                        "refused: the server closed after our vouch; is our public key in its known_hosts, "
+                        "and its name in the service's allow?");
     }
     return complain(kFailed, "handshake: wrong key for " + service.peer + ", or not a curve_tun server");
 }
@@ -119,16 +122,19 @@ int shake_hands(const config::Service& service, const Vault& vault, net::asio::i
 
 int probe(const Verb& self, const Arguments& arguments) {
     Options options(self);
-    options.value("config,c", "FILE", "the configuration (default: curvegate.conf in its usual place)").operands(1, 1);
+    options.value("config,c", "FILE", "the configuration (default: curvegate.conf in its usual place)")
+        .operands(1, 1);
     if (const auto end = options.parse(arguments)) return *end;
     const auto parsed = load_config(options.has("config") ? options.get("config") : default_config());
     if (!parsed) return parsed.error();
     const auto& services = parsed->config.services;
     const auto& name = options.operands().front();
     const auto service = std::ranges::find(services, name, &config::Service::name);
-    if (service == services.end()) return complain(exit_code::kUsage, parsed->config.file + " has no section [" + name + "]");
+    if (service == services.end())
+        return complain(exit_code::kUsage, parsed->config.file + " has no section [" + name + "]");
     if (service->side != config::Side::client) {
-        return complain(exit_code::kUsage, "[" + name + "] is a server end; probe dials the tunnel of a client end");
+        return complain(exit_code::kUsage,
+                        "[" + name + "] is a server end; probe dials the tunnel of a client end");
     }
     net::asio::io_context context;
     const TemporaryFolder state;

@@ -21,9 +21,13 @@ constexpr std::string_view kKeyFileStart = "curvegate-secret-key";
 constexpr std::string_view kStandardInput = "standard input";
 
 constexpr std::array<std::pair<std::string_view, crypto::KeyFormat>, 3> kFormats = {
-    {{"base64", crypto::KeyFormat::base64}, {"hex", crypto::KeyFormat::hex}, {"z85", crypto::KeyFormat::z85}}};
+    {{"base64", crypto::KeyFormat::base64},
+     {"hex", crypto::KeyFormat::hex},
+     {"z85", crypto::KeyFormat::z85}}};
 
-bool is_key_file(std::string_view text) { return text.starts_with(kKeyFileStart); }
+bool is_key_file(std::string_view text) {
+    return text.starts_with(kKeyFileStart);
+}
 
 /// Reads FILE, or standard input for "" and "-". A key file must look as one (owner, mode); a public key in a
 /// file of its own may belong to anybody.
@@ -63,12 +67,15 @@ Outcome<crypto::PublicKey> key_from_file(const std::string& path) {
     if (auto read = read_input(path, input); !read) return std::unexpected(read.error());
     // A bare key may be a secret one: to print it again as public would give it away.
     if (crypto::PublicKey::from_text(input.trimmed())) {
-        return std::unexpected(complain(exit_code::kBadData,
-                                        name_of_input(path) + " holds a bare key, not a key file of curvegate keygen "
-                                                              "or import (import takes a bare secret)"));
+        return std::unexpected(
+            complain(exit_code::kBadData, name_of_input(path) +
+                                              " holds a bare key, not a key file of curvegate keygen "
+                                              "or import (import takes a bare secret)"));
     }
     const auto key = public_key_in(input);
-    if (!key) return std::unexpected(complain(exit_code::kBadData, name_of_input(path) + ": " + key.error().text()));
+    if (!key)
+        return std::unexpected(
+            complain(exit_code::kBadData, name_of_input(path) + ": " + key.error().text()));
     return *key;
 }
 
@@ -78,17 +85,22 @@ Outcome<crypto::PublicKey> key_from_anything(const std::string& word) {
     // Words of this shape name no file.
     ByteArray<32> bytes{};
     if (crypto::decode_key(word, bytes)) {
-        return std::unexpected(complain(exit_code::kBadData, "the public key is not canonical or is of low order"));
+        return std::unexpected(
+            complain(exit_code::kBadData, "the public key is not canonical or is of low order"));
     }
     WipedBuffer input(kLongestInput);
     if (auto read = read_input(word, input); !read) return std::unexpected(read.error());
-    const auto key = is_key_file(input.text()) ? public_key_in(input)
-                                               : crypto::PublicKey::from_text(input.trimmed());
-    if (!key) return std::unexpected(complain(exit_code::kBadData, name_of_input(word) + ": " + key.error().text()));
+    const auto key =
+        is_key_file(input.text()) ? public_key_in(input) : crypto::PublicKey::from_text(input.trimmed());
+    if (!key)
+        return std::unexpected(
+            complain(exit_code::kBadData, name_of_input(word) + ": " + key.error().text()));
     return *key;
 }
 
-std::string operand_of(const Options& options) { return options.operands().empty() ? "" : options.operands().front(); }
+std::string operand_of(const Options& options) {
+    return options.operands().empty() ? "" : options.operands().front();
+}
 
 }  // namespace
 

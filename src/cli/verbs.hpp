@@ -12,8 +12,8 @@ using Arguments = std::vector<std::string>;
 /// One thing that the command does. A further one is a handler declared below and a line in main.cpp's table.
 struct Verb {
     std::string_view name;
-    std::string_view arguments;  ///< as its usage line shows them
-    std::string_view help;       ///< one line
+    std::string_view arguments;                                ///< as its usage line shows them
+    std::string_view help;                                     ///< one line
     int (*run)(const Verb& self, const Arguments& arguments);  ///< gives the exit code
 };
 

@@ -45,12 +45,14 @@ Value<std::string> parse_host(std::string_view host, Use use) {
     // A name might stand for any number of addresses, and its answer might change: where to listen is said
     // in numbers. Everybody means the same by this one.
     if (host == "localhost") return std::string("127.0.0.1");
-    return Refused("accept needs an address such as 0.0.0.0, 127.0.0.1 or [::], not the name " + quoted(host));
+    return Refused("accept needs an address such as 0.0.0.0, 127.0.0.1 or [::], not the name " +
+                   quoted(host));
 }
 
 Value<Address> parse_tcp(std::string_view text, Use use) {
     const auto [host_text, port_text] = split(text);
-    if (host_text.empty()) return Refused(quoted(text) + ": want HOST:PORT, or [v6]:PORT for an IPv6 address");
+    if (host_text.empty())
+        return Refused(quoted(text) + ": want HOST:PORT, or [v6]:PORT for an IPv6 address");
     auto host = parse_host(host_text, use);
     if (!host) return Refused(std::move(host.error()));
     std::uint16_t port = 0;
@@ -67,8 +69,9 @@ Value<Address> parse_tunnel(std::string_view text, Use use) {
     if (text.starts_with(kUdp)) return not_yet(kUdp);
     if (text.starts_with(kSystemd)) return not_yet(kSystemd);
     if (!text.starts_with(kTcp)) {
-        return Refused(quoted(text) + ": the tunnel's side begins with tcp:, e.g. tcp:" +
-                       (use == Use::accept ? "0.0.0.0:4433 (a client end needs client = yes)" : "server.example:4433"));
+        return Refused(
+            quoted(text) + ": the tunnel's side begins with tcp:, e.g. tcp:" +
+            (use == Use::accept ? "0.0.0.0:4433 (a client end needs client = yes)" : "server.example:4433"));
     }
     return parse_tcp(text.substr(kTcp.size()), use);
 }

@@ -18,7 +18,9 @@ std::string place(std::string_view service, std::string_view key) {
     return std::string(service) + "\n" + std::string(key);
 }
 
-std::string in_line(std::size_t line) { return "line " + std::to_string(line); }
+std::string in_line(std::size_t line) {
+    return "line " + std::to_string(line);
+}
 
 bool is_same_file(const std::string& a, const std::string& b) {
     const std::filesystem::path x(a);
@@ -64,9 +66,11 @@ class Parser {
         scope_ = Scope::ignored;
         const auto first = sections_.find(name);
         if (!registry::is_valid_name(name)) {
-            problems_.add(number, quoted(name) + " is not a section's name: letters, digits, '.', '-', '_', ':'");
+            problems_.add(number,
+                          quoted(name) + " is not a section's name: letters, digits, '.', '-', '_', ':'");
         } else if (first != sections_.end()) {
-            problems_.add(number, "[" + std::string(name) + "] stands twice: first in " + in_line(first->second));
+            problems_.add(number,
+                          "[" + std::string(name) + "] stands twice: first in " + in_line(first->second));
         } else {
             sections_.emplace(name, number);
             scope_ = Scope::section;
@@ -83,14 +87,18 @@ class Parser {
 
     void take_setting(const IniLine& line, std::size_t number) {
         const Key* key = find_key(line.name);
-        if (auto why = why_not_here(key, line.name); !why.empty()) return problems_.add(number, std::move(why));
+        if (auto why = why_not_here(key, line.name); !why.empty())
+            return problems_.add(number, std::move(why));
         ServiceDraft& draft = scope_ == Scope::globals ? defaults_ : draft_;
         const auto [first, is_new] = draft.lines.emplace(key->name, number);
         if (!is_new) {
-            return problems_.add(number, quoted(key->name) + " stands twice: first in " + in_line(first->second));
+            return problems_.add(number,
+                                 quoted(key->name) + " stands twice: first in " + in_line(first->second));
         }
         if (line.value.contains(" #") || line.value.contains("\t#")) {
-            warnings_.add(number, "# begins a comment only at the start of a line; here it belongs to the value (use ;)");
+            warnings_.add(
+                number,
+                "# begins a comment only at the start of a line; here it belongs to the value (use ;)");
         }
         Setting setting{line.value, parsed_.config, draft, {}};
         key->apply(setting);
@@ -116,13 +124,16 @@ class Parser {
         const Config& config = parsed_.config;
         if (sections_.empty()) problems_.add(0, "no [section]: a file has one for each service");
         if (!config.services.empty() && !defaults_.lines.contains("known-hosts")) {
-            problems_.add(config.services.front().line,
-                          "known-hosts = PATH is missing above the first [section]: it says whose keys are whose");
+            problems_.add(
+                config.services.front().line,
+                "known-hosts = PATH is missing above the first [section]: it says whose keys are whose");
         }
         if (!config.server_key.empty() && is_same_file(config.server_key, config.client_key)) {
-            const auto [first, second] = std::minmax(defaults_.lines.at("server-key"), defaults_.lines.at("client-key"));
-            problems_.add(second, "server-key and client-key (" + in_line(first) +
-                                      ") are one file: a key serves one role (curvegate keygen makes another)");
+            const auto [first, second] =
+                std::minmax(defaults_.lines.at("server-key"), defaults_.lines.at("client-key"));
+            problems_.add(second,
+                          "server-key and client-key (" + in_line(first) +
+                              ") are one file: a key serves one role (curvegate keygen makes another)");
         }
         check_listeners();
     }
@@ -134,8 +145,8 @@ class Parser {
                 const bool both_known = services[i].accept != Address{} && services[j].accept != Address{};
                 if (!both_known || !overlap(services[i].accept, services[j].accept)) continue;
                 problems_.add(parsed_.line_of(services[i].name, "accept"),
-                              "accept: " + services[i].accept.text() + " is taken by [" + services[j].name + "] in " +
-                                  in_line(parsed_.line_of(services[j].name, "accept")));
+                              "accept: " + services[i].accept.text() + " is taken by [" + services[j].name +
+                                  "] in " + in_line(parsed_.line_of(services[j].name, "accept")));
                 break;
             }
         }
@@ -156,8 +167,12 @@ bool needs(const Config& config, Side side) {
 
 }  // namespace
 
-bool Config::needs_server_key() const { return needs(*this, Side::server); }
-bool Config::needs_client_key() const { return needs(*this, Side::client); }
+bool Config::needs_server_key() const {
+    return needs(*this, Side::server);
+}
+bool Config::needs_client_key() const {
+    return needs(*this, Side::client);
+}
 
 const Service* Config::find_service(std::string_view name) const {
     const auto found = std::ranges::find(services, name, &Service::name);
@@ -169,7 +184,9 @@ std::size_t Parsed::line_of(std::string_view service, std::string_view key) cons
     return found != lines.end() ? found->second : 0;
 }
 
-std::expected<Parsed, Problems> parse(std::string_view text, std::string_view file) { return Parser(file).run(text); }
+std::expected<Parsed, Problems> parse(std::string_view text, std::string_view file) {
+    return Parser(file).run(text);
+}
 
 std::optional<std::string> find_global(std::string_view text, std::string_view key) {
     registry::Lines lines(text);

@@ -59,7 +59,7 @@ struct Service {
 
 /// Budgets against strangers (they bite under load only; the half-open caps always).
 struct Admission {
-    double handshake_rate = 64;       ///< unfinished handshakes a second a source
+    double handshake_rate = 64;  ///< unfinished handshakes a second a source
     std::size_t handshake_burst = 2'048;
     std::size_t half_open_per_source = 2'048;
     std::size_t half_open = 16'384;
@@ -85,7 +85,7 @@ struct Config {
     std::string state_dir;  ///< empty: the folder of each key file
     std::string passphrase_file;
     std::string vault_socket;  ///< empty: the vault is started by the daemon
-    std::string control;        ///< with control_group and vault_control: read, used by a later version
+    std::string control;       ///< with control_group and vault_control: read, used by a later version
     std::string control_group;
     std::string vault_control;
     std::string log_file;  ///< empty: stderr

@@ -16,7 +16,9 @@ std::string_view without_comment(std::string_view line) {
     return line;
 }
 
-IniLine bad(std::string problem) { return {IniLine::Kind::bad, {}, {}, std::move(problem)}; }
+IniLine bad(std::string problem) {
+    return {IniLine::Kind::bad, {}, {}, std::move(problem)};
+}
 
 IniLine lex_section(std::string_view content) {
     if (!content.ends_with(']')) return bad("a section is one [name] a line; the ] is missing");
@@ -34,7 +36,8 @@ IniLine lex(std::string_view line) {
     content = without_comment(content);
     if (content.front() == '[') return lex_section(content);
     const auto equals = content.find('=');
-    if (equals == std::string_view::npos) return bad("want \"key = value\" or [section], not " + quoted(content));
+    if (equals == std::string_view::npos)
+        return bad("want \"key = value\" or [section], not " + quoted(content));
     const auto name = trim(content.substr(0, equals));
     const auto value = trim(content.substr(equals + 1));
     if (name.empty()) return bad("no key before the =");

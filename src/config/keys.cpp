@@ -47,7 +47,8 @@ constexpr auto kKeys = std::to_array<Key>({
      [](Setting& s) { s.store(s.config.known_hosts, parse_path(s.value)); }},
     {"state-dir", global, works, "PATH", "folder of the nonce counters (default: that of each key file)",
      [](Setting& s) { s.store(s.config.state_dir, parse_path(s.value)); }},
-    {"passphrase-file", global, works, "PATH", "passphrase of sealed key files (default: asked on the terminal)",
+    {"passphrase-file", global, works, "PATH",
+     "passphrase of sealed key files (default: asked on the terminal)",
      [](Setting& s) { s.store(s.config.passphrase_file, parse_path(s.value)); }},
     {"vault", global, works, "unix:PATH", "socket of a vault that runs on its own (default: one is started)",
      [](Setting& s) { s.store(s.config.vault_socket, parse_unix_socket(s.value)); }},
@@ -65,9 +66,11 @@ constexpr auto kKeys = std::to_array<Key>({
      [](Setting& s) { s.store(s.config.log_format, parse_choice(s.value, kLogFormats)); }},
     {"log-file", global, works, "PATH", "where to log (default: standard error)",
      [](Setting& s) { s.store(s.config.log_file, parse_path(s.value)); }},
-    {"sandbox", global, works, "require|try", "refuse to start, or go on, where the kernel cannot confine (default require)",
+    {"sandbox", global, works, "require|try",
+     "refuse to start, or go on, where the kernel cannot confine (default require)",
      [](Setting& s) { s.store(s.config.sandbox, parse_choice(s.value, kStrictness)); }},
-    {"lock-memory", global, works, "require|try", "the same for locking secrets into memory (default require)",
+    {"lock-memory", global, works, "require|try",
+     "the same for locking secrets into memory (default require)",
      [](Setting& s) { s.store(s.config.lock_memory, parse_choice(s.value, kStrictness)); }},
     {"drain-timeout", global, works, "DURATION", "how long sessions may end in peace after TERM (default 5s)",
      [](Setting& s) { s.store(s.config.timeouts.drain, parse_duration(s.value, kDrain)); }},
@@ -77,16 +80,19 @@ constexpr auto kKeys = std::to_array<Key>({
      [](Setting& s) { s.store(s.config.timeouts.vouch, parse_duration(s.value, kWait)); }},
     {"vault-timeout", global, works, "DURATION", "how long an answer of the vault may take (default 5s)",
      [](Setting& s) { s.store(s.config.timeouts.vault, parse_duration(s.value, kWait)); }},
-    {"handshake-rate", global, works, "NUMBER", "unfinished handshakes a second a source, under load (default 64)",
+    {"handshake-rate", global, works, "NUMBER",
+     "unfinished handshakes a second a source, under load (default 64)",
      [](Setting& s) { s.store(s.config.admission.handshake_rate, parse_rate(s.value, kRate)); }},
-    {"handshake-burst", global, works, "NUMBER", "unfinished handshakes at once a source, under load (default 2048)",
+    {"handshake-burst", global, works, "NUMBER",
+     "unfinished handshakes at once a source, under load (default 2048)",
      [](Setting& s) { s.store(s.config.admission.handshake_burst, parse_count(s.value, kMany)); }},
     {"half-open-per-source", global, works, "NUMBER", "unfinished handshakes a source, always (default 2048)",
      [](Setting& s) { s.store(s.config.admission.half_open_per_source, parse_count(s.value, kMany)); }},
     {"half-open", global, works, "NUMBER", "unfinished handshakes in all, always (default 16384)",
      [](Setting& s) { s.store(s.config.admission.half_open, parse_count(s.value, kMany)); }},
 
-    {"connect-timeout", either, works, "DURATION", "for name, connection and handshake together (default 10s)",
+    {"connect-timeout", either, works, "DURATION",
+     "for name, connection and handshake together (default 10s)",
      [](Setting& s) { s.store(s.service.service.limits.connect_timeout, parse_duration(s.value, kWait)); }},
     {"idle-timeout", either, works, "DURATION", "how long a session may carry nothing (default 12h)",
      [](Setting& s) { s.store(s.service.service.limits.idle_timeout, parse_duration(s.value, kLong)); }},
@@ -96,18 +102,21 @@ constexpr auto kKeys = std::to_array<Key>({
      [](Setting& s) { s.store(s.service.service.limits.max_session, parse_bound(s.value)); }},
     {"sessions-per-peer", either, works, "NUMBER", "sessions of one peer at once (default 16384)",
      [](Setting& s) { s.store(s.service.service.limits.sessions_per_peer, parse_count(s.value, kMany)); }},
-    {"end-of-stream", either, works, "message|close", "how an end is told: authenticated, or (foreign peers) by FIN (default message)",
+    {"end-of-stream", either, works, "message|close",
+     "how an end is told: authenticated, or (foreign peers) by FIN (default message)",
      [](Setting& s) { s.store(s.service.service.end_of_stream, parse_choice(s.value, kEndsOfStream)); }},
 
     {"client", service, works, "yes|no", "yes: plain in, tunnel out; no: tunnel in, plain out (default no)",
      [](Setting& s) { s.store(s.service.service.side, parse_choice(s.value, kSides)); }},
     {"accept", service, works, "ADDRESS", "where to listen", [](Setting& s) { s.service.accept = s.value; }},
-    {"connect", service, works, "ADDRESS", "where to connect to", [](Setting& s) { s.service.connect = s.value; }},
+    {"connect", service, works, "ADDRESS", "where to connect to",
+     [](Setting& s) { s.service.connect = s.value; }},
     {"peer", service, works, "NAME", "client: whose key must answer (default: the host of connect)",
      [](Setting& s) { s.store(s.service.service.peer, parse_name(s.value)); }},
     {"allow", service, works, "NAME,...|*", "server: who may use the service (default: nobody)",
      [](Setting& s) { s.store(s.service.service.allow, parse_allow(s.value)); }},
-    {"server-name", service, later, "NAME", "client over udp: the service to ask for (default: this one's name)",
+    {"server-name", service, later, "NAME",
+     "client over udp: the service to ask for (default: this one's name)",
      [](Setting& s) { s.store(s.service.service.server_name, parse_name(s.value)); }},
 
     {"metrics", global, not_yet, "ADDRESS", "where to serve counters", nothing},
@@ -123,7 +132,9 @@ constexpr auto kKeys = std::to_array<Key>({
 
 }  // namespace
 
-std::span<const Key> all_keys() { return kKeys; }
+std::span<const Key> all_keys() {
+    return kKeys;
+}
 
 const Key* find_key(std::string_view name) {
     const auto found = std::ranges::find(kKeys, name, &Key::name);

@@ -14,7 +14,7 @@ namespace curvegate::config {
 /// A section while its lines are read.
 struct ServiceDraft {
     Service service;
-    std::string accept;   ///< as written: what it may say depends on `client`, which may come later
+    std::string accept;  ///< as written: what it may say depends on `client`, which may come later
     std::string connect;
     std::map<std::string_view, std::size_t> lines;  ///< key -> line
 };

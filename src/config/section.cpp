@@ -11,7 +11,9 @@ std::size_t line_of(const ServiceDraft& draft, std::string_view key) {
     return found != draft.lines.end() ? found->second : draft.service.line;
 }
 
-std::string in_section(const ServiceDraft& draft) { return "[" + draft.service.name + "]"; }
+std::string in_section(const ServiceDraft& draft) {
+    return "[" + draft.service.name + "]";
+}
 
 struct End {
     std::string_view key;
@@ -19,10 +21,12 @@ struct End {
     bool tunnel;
 };
 
-void finish_address(const ServiceDraft& draft, const End& end, Address& into, registry::ProblemList& problems) {
+void finish_address(const ServiceDraft& draft, const End& end, Address& into,
+                    registry::ProblemList& problems) {
     const std::string& text = end.use == Use::accept ? draft.accept : draft.connect;
     if (text.empty()) {
-        problems.add(draft.service.line, in_section(draft) + " has no " + std::string(end.key) + " = ADDRESS");
+        problems.add(draft.service.line,
+                     in_section(draft) + " has no " + std::string(end.key) + " = ADDRESS");
         return;
     }
     auto address = end.tunnel ? parse_tunnel(text, end.use) : parse_plain(text, end.use);
@@ -41,14 +45,16 @@ void finish_client(ServiceDraft& draft, registry::ProblemList& problems) {
     if (draft.service.peer.empty()) draft.service.peer = draft.service.connect.host;
 }
 
-void finish_server(const ServiceDraft& draft, registry::ProblemList& problems, registry::ProblemList& warnings) {
+void finish_server(const ServiceDraft& draft, registry::ProblemList& problems,
+                   registry::ProblemList& warnings) {
     if (draft.lines.contains("peer")) {
-        problems.add(line_of(draft, "peer"),
-                     "peer belongs to a client end (client = yes); a server end names its peers in allow = NAME, ...");
+        problems.add(
+            line_of(draft, "peer"),
+            "peer belongs to a client end (client = yes); a server end names its peers in allow = NAME, ...");
     }
     if (!draft.lines.contains("allow")) {
-        warnings.add(draft.service.line,
-                     "nobody may use " + in_section(draft) + ": name peers of known_hosts in allow = NAME, ...");
+        warnings.add(draft.service.line, "nobody may use " + in_section(draft) +
+                                             ": name peers of known_hosts in allow = NAME, ...");
     } else if (draft.service.allow.any) {
         warnings.add(line_of(draft, "allow"), "allow = * lets any key into " + in_section(draft) +
                                                   ": whoever reaches the port may use the service");

@@ -62,7 +62,8 @@ Value<Duration> parse_duration(std::string_view text, Range<Duration> range) {
     const auto count = number<std::int64_t>(text.substr(0, digits));
     const auto unit_name = trim(text.substr(digits));
     const auto unit = std::ranges::find(kUnits, unit_name, &Unit::name);
-    if (digits > 0 && unit_name.empty()) return Refused(quoted(text) + " has no unit: " + std::string(text) + "s?");
+    if (digits > 0 && unit_name.empty())
+        return Refused(quoted(text) + " has no unit: " + std::string(text) + "s?");
     if (digits == 0 || unit == kUnits.end()) {
         return Refused(quoted(text) + " is not a duration such as 250ms, 5s, 2m, 12h or 1d");
     }
@@ -84,14 +85,17 @@ Value<std::uint64_t> parse_count(std::string_view text, Range<std::uint64_t> ran
 Value<double> parse_rate(std::string_view text, Range<double> range) {
     const auto value = number<double>(text);
     if (!value || !std::isfinite(*value) || *value < range.least || *value > range.most) {
-        return Refused(quoted(text) + " is not a number from " + plain(range.least) + " to " + plain(range.most));
+        return Refused(quoted(text) + " is not a number from " + plain(range.least) + " to " +
+                       plain(range.most));
     }
     return *value;
 }
 
 Value<std::string> parse_path(std::string_view text) {
-    if (!text.starts_with('/')) return Refused(quoted(text) + " is not a full path: write it from the root, /...");
-    if (text.size() > kLongestPath) return Refused("the path is longer than " + std::to_string(kLongestPath) + " bytes");
+    if (!text.starts_with('/'))
+        return Refused(quoted(text) + " is not a full path: write it from the root, /...");
+    if (text.size() > kLongestPath)
+        return Refused("the path is longer than " + std::to_string(kLongestPath) + " bytes");
     return std::string(text);
 }
 
@@ -100,7 +104,8 @@ Value<std::string> parse_unix_socket(std::string_view text) {
     if (!text.starts_with(kPrefix)) return Refused(quoted(text) + ": want unix:/path");
     const auto path = text.substr(kPrefix.size());
     if (path.size() > kLongestSocketPath) {
-        return Refused("the path of a unix socket has at most " + std::to_string(kLongestSocketPath) + " bytes");
+        return Refused("the path of a unix socket has at most " + std::to_string(kLongestSocketPath) +
+                       " bytes");
     }
     return parse_path(path);
 }
@@ -117,7 +122,8 @@ Value<registry::AllowList> parse_allow(std::string_view text) {
     while (const auto part = parts.next()) {
         const auto word = trim(*part);
         if (word == "*") return Refused("* stands alone: it lets any key in");
-        if (std::ranges::any_of(word, registry::is_blank)) return Refused(quoted(word) + ": part names with commas");
+        if (std::ranges::any_of(word, registry::is_blank))
+            return Refused(quoted(word) + ": part names with commas");
         auto name = parse_name(word);
         if (!name) return Refused(std::move(name.error()));
         allow.names.push_back(std::move(*name));

@@ -42,7 +42,8 @@ struct Range {
 
 /// One word of a few. `choices` pairs each word with its value.
 template <class T, std::size_t N>
-[[nodiscard]] Value<T> parse_choice(std::string_view text, const std::array<std::pair<std::string_view, T>, N>& choices) {
+[[nodiscard]] Value<T> parse_choice(std::string_view text,
+                                    const std::array<std::pair<std::string_view, T>, N>& choices) {
     std::array<std::string_view, N> words;
     for (std::size_t i = 0; i < N; ++i) {
         if (choices[i].first == text) return choices[i].second;

@@ -103,8 +103,9 @@ std::string format_valid_until(WallTime until) {
     const year_month_day date(whole_days ? midnight - days(1) : midnight);
     const std::chrono::hh_mm_ss time(until - midnight);
     std::array<char, 64> out{};
-    const auto size = static_cast<std::size_t>(std::snprintf(out.data(), out.size(), "%04d-%02u-%02u", int(date.year()),
-                                                             unsigned(date.month()), unsigned(date.day())));
+    const auto size =
+        static_cast<std::size_t>(std::snprintf(out.data(), out.size(), "%04d-%02u-%02u", int(date.year()),
+                                               unsigned(date.month()), unsigned(date.day())));
     if (!whole_days) {
         std::snprintf(out.data() + size, out.size() - size, "T%02ld:%02ld:%02ldZ", long(time.hours().count()),
                       long(time.minutes().count()), long(time.seconds().count()));

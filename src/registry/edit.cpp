@@ -49,7 +49,8 @@ Removal remove_name(std::string_view text, const std::vector<Entry>& entries, st
             out.text += line;
         } else {
             ++out.lines;
-            const bool only_name = std::ranges::all_of(entry->names, [&](const auto& other) { return other == name; });
+            const bool only_name =
+                std::ranges::all_of(entry->names, [&](const auto& other) { return other == name; });
             if (!only_name) out.text += without_name(line, name);
         }
         if (is_entry) ++entry;

@@ -15,10 +15,12 @@ namespace curvegate::registry {
 
 struct Removal {
     std::string text;
-    std::size_t lines = 0;          ///< lines that lost the name; gone if it was their only one
-    std::size_t revoked_lines = 0;  ///< @revoked lines with the name: they stay, or the key would be trusted again
+    std::size_t lines = 0;  ///< lines that lost the name; gone if it was their only one
+    std::size_t revoked_lines =
+        0;  ///< @revoked lines with the name: they stay, or the key would be trusted again
 };
 /// The text without `name`. `entries` are those that parse_known_hosts found in `text`.
-[[nodiscard]] Removal remove_name(std::string_view text, const std::vector<Entry>& entries, std::string_view name);
+[[nodiscard]] Removal remove_name(std::string_view text, const std::vector<Entry>& entries,
+                                  std::string_view name);
 
 }  // namespace curvegate::registry

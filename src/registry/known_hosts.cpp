@@ -28,7 +28,9 @@ struct Head {
     std::vector<std::string> names;
 };
 
-bool reads_as_key(std::string_view word) { return crypto::PublicKey::from_text(word).has_value(); }
+bool reads_as_key(std::string_view word) {
+    return crypto::PublicKey::from_text(word).has_value();
+}
 
 Parsed<> parse_from(std::string_view list, Head& head) {
     if (!head.from.empty()) return Refused("from= stands twice; list the addresses with commas");
@@ -36,9 +38,10 @@ Parsed<> parse_from(std::string_view list, Head& head) {
     while (const auto part = parts.next()) {
         const auto block = IpBlock::parse(*part);
         if (!block) {
-            return Refused("from=: " + quoted(*part) +
-                           " is not an address or block such as 10.0.0.0/8 or 2001:db8::/32 (the bits after the "
-                           "prefix must be 0)");
+            return Refused(
+                "from=: " + quoted(*part) +
+                " is not an address or block such as 10.0.0.0/8 or 2001:db8::/32 (the bits after the "
+                "prefix must be 0)");
         }
         head.from.push_back(*block);
     }
@@ -50,7 +53,8 @@ Parsed<> parse_option(std::string_view word, Head& head) {
     const auto name = word.substr(0, equals);
     const auto value = word.substr(equals + 1);
     if (name == "from") return parse_from(value, head);
-    if (name != "valid-until") return Refused("unknown option " + quoted(name) + did_you_mean(name, kOptions));
+    if (name != "valid-until")
+        return Refused("unknown option " + quoted(name) + did_you_mean(name, kOptions));
     if (head.valid_until) return Refused("valid-until= stands twice");
     head.valid_until = parse_valid_until(value);
     if (!head.valid_until) {
@@ -66,7 +70,8 @@ Parsed<> parse_names(std::string_view list, Head& head) {
     Parts parts(list, ',');
     while (const auto part = parts.next()) {
         if (!is_valid_name(*part)) {
-            return Refused(quoted(*part) + " is not a name: names are literal, of letters, digits, '.', '-', '_', ':'");
+            return Refused(quoted(*part) +
+                           " is not a name: names are literal, of letters, digits, '.', '-', '_', ':'");
         }
         head.names.emplace_back(*part);
     }
@@ -149,7 +154,8 @@ std::expected<std::vector<Entry>, Problems> parse_known_hosts(std::string_view t
 std::string format(const Entry& entry) {
     std::string out;
     if (entry.revoked) out += std::string(kRevoked) + ' ';
-    if (!entry.from.empty()) out += "from=" + join(entry.from, [](const IpBlock& block) { return block.text(); }) + ' ';
+    if (!entry.from.empty())
+        out += "from=" + join(entry.from, [](const IpBlock& block) { return block.text(); }) + ' ';
     if (entry.valid_until) out += "valid-until=" + format_valid_until(*entry.valid_until) + ' ';
     out += join(entry.names, [](const std::string& name) { return name; });
     out += ' ' + std::string(kKeyType) + ' ' + entry.key.text();
@@ -159,8 +165,8 @@ std::string format(const Entry& entry) {
 
 bool is_valid_name(std::string_view name) {
     const auto allowed = [](char c) {
-        return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' || c == '-' ||
-               c == '_' || c == ':';
+        return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '.' ||
+               c == '-' || c == '_' || c == ':';
     };
     return !name.empty() && name.size() <= kLongestName && std::ranges::all_of(name, allowed);
 }

@@ -13,7 +13,8 @@
 
 namespace curvegate::registry {
 
-/// One line of known_hosts: `[@revoked] [from=CIDR,...] [valid-until=DATE] name[,name...] curve25519 KEY [comment]`
+/// One line of known_hosts: `[@revoked] [from=CIDR,...] [valid-until=DATE] name[,name...] curve25519 KEY
+/// [comment]`
 struct Entry {
     bool revoked = false;
     std::vector<IpBlock> from;            ///< empty: any address

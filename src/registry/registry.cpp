@@ -5,7 +5,9 @@
 namespace curvegate::registry {
 namespace {
 
-bool is_expired(const Entry& entry, WallTime now) noexcept { return entry.valid_until && now >= *entry.valid_until; }
+bool is_expired(const Entry& entry, WallTime now) noexcept {
+    return entry.valid_until && now >= *entry.valid_until;
+}
 
 bool holds(const Entry& entry, const IpAddress& source) {
     return entry.from.empty() ||
@@ -78,7 +80,8 @@ std::vector<crypto::PublicKey> Registry::keys_of(std::string_view name, WallTime
 bool Registry::is_trusted_server(const crypto::PublicKey& key, WallTime now) const {
     const auto found = by_key_.find(key);
     if (found == by_key_.end() || is_revoked(key)) return false;
-    return std::ranges::any_of(found->second, [&](std::size_t line) { return !is_expired(entries_[line], now); });
+    return std::ranges::any_of(found->second,
+                               [&](std::size_t line) { return !is_expired(entries_[line], now); });
 }
 
 bool Registry::is_revoked(const crypto::PublicKey& key) const {

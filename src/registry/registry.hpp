@@ -39,12 +39,12 @@ class Registry {
   public:
     explicit Registry(std::vector<Entry> entries);
 
-    /// May `key`, connecting from `source`, use a service with this allow list? An entry decides by name, then
-    /// address, then date; the first entry (in the order of the file) that passes all three lets the key in,
-    /// otherwise the verdict is that of the entry that came furthest. With `allow.any` every key but a revoked
-    /// one is allowed.
-    [[nodiscard]] Decision authorise(const crypto::PublicKey& key, const AllowList& allow, const IpAddress& source,
-                                     WallTime now) const;
+    /// May `key`, connecting from `source`, use a service with this allow list? An entry decides by name,
+    /// then address, then date; the first entry (in the order of the file) that passes all three lets the key
+    /// in, otherwise the verdict is that of the entry that came furthest. With `allow.any` every key but a
+    /// revoked one is allowed.
+    [[nodiscard]] Decision authorise(const crypto::PublicKey& key, const AllowList& allow,
+                                     const IpAddress& source, WallTime now) const;
     /// The keys to expect of a peer by this name, in the order of the file: not revoked, not expired.
     [[nodiscard]] std::vector<crypto::PublicKey> keys_of(std::string_view name, WallTime now) const;
     /// May a vouch be made for this server? Listed, not revoked, not expired.

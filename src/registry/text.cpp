@@ -14,9 +14,13 @@ constexpr std::string_view kByteOrderMark = "\xef\xbb\xbf";
 constexpr std::size_t kLongestQuote = 40;
 constexpr std::size_t kLongestGuess = 64;
 
-constexpr char lower(char c) noexcept { return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c; }
+constexpr char lower(char c) noexcept {
+    return c >= 'A' && c <= 'Z' ? static_cast<char>(c - 'A' + 'a') : c;
+}
 
-bool is_control(char c) noexcept { return (static_cast<unsigned char>(c) < 0x20 && c != '\t') || c == 0x7f; }
+bool is_control(char c) noexcept {
+    return (static_cast<unsigned char>(c) < 0x20 && c != '\t') || c == 0x7f;
+}
 
 std::string hex_escape(char c) {
     constexpr std::string_view kDigits = "0123456789abcdef";
@@ -131,7 +135,8 @@ std::optional<std::string_view> nearest(std::string_view word, std::span<const s
     }
     constexpr std::size_t kShortestPart = 3;
     if (best || word.size() < kShortestPart) return best;
-    const auto holds_it = std::ranges::find_if(known, [&](auto candidate) { return candidate.contains(word); });
+    const auto holds_it =
+        std::ranges::find_if(known, [&](auto candidate) { return candidate.contains(word); });
     if (holds_it != known.end()) best = *holds_it;
     return best;
 }

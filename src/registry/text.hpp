@@ -17,7 +17,9 @@ inline constexpr std::size_t kLongestLine = 64 * 1024;
 /// More problems than this are not reported: the first ones say what the file is.
 inline constexpr std::size_t kMostProblems = 200;
 
-[[nodiscard]] constexpr bool is_blank(char c) noexcept { return c == ' ' || c == '\t'; }
+[[nodiscard]] constexpr bool is_blank(char c) noexcept {
+    return c == ' ' || c == '\t';
+}
 /// Without blanks (spaces, tabs) at either end.
 [[nodiscard]] std::string_view trim(std::string_view text) noexcept;
 
@@ -66,8 +68,8 @@ class Parts {
 /// Why a line is not text at all (too long, NUL or another control character but tab); nothing if it is.
 [[nodiscard]] std::optional<std::string> why_not_text(std::string_view line);
 
-/// The text in quotes for a message: cut to 40 bytes, control bytes and bytes above ASCII as \xNN. If a word of
-/// it reads as a key, nothing is shown: it may be a secret in the wrong place.
+/// The text in quotes for a message: cut to 40 bytes, control bytes and bytes above ASCII as \xNN. If a word
+/// of it reads as a key, nothing is shown: it may be a secret in the wrong place.
 [[nodiscard]] std::string quoted(std::string_view text);
 
 /// The known word that is close enough to have been meant: by edits (letters swapped, lost, added or changed;

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import resource
+import shutil
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -65,6 +67,21 @@ def close_all(sites: list[support.Site]) -> None:
 @pytest.fixture
 def site(make_site: Callable[[str], support.Site]) -> support.Site:
     return make_site("site")
+
+
+@pytest.fixture
+def nobody_site() -> Iterator[support.Site]:
+    """A site in a folder that other users may enter, for daemons that run as nobody."""
+    support.need_root()
+    support.need_tool("setpriv")
+    folder = Path(tempfile.mkdtemp(prefix="curvegate-e2e-"))
+    folder.chmod(0o755)
+    site = support.Site(folder)
+    try:
+        yield site
+        site.close()
+    finally:
+        shutil.rmtree(folder)
 
 
 @pytest.fixture

@@ -59,6 +59,14 @@ def need_tool(name: str) -> None:
         skip_loudly(f"needs {name}: apt-get install it (tests/e2e/packages.txt)")
 
 
+AS_NOBODY = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+
+
+def give_to_nobody(folder: Path) -> None:
+    for path in (folder, *folder.iterdir()):
+        os.chown(path, 65534, 65534)
+
+
 def until(condition: Callable[[], T], what: str, seconds: float = PATIENCE, pause: float = 0.02) -> T:
     """Asks `condition` until it gives something true, and gives that."""
     deadline = time.monotonic() + seconds

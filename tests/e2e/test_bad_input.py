@@ -230,7 +230,7 @@ def assert_refused_in_the_handshake(server: Server, case: Case, cookies: int) ->
     source = rf"^127\.0\.0\.1:{client.port}$"
     end.daemon.wait_event("handshake_reject", since=mark, src=source, service="^web$", reason=case.reason)
     end.check_honest()
-    assert len(end.daemon.events("handshake_reject", mark)) == 1
+    assert len(end.daemon.events("handshake_reject", mark, src=source)) == 1
     assert len(end.backend.records) == connections + replay + 1, "the backend heard of a refused connection"
     client.close()
 

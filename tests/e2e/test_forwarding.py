@@ -630,25 +630,13 @@ def test_a_key_file_that_cannot_be_used_refuses_the_start_and_names_it(site: s.S
         assert "chmod 600" in said
 
 
-def test_an_unreadable_key_file_refuses_the_start(tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_an_unreadable_key_file_refuses_the_start(nobody_site: s.Site) -> None:
     """As another user than the key's owner."""
-    s.need_root()
-    folder = open_folder()
-    site = s.Site(folder)
     service = {"accept": f"tcp:127.0.0.1:{s.free_port()}", "connect": "127.0.0.1:9", "allow": "*"}
-    config = site.write_config({"web": service})
+    config = nobody_site.write_config({"web": service})
     config.chmod(0o644)
-    os.chown(site.known_hosts, 65534, 65534)
-    done = s.run(["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups", s.binary("curvegated"), "-c", str(config)])
+    os.chown(nobody_site.known_hosts, 65534, 65534)
+    done = s.run([*s.AS_NOBODY, s.binary("curvegated"), "-c", str(config)])
     said = done.stderr.decode()
     assert done.returncode in (66, 77), said
-    assert str(site.key("server").path) in said and "ermission denied" in said
-
-
-def open_folder() -> Path:
-    """A temporary folder that other users may enter."""
-    import tempfile
-
-    folder = Path(tempfile.mkdtemp(prefix="curvegate-e2e-"))
-    folder.chmod(0o755)
-    return folder
+    assert str(nobody_site.key("server").path) in said and "ermission denied" in said

@@ -6,7 +6,9 @@
 namespace curvegate::registry {
 namespace {
 
-Removal remove_from(const std::string& text, std::string_view name) { return remove_name(text, entries_of(text), name); }
+Removal remove_from(const std::string& text, std::string_view name) {
+    return remove_name(text, entries_of(text), name);
+}
 
 TEST_CASE("an entry is appended on a line of its own", "[registry]") {
     const Entry entry = entries_of("a curve25519 " + key_text(1) + " c").front();
@@ -18,7 +20,8 @@ TEST_CASE("an entry is appended on a line of its own", "[registry]") {
 
 TEST_CASE("a name goes from its lines and everything else stays as it was", "[registry]") {
     const std::string key = key_text(1);
-    const std::string before = "# keep a\r\n\n  a curve25519 " + key + "\n\tfrom=10.0.0.0/8  b,a,c\tcurve25519  " + key +
+    const std::string before = "# keep a\r\n\n  a curve25519 " + key +
+                               "\n\tfrom=10.0.0.0/8  b,a,c\tcurve25519  " + key +
                                "  a comment about a\r\nab curve25519 " + key;
     const std::string after = "# keep a\r\n\n\tfrom=10.0.0.0/8  b,c\tcurve25519  " + key +
                               "  a comment about a\r\nab curve25519 " + key;
@@ -48,7 +51,11 @@ TEST_CASE("a name that is not there changes nothing", "[registry]") {
 }
 
 TEST_CASE("a byte order mark hides no name", "[registry]") {
-    const auto removal = remove_from("\xef\xbb\xbf" "a,b curve25519 " + key_text(1), "a");
+    const auto removal = remove_from(
+        "\xef\xbb\xbf"
+        "a,b curve25519 " +
+            key_text(1),
+        "a");
     CHECK(removal.text == "b curve25519 " + key_text(1));
 }
 

@@ -17,7 +17,9 @@ inline crypto::PublicKey key_number(Byte number) {
     return *crypto::PublicKey::parse(bytes);
 }
 
-inline std::string key_text(Byte number) { return key_number(number).text(); }
+inline std::string key_text(Byte number) {
+    return key_number(number).text();
+}
 
 inline std::vector<Entry> entries_of(const std::string& text) {
     auto parsed = parse_known_hosts(text, "known_hosts");
@@ -29,10 +31,13 @@ inline std::vector<std::string> problems_of(const std::string& text) {
     std::vector<std::string> out;
     const auto parsed = parse_known_hosts(text, "known_hosts");
     if (parsed) return out;
-    for (const auto& problem : parsed.error()) out.push_back(std::to_string(problem.line) + ": " + problem.text);
+    for (const auto& problem : parsed.error())
+        out.push_back(std::to_string(problem.line) + ": " + problem.text);
     return out;
 }
 
-inline WallTime at(std::string_view date) { return *parse_valid_until(date); }
+inline WallTime at(std::string_view date) {
+    return *parse_valid_until(date);
+}
 
 }  // namespace curvegate::registry

@@ -8,17 +8,19 @@
 namespace curvegate::registry {
 namespace {
 
-constexpr std::array<std::string_view, 6> kKnown = {"accept", "connect", "connect-timeout", "known-hosts", "peer", "log-file"};
+constexpr std::array<std::string_view, 6> kKnown = {"accept",      "connect", "connect-timeout",
+                                                    "known-hosts", "peer",    "log-file"};
 
 TEST_CASE("a slip of the fingers finds the word that was meant", "[registry]") {
     struct Case {
         std::string_view word;
         std::string_view meant;
     };
-    for (const auto& [word, meant] : {Case{"acept", "accept"}, Case{"acecpt", "accept"}, Case{"Accept", "accept"},
-                                      Case{"accepts", "accept"}, Case{"conect", "connect"}, Case{"knownhosts", "known-hosts"},
-                                      Case{"known_hosts", "known-hosts"}, Case{"per", "peer"}, Case{"pere", "peer"},
-                                      Case{"timeout", "connect-timeout"}, Case{"log", "log-file"}}) {
+    for (const auto& [word, meant] :
+         {Case{"acept", "accept"}, Case{"acecpt", "accept"}, Case{"Accept", "accept"},
+          Case{"accepts", "accept"}, Case{"conect", "connect"}, Case{"knownhosts", "known-hosts"},
+          Case{"known_hosts", "known-hosts"}, Case{"per", "peer"}, Case{"pere", "peer"},
+          Case{"timeout", "connect-timeout"}, Case{"log", "log-file"}}) {
         CAPTURE(word);
         REQUIRE(nearest(word, kKnown));
         CHECK(*nearest(word, kKnown) == meant);

@@ -3,22 +3,25 @@
 
 #include <catch2/catch.hpp>
 
+#include <algorithm>
+
 namespace curvegate::registry {
 namespace {
 
 const IpAddress kInside = *IpAddress::parse("10.1.2.3");
 const IpAddress kOutside = *IpAddress::parse("192.0.2.1");
 
-std::string line(const std::string& head, Byte key) { return head + " curve25519 " + key_text(key) + "\n"; }
+std::string line(const std::string& head, Byte key) {
+    return head + " curve25519 " + key_text(key) + "\n";
+}
 
 /// Keys 1 to 9 stand in lines of different kinds; 10 stands nowhere.
 Registry sample() {
-    return Registry(entries_of(line("alice", 1) + line("from=10.0.0.0/8 bob", 2) + line("valid-until=2030-01-31 carol", 3) +
-                               line("dave", 4) + line("@revoked dave", 4) +
-                               line("from=10.0.0.0/8 valid-until=2030-01-31 erin", 5) +
-                               line("@revoked from=192.0.2.1 valid-until=2000-01-01 mallory", 6) +
-                               line("old-frank", 7) + line("from=10.0.0.0/8 frank", 7) + line("frank", 8) +
-                               line("gina,home", 9)));
+    return Registry(entries_of(
+        line("alice", 1) + line("from=10.0.0.0/8 bob", 2) + line("valid-until=2030-01-31 carol", 3) +
+        line("dave", 4) + line("@revoked dave", 4) + line("from=10.0.0.0/8 valid-until=2030-01-31 erin", 5) +
+        line("@revoked from=192.0.2.1 valid-until=2000-01-01 mallory", 6) + line("old-frank", 7) +
+        line("from=10.0.0.0/8 frank", 7) + line("frank", 8) + line("gina,home", 9)));
 }
 
 struct Case {
@@ -31,22 +34,24 @@ struct Case {
     std::string name;
 };
 
-AllowList names(std::vector<std::string> list) { return {.any = false, .names = std::move(list)}; }
+AllowList names(std::vector<std::string> list) {
+    return {.any = false, .names = std::move(list)};
+}
 const AllowList kAny = {.any = true, .names = {}};
 const std::string kBefore = "2030-01-31T23:59:59Z";
 const std::string kAfter = "2030-02-01T00:00:00Z";
 
 TEST_CASE("who may use a service", "[registry]") {
     const Registry registry = sample();
-    const AllowList everyone =
-        names({"alice", "bob", "carol", "dave", "erin", "mallory", "frank", "gina"});
+    const AllowList everyone = names({"alice", "bob", "carol", "dave", "erin", "mallory", "frank", "gina"});
     const std::vector<Case> cases = {
         {"a named key", 1, everyone, kOutside, kBefore, Verdict::allowed, "alice"},
         {"a key of no line", 10, everyone, kInside, kBefore, Verdict::unknown_key, ""},
         {"an empty allow list lets nobody in", 1, {}, kInside, kBefore, Verdict::not_named, "alice"},
         {"known, but not named", 1, names({"bob"}), kInside, kBefore, Verdict::not_named, "alice"},
         {"a name is no pattern", 1, names({"*"}), kInside, kBefore, Verdict::not_named, "alice"},
-        {"names are compared as they stand", 1, names({"Alice"}), kInside, kBefore, Verdict::not_named, "alice"},
+        {"names are compared as they stand", 1, names({"Alice"}), kInside, kBefore, Verdict::not_named,
+         "alice"},
         {"inside of from=", 2, everyone, kInside, kBefore, Verdict::allowed, "bob"},
         {"outside of from=", 2, everyone, kOutside, kBefore, Verdict::wrong_address, "bob"},
         {"before the date", 3, everyone, kInside, kBefore, Verdict::allowed, "carol"},
@@ -56,10 +61,12 @@ TEST_CASE("who may use a service", "[registry]") {
         {"both address and date are asked", 5, everyone, kInside, kAfter, Verdict::expired, "erin"},
         {"options do not narrow a revocation", 6, everyone, kInside, kBefore, Verdict::revoked, "mallory"},
         {"the line that passes decides", 7, names({"frank"}), kInside, kBefore, Verdict::allowed, "frank"},
-        {"the line that came furthest is told", 7, names({"frank"}), kOutside, kBefore, Verdict::wrong_address, "frank"},
+        {"the line that came furthest is told", 7, names({"frank"}), kOutside, kBefore,
+         Verdict::wrong_address, "frank"},
         {"the first line that passes gives the name", 7, names({"frank", "old-frank"}), kInside, kBefore,
          Verdict::allowed, "old-frank"},
-        {"another key of the name has its own line", 8, names({"frank"}), kOutside, kBefore, Verdict::allowed, "frank"},
+        {"another key of the name has its own line", 8, names({"frank"}), kOutside, kBefore, Verdict::allowed,
+         "frank"},
         {"any name of a line serves", 9, names({"home"}), kOutside, kBefore, Verdict::allowed, "home"},
         {"allow = * lets a stranger in", 10, kAny, kOutside, kBefore, Verdict::allowed, ""},
         {"allow = * lets an expired key in", 5, kAny, kOutside, kAfter, Verdict::allowed, "erin"},
@@ -86,8 +93,10 @@ TEST_CASE("an IPv4 address and its v4-mapped form are one", "[registry]") {
     const Registry registry(entries_of(line("from=10.0.0.0/8 a", 1) + line("from=::ffff:10.0.0.0/104 b", 2)));
     const auto mapped = *IpAddress::parse("::ffff:10.1.2.3");
     for (const auto& source : {mapped, kInside}) {
-        CHECK(registry.authorise(key_number(1), names({"a"}), source, at(kBefore)).verdict == Verdict::allowed);
-        CHECK(registry.authorise(key_number(2), names({"b"}), source, at(kBefore)).verdict == Verdict::allowed);
+        CHECK(registry.authorise(key_number(1), names({"a"}), source, at(kBefore)).verdict ==
+              Verdict::allowed);
+        CHECK(registry.authorise(key_number(2), names({"b"}), source, at(kBefore)).verdict ==
+              Verdict::allowed);
     }
 }
 
@@ -96,7 +105,8 @@ TEST_CASE("the keys of a name come in the order of the file, good ones only", "[
                                        line("t,s", 3) + line("s", 4) + line("@revoked other", 4) +
                                        line("from=10.0.0.0/8 s", 5)));
     using Keys = std::vector<crypto::PublicKey>;
-    CHECK(registry.keys_of("s", at(kBefore)) == Keys{key_number(3), key_number(1), key_number(2), key_number(5)});
+    CHECK(registry.keys_of("s", at(kBefore)) ==
+          Keys{key_number(3), key_number(1), key_number(2), key_number(5)});
     CHECK(registry.keys_of("s", at(kAfter)) == Keys{key_number(3), key_number(2), key_number(5)});
     CHECK(registry.keys_of("t", at(kAfter)) == Keys{key_number(3)});
     CHECK(registry.keys_of("other", at(kBefore)).empty());
