@@ -1,0 +1,149 @@
+#!/usr/bin/env bash
+# One command: installs what is missing, builds, and sends a real file through a real tunnel.
+#   ./demo.sh          shows it and cleans up
+#   ./demo.sh --keep   leaves it running and prints what to try
+set -euo pipefail
+cd "$(dirname "$0")"
+. scripts/need.sh
+
+keep=no
+case "${1:-}" in
+    "") ;;
+    --keep) keep=yes ;;
+    *) echo "usage: ./demo.sh [--keep]" >&2; exit 64 ;;
+esac
+
+work=
+pids=()
+clean_up() {
+    local status=$?
+    if [ "$keep" = yes ] && [ "$status" = 0 ]; then return; fi
+    for pid in "${pids[@]}"; do kill "$pid" 2>/dev/null || true; done
+    for pid in "${pids[@]}"; do wait "$pid" 2>/dev/null || true; done
+    if [ "$status" != 0 ] && [ -n "$work" ]; then
+        tail -n 20 "$work"/*.log >&2 2>/dev/null || true
+    fi
+    if [ -n "$work" ]; then rm -rf "$work"; fi
+}
+trap clean_up EXIT
+
+free_port() {
+    local port
+    while :; do
+        port=$((20000 + RANDOM % 20000))
+        (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null || break
+    done
+    echo "$port"
+}
+
+wait_for_port() {
+    local i
+    for i in $(seq 100); do
+        (exec 3<>"/dev/tcp/127.0.0.1/$1") 2>/dev/null && return
+        sleep 0.1
+    done
+    die "nothing answers on port $1"
+}
+
+wait_for_line() {
+    local i
+    for i in $(seq 100); do
+        grep -q "$1" "$2" && return
+        sleep 0.1
+    done
+    die "no line \"$1\" in $2"
+}
+
+# shellcheck disable=SC2086 # a list of words
+need $build_packages busybox curl
+
+say "building (release)"
+cmake --preset release --log-level=ERROR
+cmake --build --preset release --target curvegated curvegate curvegate-vault
+bin=$PWD/build/release/bin
+
+say "making two identities, and a third that nobody knows"
+work=$(mktemp -d)
+mkdir "$work/server" "$work/client" "$work/stranger" "$work/www"
+for who in server client stranger; do
+    role=client
+    if [ "$who" = server ]; then role=server; fi
+    "$bin/curvegate" keygen --role "$role" -o "$work/$who/key" >"$work/$who/public"
+    echo "$who: $(cat "$work/$who/public")"
+done
+"$bin/curvegate" peers add alice "$(cat "$work/client/public")" --known-hosts "$work/server/known_hosts"
+for who in client stranger; do
+    "$bin/curvegate" peers add files.example "$(cat "$work/server/public")" --known-hosts "$work/$who/known_hosts"
+done
+
+http=$(free_port) tunnel=$(free_port) local=$(free_port) stranger=$(free_port)
+cat >"$work/server/curvegate.conf" <<CONF
+server-key  = $work/server/key
+known-hosts = $work/server/known_hosts
+
+[files]
+accept  = tcp:127.0.0.1:$tunnel
+connect = 127.0.0.1:$http
+allow   = alice
+CONF
+client_conf() {
+    cat >"$work/$1/curvegate.conf" <<CONF
+client-key  = $work/$1/key
+known-hosts = $work/$1/known_hosts
+
+[files-from-here]
+client  = yes
+accept  = 127.0.0.1:$2
+connect = tcp:127.0.0.1:$tunnel
+peer    = files.example
+CONF
+}
+client_conf client "$local"
+client_conf stranger "$stranger"
+
+start() {
+    "$bin/curvegated" -c "$work/$1/curvegate.conf" >"$work/$1.log" 2>&1 &
+    pids+=($!)
+}
+
+say "serving a directory over HTTP on port $http, tunnelled from port $local by way of port $tunnel"
+head -c 268435456 /dev/urandom >"$work/www/256MiB"
+busybox httpd -f -p "127.0.0.1:$http" -h "$work/www" >"$work/http.log" 2>&1 &
+pids+=($!)
+start server
+start client
+wait_for_port "$http"
+wait_for_line " ready " "$work/server.log"
+wait_for_line " ready " "$work/client.log"
+
+rate=$(curl --silent --show-error --fail --output "$work/copy" --write-out '%{speed_download}' "http://127.0.0.1:$local/256MiB")
+sent=$(sha256sum <"$work/www/256MiB")
+got=$(sha256sum <"$work/copy")
+echo "sent     ${sent%% *}"
+echo "received ${got%% *}"
+[ "$sent" = "$got" ] || die "the files differ"
+echo "the same file, at $((${rate%.*} / 1000000)) MB/s through the tunnel"
+
+say "a stranger with a key of his own tries the same"
+start stranger
+wait_for_line " ready " "$work/stranger.log"
+if curl --silent --fail --max-time 10 --output /dev/null "http://127.0.0.1:$stranger/256MiB"; then
+    die "the stranger was let in"
+fi
+wait_for_line handshake_reject "$work/server.log"
+echo "he gets nothing; the server's log says why:"
+grep -m 1 handshake_reject "$work/server.log"
+
+if [ "$keep" = yes ]; then
+    say "left running; try"
+    cat <<TEXT
+  curl http://127.0.0.1:$local/ | head
+  $bin/curvegate probe files-from-here -c $work/client/curvegate.conf
+  $bin/curvegate check -c $work/server/curvegate.conf --peer alice --service files
+  tail -f $work/server.log
+and stop it with
+  kill ${pids[*]}; rm -r $work
+TEXT
+    disown -a
+fi
+say "done"
