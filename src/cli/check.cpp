@@ -7,7 +7,6 @@
 #include "os/file.hpp"
 #include "registry/text.hpp"
 
-#include <algorithm>
 #include <chrono>
 #include <set>
 
@@ -75,19 +74,23 @@ class NameCheck {
 
 int check_files(const config::Parsed& parsed) {
     complain(parsed.warnings, "warning: ");
-    Problems problems = check_keys(parsed);
+    registry::ProblemList problems(parsed.config.file);
+    const auto note = [&](const Problems& found) {
+        for (const Problem& problem : found) problems.add(problem.line, problem.text);
+    };
+    note(check_keys(parsed));
     bool good = true;
     if (const auto registry = load_registry(parsed)) {
         NameCheck names(parsed, *registry);
         names.run();
         complain(names.warnings, "warning: ");
-        problems.insert(problems.end(), names.problems.begin(), names.problems.end());
+        note(names.problems);
     } else {
         good = false;  // and told
     }
-    std::ranges::stable_sort(problems, {}, &Problem::line);
-    complain(problems);
-    if (!good || !problems.empty()) return exit_code::kConfig;
+    good = good && problems.empty();
+    complain(problems.take());
+    if (!good) return exit_code::kConfig;
     const std::size_t count = parsed.config.services.size();
     print(parsed.config.file + " is fine: " + std::to_string(count) +
           (count == 1 ? " service" : " services"));

@@ -35,24 +35,24 @@ class LineReport {
     void print_line(const Entry& entry, const std::string& file) const {
         print(file + ":" + std::to_string(entry.line) + ": " + list_of(entry.names) + ", " +
               crypto::fingerprint(entry.key));
-        const bool good = rule("key", !registry_.is_revoked(entry.key), revoked_text(entry)) &
-                          rule("name", named(entry), name_text(entry)) &
-                          rule("address", at_home(entry), address_text(entry)) &
-                          rule("date", in_time(entry), date_text(entry));
+        bool good = rule("key", !registry_.is_revoked(entry.key), revoked_text(entry));
+        good = rule("name", named(entry), name_text(entry)) && good;
+        good = rule("address", at_home(entry), address_text(entry)) && good;
+        good = rule("date", in_time(entry), date_text(entry)) && good;
         print(std::string("    => ") +
               (good ? "this line lets the key in" : "this line does not let the key in"));
     }
 
     /// What the registry itself says of the line's key, which may stand in other lines too.
-    [[nodiscard]] bool is_accepted(const Entry& entry) const {
-        if (is_client()) {
-            const auto keys = registry_.keys_of(service_.peer, question_.now);
-            return std::ranges::find(keys, entry.key) != keys.end();
-        }
+    [[nodiscard]] Verdict verdict_on(const Entry& entry) const {
         const IpAddress home = entry.from.empty() ? IpAddress{} : entry.from.front().network;
         const auto source = question_.source.value_or(home);
-        return registry_.authorise(entry.key, service_.allow, source, question_.now).verdict ==
-               Verdict::allowed;
+        return registry_.authorise(entry.key, service_.allow, source, question_.now).verdict;
+    }
+    /// Is the line's key one that the peer of a client end may answer with?
+    [[nodiscard]] bool is_expected(const Entry& entry) const {
+        const auto keys = registry_.keys_of(service_.peer, question_.now);
+        return std::ranges::find(keys, entry.key) != keys.end();
     }
 
   private:
@@ -129,7 +129,7 @@ int unknown_peer(const Question& question, const config::Parsed& parsed, const r
     for (const Entry& entry : registry.entries())
         names.insert(names.end(), entry.names.begin(), entry.names.end());
     const std::string guess = registry::did_you_mean(question.peer, names);
-    return complain(exit_code::kBadData,
+    return complain(exit_code::kFailed,
                     registry::quoted(question.peer) + " is not in " + parsed.config.known_hosts + guess);
 }
 
@@ -139,6 +139,29 @@ int unknown_service(const Question& question, const config::Parsed& parsed) {
     const std::string guess = registry::did_you_mean(question.service, names);
     return complain(exit_code::kBadData,
                     "there is no [" + question.service + "] in " + parsed.config.file + guess);
+}
+
+/// One good key of several is enough; else the verdict of the one that came furthest is told.
+bool conclude_server(const LineReport& report, const std::vector<const Entry*>& lines,
+                     const std::string& service) {
+    // No line at all: a key that only allow = * lets in.
+    auto best = lines.empty() ? Verdict::allowed : Verdict::unknown_key;
+    for (const Entry* entry : lines) {
+        const Verdict verdict = report.verdict_on(*entry);
+        if (best != Verdict::allowed) best = verdict == Verdict::allowed ? verdict : std::max(best, verdict);
+    }
+    print("verdict for " + service + ": " + (best == Verdict::allowed ? "" : "refused, ") +
+          std::string(registry::describe(best)));
+    return best == Verdict::allowed;
+}
+
+bool conclude_client(const LineReport& report, const std::vector<const Entry*>& lines,
+                     const config::Service& service) {
+    const bool expected =
+        std::ranges::any_of(lines, [&](const Entry* entry) { return report.is_expected(*entry); });
+    print("verdict for [" + service.name +
+          "]: " + (expected ? "allowed to answer" : "refused, no good key of " + service.peer));
+    return expected;
 }
 
 }  // namespace
@@ -153,17 +176,10 @@ int explain(const Question& question, const config::Parsed& parsed, const regist
     }
     print(describe_service(*service));
     const LineReport report(question, *service, registry);
-    bool allowed = lines.empty();
-    for (const Entry* entry : lines) {
-        report.print_line(*entry, parsed.config.known_hosts);
-        allowed = allowed || report.is_accepted(*entry);
-    }
-    const std::string peer = registry::quoted(question.peer);
-    if (service->side == config::Side::client) {
-        print(peer + (allowed ? " is expected to answer" : " is not accepted as an answer"));
-    } else {
-        print(peer + (allowed ? " may use [" : " may NOT use [") + service->name + "]");
-    }
+    for (const Entry* entry : lines) report.print_line(*entry, parsed.config.known_hosts);
+    const bool allowed = service->side == config::Side::client
+                             ? conclude_client(report, lines, *service)
+                             : conclude_server(report, lines, "[" + service->name + "]");
     const int written = finish_output();
     return allowed ? written : exit_code::kFailed;
 }

@@ -17,8 +17,8 @@ struct Question {
 };
 
 /// Prints, rule by rule for each line of known_hosts that is the peer's, whether it may use the service (or,
-/// for a client end, whether its key is expected). Exit code: 0 if one of its keys may, 1 if none, 65 if the
-/// peer or the service is not known.
+/// for a client end, whether its key is expected). Exit code: 0 if one of its keys may, 1 if none or it is
+/// not known, 65 if there is no such service.
 [[nodiscard]] int explain(const Question& question, const config::Parsed& parsed,
                           const registry::Registry& registry);
 

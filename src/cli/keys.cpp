@@ -65,8 +65,9 @@ Outcome<std::unique_ptr<crypto::SecretPool>> make_pool() {
 /// Asks twice; nothing if the two differ, there is none, or nobody can be asked.
 Outcome<> ask_passphrase(WipedBuffer& into) {
     WipedBuffer again(into.room().size());
+    HiddenTerminal terminal;
     const bool answered =
-        ask_hidden("Passphrase of the new key: ", into) && ask_hidden("The same again: ", again);
+        terminal.ask("Passphrase of the new key: ", into) && terminal.ask("The same again: ", again);
     if (!answered)
         return std::unexpected(complain(exit_code::kNoInput, "no passphrase was given on the terminal"));
     if (into.content().empty())
@@ -105,7 +106,7 @@ int store(const Order& order, crypto::LongTermSecret secret, std::optional<Bytes
 Outcome<crypto::LongTermSecret> read_imported(crypto::SecretPool& pool) {
     WipedBuffer input(kLongestSecretText);
     if (::isatty(STDIN_FILENO) == 1) {
-        if (!ask_hidden("Secret key (base64, hex or Z85): ", input)) {
+        if (!HiddenTerminal().ask("Secret key (base64, hex or Z85): ", input)) {
             return std::unexpected(complain(exit_code::kNoInput, "no secret was given on the terminal"));
         }
     } else if (auto read = read_secret(STDIN_FILENO, "standard input", input); !read) {

@@ -5,7 +5,6 @@
 
 #include <fcntl.h>
 #include <sys/mman.h>
-#include <termios.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -20,31 +19,6 @@ constexpr Byte kCtrlD = 4;
 constexpr Byte kBackspace = 8;
 constexpr Byte kCtrlU = 21;
 constexpr Byte kDelete = 127;
-
-/// A terminal without echo, line editing and signals, as long as it lives: a Ctrl-C that ended the program
-/// would leave the terminal mute.
-class MuteTerminal {
-  public:
-    explicit MuteTerminal(int fd) noexcept : fd_(fd), good_(::tcgetattr(fd, &before_) == 0) {
-        if (!good_) return;
-        termios mute = before_;
-        mute.c_lflag &= ~static_cast<tcflag_t>(ECHO | ECHONL | ICANON | ISIG);
-        mute.c_cc[VMIN] = 1;
-        mute.c_cc[VTIME] = 0;
-        good_ = ::tcsetattr(fd, TCSAFLUSH, &mute) == 0;
-    }
-    ~MuteTerminal() {
-        if (good_) ::tcsetattr(fd_, TCSAFLUSH, &before_);
-    }
-    MuteTerminal(const MuteTerminal&) = delete;
-    MuteTerminal& operator=(const MuteTerminal&) = delete;
-    [[nodiscard]] bool good() const noexcept { return good_; }
-
-  private:
-    int fd_;
-    termios before_{};
-    bool good_;
-};
 
 bool read_line(int fd, WipedBuffer& into) {
     std::size_t used = 0;
@@ -103,13 +77,23 @@ Result<> read_secret(int fd, std::string_view name, WipedBuffer& into) {
     return fail(os::Errc::system, std::string(name) + " is too long for a key");
 }
 
-bool ask_hidden(std::string_view question, WipedBuffer& into) {
-    const os::UniqueFd terminal(::open("/dev/tty", O_RDWR | O_CLOEXEC | O_NOCTTY));
-    if (!terminal) return false;
-    const MuteTerminal mute(terminal.get());
-    if (!mute.good() || !os::write_all(terminal.get(), as_bytes(question), "/dev/tty")) return false;
-    const bool answered = read_line(terminal.get(), into);
-    return os::write_all(terminal.get(), as_bytes("\n"), "/dev/tty") && answered;
+HiddenTerminal::HiddenTerminal() : fd_(::open("/dev/tty", O_RDWR | O_CLOEXEC | O_NOCTTY)) {
+    if (!fd_ || ::tcgetattr(fd_.get(), &before_) != 0) return;
+    termios mute = before_;
+    mute.c_lflag &= ~static_cast<tcflag_t>(ECHO | ECHONL | ICANON | ISIG);
+    mute.c_cc[VMIN] = 1;
+    mute.c_cc[VTIME] = 0;
+    good_ = ::tcsetattr(fd_.get(), TCSADRAIN, &mute) == 0;
+}
+
+HiddenTerminal::~HiddenTerminal() {
+    if (good_) ::tcsetattr(fd_.get(), TCSADRAIN, &before_);
+}
+
+bool HiddenTerminal::ask(std::string_view question, WipedBuffer& into) {
+    if (!good_ || !os::write_all(fd_.get(), as_bytes(question), "/dev/tty")) return false;
+    const bool answered = read_line(fd_.get(), into);
+    return os::write_all(fd_.get(), as_bytes("\n"), "/dev/tty") && answered;
 }
 
 }  // namespace curvegate::cli

@@ -2,10 +2,12 @@
 
 #include "base/bytes.hpp"
 #include "base/result.hpp"
+#include "os/socket.hpp"
+
+#include <termios.h>
 
 #include <cstddef>
 #include <memory>
-#include <optional>
 #include <string_view>
 
 namespace curvegate::cli {
@@ -35,8 +37,23 @@ class WipedBuffer {
 /// Reads to the end of `fd`; more than the buffer holds is an error. `name` stands in errors.
 [[nodiscard]] Result<> read_secret(int fd, std::string_view name, WipedBuffer& into);
 
-/// Asks on the terminal (/dev/tty), showing nothing of the answer, which is one line. False if there is no
-/// terminal, the answer was broken off (Ctrl-C, Ctrl-D) or is longer than the buffer.
-[[nodiscard]] bool ask_hidden(std::string_view question, WipedBuffer& into);
+/// The terminal (/dev/tty), mute as long as this lives: no echo, no line editing, no signals, since a Ctrl-C
+/// that ended the program would leave the terminal mute.
+class HiddenTerminal {
+  public:
+    HiddenTerminal();
+    ~HiddenTerminal();
+    HiddenTerminal(const HiddenTerminal&) = delete;
+    HiddenTerminal& operator=(const HiddenTerminal&) = delete;
+
+    /// Asks for one line. False if there is no terminal, the answer was broken off (Ctrl-C, Ctrl-D) or is
+    /// longer than the buffer.
+    [[nodiscard]] bool ask(std::string_view question, WipedBuffer& into);
+
+  private:
+    os::UniqueFd fd_;
+    termios before_{};
+    bool good_ = false;
+};
 
 }  // namespace curvegate::cli

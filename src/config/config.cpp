@@ -131,9 +131,9 @@ class Parser {
         if (!config.server_key.empty() && is_same_file(config.server_key, config.client_key)) {
             const auto [first, second] =
                 std::minmax(defaults_.lines.at("server-key"), defaults_.lines.at("client-key"));
-            problems_.add(second,
-                          "server-key and client-key (" + in_line(first) +
-                              ") are one file: a key serves one role (curvegate keygen makes another)");
+            problems_.add(second, "server-key and client-key (" + in_line(first) + ") are one file, " +
+                                      config.server_key +
+                                      ": a key serves one role (curvegate keygen makes another)");
         }
         check_listeners();
     }

@@ -5,6 +5,7 @@
 
 #include <netdb.h>
 #include <netinet/in.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -44,6 +45,27 @@ std::vector<IpAddress> addresses_of(const std::string& host) {
     return out;
 }
 
+// What the system's resolver reads, as it stands now: a later change of these files is seen by later look-ups.
+os::Reach resolver_files() {
+    return {{"/etc/hosts", "/etc/resolv.conf", "/etc/nsswitch.conf", "/etc/host.conf", "/etc/gai.conf", "/etc/services",
+             "/etc/ld.so.cache", "/run", "/lib", "/lib64", "/usr/lib"},
+            {}};
+}
+
+[[noreturn]] void look_up(std::uint32_t id, const std::string& host, int answer_to) {
+    // A resolver that was fooled finds nothing here: no socket of the daemon, no file but its own.
+    constexpr int kAnswer = 3;
+    ::dup2(answer_to, kAnswer);
+    ::syscall(SYS_close_range, kAnswer + 1, ~0U, 0);
+    ::signal(SIGALRM, SIG_DFL);
+    ::alarm(kLookupSeconds);
+    (void)os::harden_process();
+    (void)os::confine(os::Calls::front, resolver_files());  // where it cannot be, the parent has said so
+    const auto answer = serialise(ToFront(to_front::Resolved{id, addresses_of(host)}));
+    (void)os::send_message(kAnswer, answer);
+    ::_exit(EXIT_SUCCESS);
+}
+
 }  // namespace
 
 Result<Lookup> start_lookup(std::uint32_t id, const std::string& host) {
@@ -52,12 +74,7 @@ Result<Lookup> start_lookup(std::uint32_t id, const std::string& host) {
     const pid_t pid = ::fork();
     if (pid < 0) return os::fail_errno("fork for a name look-up");
     if (pid > 0) return Lookup{id, std::move(pair->first)};
-    ::signal(SIGALRM, SIG_DFL);
-    ::alarm(kLookupSeconds);
-    (void)os::harden_process();
-    const auto answer = serialise(ToFront(to_front::Resolved{id, addresses_of(host)}));
-    (void)os::send_message(pair->second.get(), answer);
-    ::_exit(EXIT_SUCCESS);
+    look_up(id, host, pair->second.get());
 }
 
 }  // namespace curvegate::daemon

@@ -149,8 +149,8 @@ void VaultKeeper::retry_later() {
 
 void VaultKeeper::reaped(int pid) {
     if (pid != process_.pid) return;
+    if (process_.lifeline) (void)on_lifeline();  // what it said last, then its end
     process_.pid = -1;
-    if (process_.lifeline) (void)turn(true);  // whatever it said last; then its end
 }
 
 void VaultKeeper::lost(std::size_t connection) {

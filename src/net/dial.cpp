@@ -187,6 +187,11 @@ void set_tunnel_options(Stream& stream, Duration dead_peer) {
 
 void set_plain_options(Stream& stream) {
     set_option(stream, IPPROTO_TCP, TCP_NODELAY, 1);
+    set_option(stream, SOL_SOCKET, SO_LINGER, linger{1, 0});
+}
+
+void allow_orderly_close(Stream& stream) {
+    set_option(stream, SOL_SOCKET, SO_LINGER, linger{0, 0});
 }
 
 }  // namespace curvegate::net

@@ -70,6 +70,9 @@ void dial_tunnel(asio::io_context& context, Resolver& resolver, const HandshakeT
 
 /// Small segments at once, and a probe of a silent peer so that it counts as dead after `dead_peer`.
 void set_tunnel_options(Stream& stream, Duration dead_peer);
+/// Small segments at once; and from here on whatever closes the socket resets the connection, the death of
+/// this process too, so that a cut is never taken for an end. An orderly end calls allow_orderly_close().
 void set_plain_options(Stream& stream);
+void allow_orderly_close(Stream& stream);
 
 }  // namespace curvegate::net

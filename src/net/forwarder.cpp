@@ -1,5 +1,7 @@
 #include "net/forwarder.hpp"
 
+#include "net/dial.hpp"
+
 #include <linux/sockios.h>
 #include <netinet/tcp.h>
 #include <sys/ioctl.h>
@@ -63,7 +65,9 @@ Forwarder::Forwarder(Stream plain, Stream tunnel, session::curve_tun::Session se
       limits_(limits),
       scratch_(scratch),
       started_(now()),
-      active_(started_) {}
+      active_(started_) {
+    set_plain_options(plain_);
+}
 
 void Forwarder::start(DoneFn done) {
     done_ = std::move(done);
@@ -311,7 +315,7 @@ void Forwarder::wait_drained(Ending why, Instant deadline) {
 void Forwarder::finish(Ending why, bool reset) {
     if (!done_) return;
     error_code ignored;
-    if (reset) plain_.set_option(asio::socket_base::linger(true, 0), ignored);
+    if (!reset) allow_orderly_close(plain_);
     plain_.close(ignored);
     tunnel_.close(ignored);
     summary_.ending = why;

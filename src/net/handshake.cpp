@@ -27,8 +27,8 @@ class Runner final : public HandshakeHandle, public std::enable_shared_from_this
         : stream_(std::move(stream)),
           timer_(stream_.get_executor()),
           tools_(tools),
-          fsm_(std::move(fsm)),
-          done_(std::move(done)) {}
+          done_(std::move(done)),
+          fsm_(std::move(fsm)) {}
 
     // Set before begin() by the server's side only.
     AuthoriseFn authorise;
@@ -189,8 +189,8 @@ class Runner final : public HandshakeHandle, public std::enable_shared_from_this
     Stream stream_;
     asio::steady_timer timer_;
     HandshakeTools tools_;
+    EstablishedFn done_;  // empty: over; may hold what owns the pool, so it outlives the machine's secrets
     Machine fsm_;
-    EstablishedFn done_;  // empty: over
     std::vector<Byte> incoming_;
     std::vector<Byte> outgoing_;
     std::size_t have_ = 0;  // of incoming_

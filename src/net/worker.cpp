@@ -21,12 +21,6 @@ WallTime wall_now() {
     return std::chrono::floor<std::chrono::seconds>(std::chrono::system_clock::now());
 }
 
-void reset(Stream& stream) {
-    error_code ignored;
-    stream.set_option(asio::socket_base::linger(true, 0), ignored);
-    stream.close(ignored);
-}
-
 std::string seconds_of(Duration duration) {
     const auto tenths = std::chrono::duration_cast<std::chrono::milliseconds>(duration).count() / 100;
     return std::to_string(tenths / 10) + "." + std::to_string(tenths % 10);
@@ -50,7 +44,6 @@ class Worker::Connection : public std::enable_shared_from_this<Connection> {
     std::string peer;
 
     void forward(Stream plain, Established tunnel) {
-        set_plain_options(plain);
         set_tunnel_options(tunnel.stream, spec_.dead_peer);
         ForwarderLimits limits{spec_.end_of_stream, spec_.idle, spec_.dead_peer, {}, worker_.shared_.drain};
         if (spec_.max_session) limits.max_session = now() + *spec_.max_session;
@@ -202,14 +195,16 @@ void Worker::serve_tunnel(const ServiceSpec& spec, Stream stream, std::string so
 
 // The client end: a tunnel for a local connection.
 void Worker::serve_plain(const ServiceSpec& spec, Stream stream, std::string source) {
+    set_plain_options(stream);
     auto connection = std::make_shared<Connection>(*this, spec, std::move(source));
     connection->peer = spec.peer;
     add(connection);
-    TunnelTarget target{spec.connect, spec.peer, shared_.registry->keys_of(spec.peer, wall_now())};
+    TunnelTarget target{spec.connect, spec.peer, keys_to_try(spec)};
     dial_tunnel(context_, *shared_.resolver, tools(), std::move(target), now() + spec.connect_timeout,
                 [this, &spec, connection, plain = std::move(stream)](Result<Established> result) mutable {
                     if (result) {
                         ++shared_.counters->handshakes;
+                        last_good_.insert_or_assign(spec.name, result->peer);
                         connection->log_handshake();
                         return connection->forward(std::move(plain), std::move(*result));
                     }
@@ -217,9 +212,19 @@ void Worker::serve_plain(const ServiceSpec& spec, Stream stream, std::string sou
                     log::limited(
                         log::Level::error, "connect_failed",
                         {{"service", spec.name}, {"peer", spec.peer}, {"reason", result.error().text()}});
-                    reset(plain);
+                    error_code ignored;
+                    plain.close(ignored);  // a reset, by set_plain_options()
                     remove(connection);
                 });
+}
+
+// In the order of the file, but the one that answered last comes first.
+std::vector<crypto::PublicKey> Worker::keys_to_try(const ServiceSpec& spec) const {
+    auto keys = shared_.registry->keys_of(spec.peer, wall_now());
+    if (const auto last = last_good_.find(spec.name); last != last_good_.end()) {
+        std::ranges::stable_partition(keys, [&](const crypto::PublicKey& key) { return key == last->second; });
+    }
+    return keys;
 }
 
 void Worker::attach_vault(os::UniqueFd socket) {

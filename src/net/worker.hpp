@@ -17,6 +17,7 @@
 #include <functional>
 #include <memory>
 #include <string>
+#include <unordered_map>
 #include <unordered_set>
 #include <vector>
 
@@ -86,11 +87,12 @@ class Worker {
     void add(const std::shared_ptr<Connection>& connection);
     void remove(const std::shared_ptr<Connection>& connection);
     [[nodiscard]] HandshakeTools tools();
+    [[nodiscard]] std::vector<crypto::PublicKey> keys_to_try(const ServiceSpec& spec) const;
 
+    Shared shared_;
+    std::unique_ptr<crypto::SecretPool> pool_;  // outlives everything that may hold a secret: the queue below too
     asio::io_context context_{1};
     asio::executor_work_guard<asio::io_context::executor_type> busy_{context_.get_executor()};
-    Shared shared_;
-    std::unique_ptr<crypto::SecretPool> pool_;  // before everything that may hold a secret
     os::SystemRandom random_;
     cookie::Keeper keeper_;
     VaultClient vault_;
@@ -100,6 +102,7 @@ class Worker {
     std::vector<std::unique_ptr<Listener>> listeners_;
     std::unordered_set<std::shared_ptr<Connection>> connections_;
     std::function<void()> when_empty_;
+    std::unordered_map<std::string, crypto::PublicKey> last_good_;  // which of a peer's keys answered, by service
     bool sweeping_ = false;
 };
 

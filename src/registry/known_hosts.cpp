@@ -125,6 +125,11 @@ Parsed<Entry> parse_line(std::string_view line, std::size_t number) {
                  .line = number};
 }
 
+/// A single address without its /32 or /128.
+std::string text_of(const IpBlock& block) {
+    return block.bits == 128 ? block.network.text() : block.text();
+}
+
 template <class Items, class Text>
 std::string join(const Items& items, Text text) {
     std::string out;
@@ -154,8 +159,7 @@ std::expected<std::vector<Entry>, Problems> parse_known_hosts(std::string_view t
 std::string format(const Entry& entry) {
     std::string out;
     if (entry.revoked) out += std::string(kRevoked) + ' ';
-    if (!entry.from.empty())
-        out += "from=" + join(entry.from, [](const IpBlock& block) { return block.text(); }) + ' ';
+    if (!entry.from.empty()) out += "from=" + join(entry.from, text_of) + ' ';
     if (entry.valid_until) out += "valid-until=" + format_valid_until(*entry.valid_until) + ' ';
     out += join(entry.names, [](const std::string& name) { return name; });
     out += ' ' + std::string(kKeyType) + ' ' + entry.key.text();

@@ -148,16 +148,12 @@ std::string did_you_mean(std::string_view word, std::span<const std::string_view
 
 void ProblemList::add(std::size_t line, std::string text) {
     if (problems_.size() < kMostProblems) {
-        problems_.push_back({file_, line, std::move(text)});
+        // Some problems of a section are found at its end; people read from the top.
+        const auto place = std::ranges::upper_bound(problems_, line, {}, &Problem::line);
+        problems_.insert(place, {file_, line, std::move(text)});
     } else if (problems_.size() == kMostProblems) {
         problems_.push_back({file_, line, "and more from here on: mend the others first"});
     }
-}
-
-Problems ProblemList::take() {
-    // Some problems of a section are found at its end; people read from the top.
-    std::ranges::stable_sort(problems_, {}, &Problem::line);
-    return std::move(problems_);
 }
 
 }  // namespace curvegate::registry

@@ -7,6 +7,7 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 
 /// Reading text that a person wrote, and telling them what is wrong with it. Shared by known_hosts, the
 /// configuration and the command.
@@ -86,7 +87,7 @@ class ProblemList {
     void add(std::size_t line, std::string text);
     [[nodiscard]] bool empty() const noexcept { return problems_.empty(); }
     /// All of them in the order of the file.
-    [[nodiscard]] Problems take();
+    [[nodiscard]] Problems take() noexcept { return std::move(problems_); }
 
   private:
     std::string file_;
