@@ -38,7 +38,8 @@ IpAddress IpAddress::prefix(unsigned bits) const noexcept {
 }
 
 std::optional<IpAddress> IpAddress::parse(std::string_view text) {
-    if (text.empty() || text.size() > kLongestAddress) return std::nullopt;
+    if (text.empty() || text.size() > kLongestAddress || text.find('\0') != std::string_view::npos)
+        return std::nullopt;  // inet_pton would stop at the NUL
     const std::string copy(text);
     IpAddress out;
     ByteArray<4> v4{};

@@ -21,7 +21,7 @@ struct IpAddress {
 
     /// Parses dotted IPv4 or IPv6 text (no zone, no brackets); v4-mapped text gives the IPv4 form.
     [[nodiscard]] static std::optional<IpAddress> parse(std::string_view text);
-    [[nodiscard]] static IpAddress from_v4(FixedBytes<4> bytes) noexcept;
+    [[nodiscard]] static IpAddress from_v4(FixedBytes<4> v4) noexcept;
 };
 
 /// A block of addresses, "10.0.0.0/8" or one address.

@@ -134,8 +134,7 @@ int unknown_peer(const Question& question, const config::Parsed& parsed, const r
 }
 
 int unknown_service(const Question& question, const config::Parsed& parsed) {
-    std::vector<std::string_view> names;
-    for (const auto& service : parsed.config.services) names.push_back(service.name);
+    const auto names = registry::words_of(parsed.config.services, &config::Service::name);
     const std::string guess = registry::did_you_mean(question.service, names);
     return complain(exit_code::kBadData,
                     "there is no [" + question.service + "] in " + parsed.config.file + guess);
@@ -143,24 +142,25 @@ int unknown_service(const Question& question, const config::Parsed& parsed) {
 
 /// One good key of several is enough; else the verdict of the one that came furthest is told.
 bool conclude_server(const LineReport& report, const std::vector<const Entry*>& lines,
-                     const std::string& service) {
+                     const Question& question) {
     // No line at all: a key that only allow = * lets in.
     auto best = lines.empty() ? Verdict::allowed : Verdict::unknown_key;
     for (const Entry* entry : lines) {
         const Verdict verdict = report.verdict_on(*entry);
         if (best != Verdict::allowed) best = verdict == Verdict::allowed ? verdict : std::max(best, verdict);
     }
-    print("verdict for " + service + ": " + (best == Verdict::allowed ? "" : "refused, ") +
+    const bool allowed = best == Verdict::allowed;
+    print("verdict for [" + question.service + "]: " + (allowed ? "" : "refused, ") +
           std::string(registry::describe(best)));
-    return best == Verdict::allowed;
+    return allowed;
 }
 
 bool conclude_client(const LineReport& report, const std::vector<const Entry*>& lines,
-                     const config::Service& service) {
+                     const Question& question) {
     const bool expected =
         std::ranges::any_of(lines, [&](const Entry* entry) { return report.is_expected(*entry); });
-    print("verdict for [" + service.name +
-          "]: " + (expected ? "allowed to answer" : "refused, no good key of " + service.peer));
+    print("verdict for [" + question.service +
+          "]: " + (expected ? "allowed to answer" : "refused, no good key of the service's peer"));
     return expected;
 }
 
@@ -177,9 +177,9 @@ int explain(const Question& question, const config::Parsed& parsed, const regist
     print(describe_service(*service));
     const LineReport report(question, *service, registry);
     for (const Entry* entry : lines) report.print_line(*entry, parsed.config.known_hosts);
-    const bool allowed = service->side == config::Side::client
-                             ? conclude_client(report, lines, *service)
-                             : conclude_server(report, lines, "[" + service->name + "]");
+    const bool client = service->side == config::Side::client;
+    const bool allowed =
+        client ? conclude_client(report, lines, question) : conclude_server(report, lines, question);
     const int written = finish_output();
     return allowed ? written : exit_code::kFailed;
 }

@@ -15,7 +15,7 @@
 namespace curvegate::cli {
 namespace {
 
-constexpr std::size_t kLongestKeyFile = 16 * 1024;
+constexpr std::size_t kLongestKeyFile = std::size_t{16} * 1024;
 
 std::size_t line_of_first(const config::Config& config, config::Side side) {
     const auto service = std::ranges::find(config.services, side, &config::Service::side);
@@ -26,7 +26,7 @@ std::size_t line_of_first(const config::Config& config, config::Side side) {
 std::string credential_path(std::string_view name) {
     const char* folder = std::getenv("CREDENTIALS_DIRECTORY");
     if (folder == nullptr) return {};
-    std::string path = std::string(folder) + "/" + std::string(name);
+    const std::string path = std::string(folder) + "/" + std::string(name);
     return ::access(path.c_str(), F_OK) == 0 ? path : std::string();
 }
 
@@ -47,11 +47,12 @@ Result<> check_counter(const std::string& path, const crypto::PublicKey& key) {
     if (::access(path.c_str(), F_OK) != 0 && errno == ENOENT) return fail(vault::CounterErrc::missing, path);
     auto fd = os::open_checked(path, os::Privacy::secret);
     if (!fd) return fail(std::move(fd));
-    ByteArray<vault::kCounterSlotSize> first{};
-    ByteArray<vault::kCounterSlotSize> second{};
-    if (auto read = read_at(fd->get(), 0, first, path); !read) return read;
-    if (auto read = read_at(fd->get(), vault::kCounterSlotDistance, second, path); !read) return read;
-    const auto state = vault::choose_counter_slot(first, second, key);
+    vault::CounterSlots both{};
+    for (std::size_t i = 0; i < both.size(); ++i) {
+        if (auto read = read_at(fd->get(), i * vault::kCounterSlotDistance, both[i], path); !read)
+            return read;
+    }
+    const auto state = vault::choose_counter_slot(both, key);
     if (!state) return std::unexpected(state.error());
     return {};
 }

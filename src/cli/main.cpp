@@ -49,8 +49,7 @@ int help() {
 }
 
 int unknown(const std::string& word) {
-    std::vector<std::string_view> names;
-    for (const Verb& verb : kVerbs) names.push_back(verb.name);
+    const auto names = registry::words_of(kVerbs, &Verb::name);
     return complain(exit_code::kUsage, "unknown verb " + registry::quoted(word) +
                                            registry::did_you_mean(word, names) +
                                            "; curvegate --help lists them");
@@ -67,7 +66,7 @@ int dispatch(const Arguments& words) {
         print("curvegate " + std::string(kVersion));
         return finish_output();
     }
-    const auto verb = std::ranges::find(kVerbs, name, &Verb::name);
+    const auto* const verb = std::ranges::find(kVerbs, name, &Verb::name);
     if (verb == kVerbs.end()) return unknown(name);
     if (auto started = crypto::initialise(); !started) {
         return complain(exit_code::kUnavailable, started.error().text());

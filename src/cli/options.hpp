@@ -26,7 +26,7 @@ class Options {
     /// was told); nothing if it may go on.
     [[nodiscard]] std::optional<int> parse(const Arguments& arguments);
     /// Complains about the command line, with the usage line; gives the exit code.
-    int usage_error(const std::string& text) const;
+    [[nodiscard]] int usage_error(const std::string& text) const;
 
     [[nodiscard]] bool has(const std::string& name) const;
     /// Empty if it was not given.

@@ -185,8 +185,7 @@ constexpr auto kActions = std::to_array<Action>({
 });
 
 int unknown_action(const Options& options) {
-    std::vector<std::string_view> names;
-    for (const Action& action : kActions) names.push_back(action.name);
+    const auto names = registry::words_of(kActions, &Action::name);
     const std::string& word = options.operands().front();
     return options.usage_error("unknown " + registry::quoted(word) + registry::did_you_mean(word, names));
 }
@@ -202,7 +201,7 @@ int peers(const Verb& self, const Arguments& arguments) {
         .operands(1, 3);
     if (const auto end = options.parse(arguments)) return *end;
     const auto& words = options.operands();
-    const auto action = std::ranges::find(kActions, words.front(), &Action::name);
+    const auto* const action = std::ranges::find(kActions, words.front(), &Action::name);
     if (action == kActions.end()) return unknown_action(options);
     if (words.size() != action->words) {
         return options.usage_error(words.size() < action->words ? "something is missing" : "too many words");

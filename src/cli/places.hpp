@@ -8,7 +8,7 @@
 namespace curvegate::cli {
 
 /// No file that a person writes is longer than this (bytes).
-inline constexpr std::size_t kLongestFile = 16 * 1024 * 1024;
+inline constexpr std::size_t kLongestFile = std::size_t{16} * 1024 * 1024;
 
 /// /etc/curvegate for root, ~/.config/curvegate for others.
 [[nodiscard]] std::string default_folder();

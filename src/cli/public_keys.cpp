@@ -16,7 +16,7 @@
 namespace curvegate::cli {
 namespace {
 
-constexpr std::size_t kLongestInput = 16 * 1024;
+constexpr std::size_t kLongestInput = std::size_t{16} * 1024;
 constexpr std::string_view kKeyFileStart = "curvegate-secret-key";
 constexpr std::string_view kStandardInput = "standard input";
 
@@ -33,7 +33,7 @@ bool is_key_file(std::string_view text) {
 /// file of its own may belong to anybody.
 Outcome<> read_input(const std::string& path, WipedBuffer& into) {
     const bool standard = path.empty() || path == "-";
-    os::UniqueFd fd(standard ? -1 : ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOCTTY));
+    const os::UniqueFd fd(standard ? -1 : ::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOCTTY));
     if (!standard && !fd) {
         const auto error = os::fail_errno(path).error();
         return std::unexpected(complain(exit_for_reading(path), error.detail()));

@@ -13,7 +13,7 @@
 namespace curvegate::cli {
 namespace {
 
-constexpr const char* kDaemon = "curvegated";
+constexpr std::string_view kDaemon = "curvegated";
 
 /// The folder of this program, or nothing if /proc does not say.
 std::string own_folder() {
@@ -31,16 +31,17 @@ int run(const Verb& self, const Arguments& arguments) {
     options.value("config,c", "FILE", "the configuration (default: curvegate.conf in its usual place)");
     if (const auto end = options.parse(arguments)) return *end;
 
-    const std::string config = options.has("config") ? options.get("config") : default_config();
-    std::array<const char*, 4> words = {kDaemon, "-c", config.c_str(), nullptr};
-    char* const* argv = const_cast<char* const*>(words.data());  // execv does not write through it
+    std::string config = options.has("config") ? options.get("config") : default_config();
+    std::string name(kDaemon);
+    std::string flag = "-c";
+    const std::array<char*, 4> argv = {name.data(), flag.data(), config.data(), nullptr};
     // Beside this program in a build folder, in sbin where it is installed, or wherever PATH says.
     if (const std::string folder = own_folder(); !folder.empty()) {
-        ::execv((folder + "/" + kDaemon).c_str(), argv);
-        if (errno == ENOENT) ::execv((folder + "/../sbin/" + kDaemon).c_str(), argv);
+        ::execv((folder + "/" + name).c_str(), argv.data());
+        if (errno == ENOENT) ::execv((folder + "/../sbin/" + name).c_str(), argv.data());
     }
-    if (errno == ENOENT) ::execvp(kDaemon, argv);
-    return complain(exit_code::kUnavailable, std::string(kDaemon) + ": " + std::strerror(errno));
+    if (errno == ENOENT) ::execvp(name.c_str(), argv.data());
+    return complain(exit_code::kUnavailable, name + ": " + std::strerror(errno));
 }
 
 }  // namespace curvegate::cli

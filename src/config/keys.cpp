@@ -1,5 +1,7 @@
 #include "config/keys.hpp"
 
+#include "registry/text.hpp"
+
 #include <algorithm>
 
 namespace curvegate::config {
@@ -137,14 +139,12 @@ std::span<const Key> all_keys() {
 }
 
 const Key* find_key(std::string_view name) {
-    const auto found = std::ranges::find(kKeys, name, &Key::name);
+    const auto* const found = std::ranges::find(kKeys, name, &Key::name);
     return found != kKeys.end() ? &*found : nullptr;
 }
 
 std::vector<std::string_view> key_names() {
-    std::vector<std::string_view> names;
-    for (const Key& key : kKeys) names.push_back(key.name);
-    return names;
+    return registry::words_of(kKeys, &Key::name);
 }
 
 }  // namespace curvegate::config

@@ -61,7 +61,7 @@ Value<Duration> parse_duration(std::string_view text, Range<Duration> range) {
     const auto digits = std::min(text.find_first_not_of("0123456789"), text.size());
     const auto count = number<std::int64_t>(text.substr(0, digits));
     const auto unit_name = trim(text.substr(digits));
-    const auto unit = std::ranges::find(kUnits, unit_name, &Unit::name);
+    const auto* const unit = std::ranges::find(kUnits, unit_name, &Unit::name);
     if (digits > 0 && unit_name.empty())
         return Refused(quoted(text) + " has no unit: " + std::string(text) + "s?");
     if (digits == 0 || unit == kUnits.end()) {

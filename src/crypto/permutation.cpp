@@ -4,6 +4,7 @@
 
 #include <sodium.h>
 
+#include <array>
 #include <string_view>
 
 namespace curvegate::crypto {
@@ -11,7 +12,7 @@ namespace {
 
 constexpr std::string_view kLongTermLabel = "curvegate nonce";
 constexpr std::string_view kMinuteLabel = "curvegate cookie nonce";
-constexpr std::string_view kRoundContext = "cgnonce1";
+constexpr std::array<char, crypto_kdf_CONTEXTBYTES> kRoundContext = {'c', 'g', 'n', 'o', 'n', 'c', 'e', '1'};
 constexpr std::size_t kRoundKeySize = 16;
 
 template <class Tag>

@@ -20,7 +20,7 @@ constexpr int kUsage = 64;
 constexpr int kNoInput = 66;
 constexpr int kUnavailable = 69;
 constexpr int kConfig = 78;
-constexpr std::size_t kLargestFile = 16 * 1024 * 1024;
+constexpr std::size_t kLargestFile = std::size_t{16} * 1024 * 1024;
 
 [[noreturn]] void give_up(int status, const std::string& why) {
     std::cerr << "curvegated: " << why << '\n';

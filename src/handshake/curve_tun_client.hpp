@@ -57,7 +57,7 @@ class Client {
     [[nodiscard]] Actions on_start(crypto::EphemeralKeyPair&& keys);
     [[nodiscard]] Actions on_cookie(Initiating& state, const wire::curve_tun::SealedCookie& cookie,
                                     Instant now);
-    [[nodiscard]] Actions on_vouch_made(Vouching& state, const vault::Vouch& vouch);
+    [[nodiscard]] Actions on_vouch_made(Vouching& state, const vault::Vouch& made);
     [[nodiscard]] Actions close(Error why);
 
     crypto::PublicKey server_;

@@ -93,7 +93,7 @@ void write_line(Level level, std::string_view word, std::initializer_list<Field>
                 std::uint64_t suppressed) {
     if (!spdlog::should_log(level_of(level))) return;
     const bool json = state().format == Format::json;
-    std::string line = json ? "\"event\":\"" + std::string(word) + "\"" : std::string(word);
+    std::string line = json ? R"("event":")" + std::string(word) + '"' : std::string(word);
     const auto append = json ? append_json : append_text;
     for (const Field& field : fields) append(line, field);
     if (suppressed != 0) append(line, {"suppressed", std::to_string(suppressed)});

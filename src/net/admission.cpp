@@ -51,14 +51,14 @@ Result<Admission::Ticket> Admission::admit(const IpAddress& source, Instant now,
     const std::size_t prefix_cell = cell(source, levels.back().bits, kPrefixCells);
     const bool known = known_[prefix_cell] != Instant::min() && now - known_[prefix_cell] < kKnownLasts;
     if (per_source_[source_cell] >= limits_.half_open_per_source) return fail(AdmissionErrc::source_full);
+    const bool pays = under_load(now, vault_busy) && !known;
+    if (pays && !take_tokens(source, now)) return fail(AdmissionErrc::over_rate);
     if (!make_room(prefix_cell, known)) return fail(AdmissionErrc::total_full);
-    const bool loaded = under_load(now, vault_busy);
-    if (loaded && !known && !take_tokens(source, now)) return fail(AdmissionErrc::over_rate);
     ++per_source_[source_cell];
     ++half_open_;
     auto& guests = per_prefix_[prefix_cell];
     guests.push_back(Guest{source_cell, prefix_cell, std::move(evict)});
-    return Ticket(shared_from_this(), source, std::prev(guests.end()), loaded && !known);
+    return Ticket(shared_from_this(), source, std::prev(guests.end()), pays);
 }
 
 bool Admission::under_load(Instant now, bool vault_busy) {

@@ -15,8 +15,8 @@ Instant now() {
 
 class Dialler : public std::enable_shared_from_this<Dialler> {
   public:
-    Dialler(asio::io_context& context, const Target& target, DialedFn done)
-        : context_(context), target_(target), timer_(context), socket_(context), done_(std::move(done)) {}
+    Dialler(asio::io_context& context, Target target, DialedFn done)
+        : context_(context), target_(std::move(target)), timer_(context), socket_(context), done_(std::move(done)) {}
 
     void start(Resolver& resolver, Instant deadline) {
         timer_.expires_at(deadline);

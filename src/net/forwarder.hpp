@@ -72,7 +72,7 @@ class Forwarder : public std::enable_shared_from_this<Forwarder> {
     /// Ends it now as far as the peers can see; done() follows.
     void stop(Ending why);
     /// Checks idle, dead peer and age; the worker calls it every second or so.
-    void sweep(Instant now);
+    void sweep(Instant at);
 
   private:
     struct Pending {

@@ -155,7 +155,7 @@ class Runner final : public HandshakeHandle, public std::enable_shared_from_this
         have_ = 0;
         auto packet = wire::parse_packet(Bytes(incoming_).subspan(wire::kFrameHeaderSize));
         if (!packet) return feed(event::PacketRefused{packet.error()});
-        feed(event::PacketArrived{std::move(*packet)});
+        feed(event::PacketArrived{*packet});
     }
     static Error wire_error() { return curvegate::wire::Errc::wrong_length; }
 

@@ -34,15 +34,49 @@ void VaultClient::ask(const vault::RequestBody& body, Handler handler) {
     if (pending_.size() >= kMaxPending) return refuse(VaultErrc::too_many);
     while (pending_.contains(next_id_)) ++next_id_;
     const vault::RequestId id{next_id_++};
-    vault::MessageBuffer buffer;
-    const Bytes message = serialise(vault::Request{id, body}, buffer);
     if (pending_.empty()) {
         sweeper_.expires_after(timeout_);
         sweep();
     }
-    pending_.emplace(id.value, Pending{std::move(handler), std::chrono::steady_clock::now()});
+    pending_.emplace(id.value, Pending{std::move(handler), std::chrono::steady_clock::now(), false});
+    if (const auto* hello = std::get_if<vault::AnswerHello>(&body)) {
+        hellos_.push_back({id.value, *hello});
+        send_hellos();
+    } else {
+        send({id, body});
+    }
+}
+
+// In turn; under load the newest first, since the oldest would be answered too late for their clients.
+void VaultClient::send_hellos() {
+    while (hellos_sent_ < kMaxHellos && !hellos_.empty()) {
+        const bool newest = busy();
+        const Waiting next = newest ? hellos_.back() : hellos_.front();
+        if (newest) {
+            hellos_.pop_back();
+        } else {
+            hellos_.pop_front();
+        }
+        const auto pending = pending_.find(next.id);
+        if (pending == pending_.end()) continue;  // given up in the meantime
+        pending->second.hello_sent = true;
+        ++hellos_sent_;
+        send({vault::RequestId{next.id}, next.request});
+    }
+}
+
+void VaultClient::send(const vault::Request& request) {
+    vault::MessageBuffer buffer;
+    const Bytes message = serialise(request, buffer);
     unsent_.emplace_back(message.begin(), message.end());
     flush();
+}
+
+VaultClient::Handler VaultClient::take(std::unordered_map<std::uint32_t, Pending>::iterator pending) {
+    if (pending->second.hello_sent) --hellos_sent_;
+    auto handler = std::move(pending->second.handler);
+    pending_.erase(pending);
+    return handler;
 }
 
 void VaultClient::flush() {
@@ -96,9 +130,9 @@ void VaultClient::deliver(Bytes message) {
     if (!reply) return lose(VaultErrc::malformed);
     const auto found = pending_.find(reply->id.value);
     if (found == pending_.end()) return;  // answered too late: its asker is gone
-    auto handler = std::move(found->second.handler);
-    pending_.erase(found);
-    handler(std::move(reply->body));
+    auto handler = take(found);
+    send_hellos();
+    handler(reply->body);
 }
 
 void VaultClient::lose(VaultErrc why) {
@@ -107,6 +141,8 @@ void VaultClient::lose(VaultErrc why) {
     ++*life_;
     writing_ = false;
     unsent_.clear();
+    hellos_.clear();
+    hellos_sent_ = 0;
     sweeper_.cancel();
     auto orphans = std::exchange(pending_, {});
     if (on_lost) on_lost(describe(why));
@@ -123,9 +159,9 @@ void VaultClient::sweep() {
                 ++item;
                 continue;
             }
-            late.push_back(std::move(item->second.handler));
-            item = pending_.erase(item);
+            late.push_back(take(item++));
         }
+        send_hellos();
         for (auto& handler : late) handler(fail(VaultErrc::too_slow));
         if (generation != *life || pending_.empty()) return;
         sweeper_.expires_after(std::max<Duration>(timeout_ / 4, std::chrono::milliseconds(10)));

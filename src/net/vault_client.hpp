@@ -39,6 +39,9 @@ enum class VaultErrc {
 class VaultClient {
   public:
     static constexpr std::size_t kMaxPending = 16'384;
+    /// Hellos that lie with the vault at once: fewer than it queues, so that it refuses none. The rest wait
+    /// here, behind nothing but each other.
+    static constexpr std::size_t kMaxHellos = 32;
     using Handler = std::move_only_function<void(Result<vault::ReplyBody>)>;
 
     VaultClient(asio::io_context& context, Duration timeout);
@@ -46,7 +49,7 @@ class VaultClient {
 
     /// A new connection (the first, or after a vault died). Requests that still wait on the old one get
     /// `lost`.
-    void attach(os::UniqueFd socket);
+    void attach(os::UniqueFd fd);
     [[nodiscard]] bool attached() const noexcept { return socket_.is_open(); }
 
     /// `handler` is called exactly once, never from within ask().
@@ -63,11 +66,19 @@ class VaultClient {
     struct Pending {
         Handler handler;
         Instant asked;
+        bool hello_sent;
+    };
+    struct Waiting {
+        std::uint32_t id;
+        vault::AnswerHello request;
     };
 
     void wait_readable();
     void read_all();
     void deliver(Bytes message);
+    void send(const vault::Request& request);
+    void send_hellos();
+    [[nodiscard]] Handler take(std::unordered_map<std::uint32_t, Pending>::iterator pending);
     void flush();
     void lose(VaultErrc why);
     void sweep();
@@ -77,7 +88,9 @@ class VaultClient {
     Socket socket_;
     asio::steady_timer sweeper_;
     std::unordered_map<std::uint32_t, Pending> pending_;
-    std::deque<std::vector<Byte>> unsent_;  // bounded by kMaxPending
+    std::deque<Waiting> hellos_;            // bounded by kMaxPending, as is the next
+    std::deque<std::vector<Byte>> unsent_;
+    std::size_t hellos_sent_ = 0;           // and not answered yet
     std::uint32_t next_id_ = 1;
     // Counts the sockets; shared with every completion, so that those of an old socket, or of a client that
     // is gone, do nothing.

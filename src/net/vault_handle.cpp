@@ -12,7 +12,7 @@ namespace curvegate {
 namespace {
 
 constexpr std::size_t kMaxSecrets = 262'144;
-constexpr std::size_t kLargestKnownHosts = 16 * 1024 * 1024;
+constexpr std::size_t kLargestKnownHosts = std::size_t{16} * 1024 * 1024;
 constexpr Duration kVaultTimeout = std::chrono::seconds(5);
 
 /// Asio's own resolver, which asks in a thread of its own.
@@ -21,7 +21,7 @@ class SystemResolver final : public net::Resolver {
     explicit SystemResolver(boost::asio::io_context& context) : resolver_(context) {}
     void resolve(boost::asio::io_context&, const std::string& host, Handler handler) override {
         resolver_.async_resolve(host, "",
-                                [handler = std::move(handler)](net::error_code error, auto results) mutable {
+                                [handler = std::move(handler)](net::error_code error, const auto& results) mutable {
                                     std::vector<IpAddress> addresses;
                                     if (!error) {
                                         for (const auto& result : results)

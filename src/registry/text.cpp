@@ -84,7 +84,7 @@ std::optional<std::string_view> Lines::next() noexcept {
 }
 
 std::string_view Words::next() noexcept {
-    const auto end = std::ranges::find_if(rest_, is_blank);
+    const auto* const end = std::ranges::find_if(rest_, is_blank);
     const auto size = static_cast<std::size_t>(end - rest_.begin());
     const auto word = rest_.substr(0, size);
     rest_ = trim(rest_.substr(size));
@@ -106,7 +106,7 @@ std::optional<std::string_view> Parts::next() noexcept {
 std::optional<std::string> why_not_text(std::string_view line) {
     if (line.size() > kLongestLine) return "line is longer than " + std::to_string(kLongestLine) + " bytes";
     if (line.find('\0') != std::string_view::npos) return "NUL byte in the line: this is not a text file";
-    const auto control = std::ranges::find_if(line, is_control);
+    const auto* const control = std::ranges::find_if(line, is_control);
     if (control != line.end()) return "control character " + hex_escape(*control) + " in the line";
     return std::nullopt;
 }

@@ -3,18 +3,21 @@
 #include "base/problem.hpp"
 
 #include <cstddef>
+#include <functional>
+#include <iterator>
 #include <optional>
 #include <span>
 #include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 /// Reading text that a person wrote, and telling them what is wrong with it. Shared by known_hosts, the
 /// configuration and the command.
 namespace curvegate::registry {
 
 /// A line longer than this (bytes) is refused: it is no line that a person wrote.
-inline constexpr std::size_t kLongestLine = 64 * 1024;
+inline constexpr std::size_t kLongestLine = std::size_t{64} * 1024;
 /// More problems than this are not reported: the first ones say what the file is.
 inline constexpr std::size_t kMostProblems = 200;
 
@@ -77,6 +80,14 @@ class Parts {
 /// case does not count), else one that contains `word`.
 [[nodiscard]] std::optional<std::string_view> nearest(std::string_view word,
                                                       std::span<const std::string_view> known);
+/// The words that `name` (a member or function) gives of each item, to look for the nearest.
+template <class Items, class Name>
+[[nodiscard]] std::vector<std::string_view> words_of(const Items& items, Name name) {
+    std::vector<std::string_view> words;
+    words.reserve(std::size(items));
+    for (const auto& item : items) words.push_back(std::invoke(name, item));
+    return words;
+}
 /// ` (did you mean "NEAREST"?)`, or an empty text.
 [[nodiscard]] std::string did_you_mean(std::string_view word, std::span<const std::string_view> known);
 
