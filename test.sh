@@ -58,7 +58,7 @@ if wanted unit; then say "unit, fsm and vector tests"; run_catch unit curvegate-
 if wanted net; then say "actors"; run_catch net curvegate-net-tests; fi
 if wanted layering; then
     say "layering"
-    if tests/layering/check.sh "$PWD/build/$preset"; then count layering 1 0 0; else count layering 0 1 1; fi
+    if ctest --test-dir "build/$preset" -R '^layering$' --output-on-failure >"$log" || { cat "$log"; false; }; then count layering 1 0 0; else count layering 0 1 1; fi
 fi
 if wanted e2e; then
     say "end to end"

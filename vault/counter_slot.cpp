@@ -2,7 +2,6 @@
 
 #include <sodium.h>
 
-#include <array>
 #include <limits>
 #include <span>
 
@@ -108,9 +107,8 @@ Result<CounterSlot> decode_counter_slot(FixedBytes<kCounterSlotSize> bytes) {
     return slot;
 }
 
-Result<CounterState> choose_counter_slot(FixedBytes<kCounterSlotSize> first,
-                                         FixedBytes<kCounterSlotSize> second, const crypto::PublicKey& key) {
-    const std::array slots = {decode_counter_slot(first), decode_counter_slot(second)};
+Result<CounterState> choose_counter_slot(const CounterSlots& both, const crypto::PublicKey& key) {
+    const std::array slots = {decode_counter_slot(both[0]), decode_counter_slot(both[1])};
     for (const auto& slot : slots) {
         if (!slot && slot.error().is(CounterErrc::later_version)) return fail(CounterErrc::later_version);
     }

@@ -4,6 +4,7 @@
 #include "base/result.hpp"
 #include "crypto/keys.hpp"
 
+#include <array>
 #include <cstdint>
 #include <string_view>
 
@@ -69,9 +70,10 @@ struct CounterState {
     std::size_t index = 0;   ///< where it stands: the next write goes to the other one
     bool recovered = false;  ///< the other slot did not read
 };
+/// Both slots of a file, as read.
+using CounterSlots = std::array<ByteArray<kCounterSlotSize>, 2>;
 /// Picks the slot that counts. Errors: later_version, damaged, other_key, exhausted.
-[[nodiscard]] Result<CounterState> choose_counter_slot(FixedBytes<kCounterSlotSize> first,
-                                                       FixedBytes<kCounterSlotSize> second,
+[[nodiscard]] Result<CounterState> choose_counter_slot(const CounterSlots& both,
                                                        const crypto::PublicKey& key);
 
 /// The content of a new file: both slots good, nothing reserved.

@@ -70,11 +70,11 @@ Result<Opened> inspect(const std::string& path, const crypto::PublicKey& key) {
     struct stat info{};
     if (::fstat(fd->get(), &info) != 0) return fail(CounterErrc::unreadable, path);
     if (info.st_size < static_cast<off_t>(kCounterFileSize)) return fail(CounterErrc::too_short, path);
-    ByteArray<kCounterSlotSize> first{};
-    ByteArray<kCounterSlotSize> second{};
-    if (auto read = read_slot(fd->get(), 0, first, path); !read) return fail(std::move(read));
-    if (auto read = read_slot(fd->get(), 1, second, path); !read) return fail(std::move(read));
-    auto state = choose_counter_slot(first, second, key);
+    CounterSlots slots{};
+    for (std::size_t i = 0; i < slots.size(); ++i) {
+        if (auto read = read_slot(fd->get(), i, slots[i], path); !read) return fail(std::move(read));
+    }
+    auto state = choose_counter_slot(slots, key);
     if (!state) return std::unexpected(named(state.error(), path));
     return Opened{std::move(*fd), *state};
 }

@@ -71,8 +71,10 @@ std::optional<std::size_t> first_line(int fd, MutableBytes out, bool needs_newli
     return size;
 }
 
-/// Nothing if there is no terminal, or `give_up` became readable first.
-std::optional<std::size_t> from_terminal(const std::string& what, int give_up, MutableBytes out) {
+/// Nothing if there is no terminal, or `give_up` became readable first, or nothing was typed; `problem` then
+/// tells the last two from the first.
+std::optional<std::size_t> from_terminal(const std::string& what, int give_up, MutableBytes out,
+                                         std::string& problem) {
     const os::UniqueFd terminal(::open("/dev/tty", O_RDWR | O_CLOEXEC | O_NOCTTY));
     // In the background nobody could answer, and touching the terminal would stop this process.
     if (!terminal || ::tcgetpgrp(terminal.get()) != ::getpgrp()) return std::nullopt;
@@ -83,6 +85,7 @@ std::optional<std::size_t> from_terminal(const std::string& what, int give_up, M
     std::array<pollfd, 2> waits = {pollfd{terminal.get(), POLLIN, 0}, pollfd{give_up, POLLIN, 0}};
     while (::poll(waits.data(), waits.size(), -1) < 0 && errno == EINTR) continue;
     std::optional<std::size_t> size;
+    problem = "no passphrase was typed";
     if (waits[1].revents == 0) size = first_line(terminal.get(), out, true);
     (void)os::write_all(terminal.get(), as_bytes("\n"), "/dev/tty");
     return size;
@@ -96,7 +99,7 @@ std::optional<std::size_t> Passphrases::ask(const std::string& what, MutableByte
     const bool from_file = !sources_.file.empty();
     const std::string& path = from_file ? sources_.file : sources_.credential;
     if (path.empty()) {
-        const auto size = from_terminal(what, sources_.give_up, out);
+        const auto size = from_terminal(what, sources_.give_up, out, problem_);
         typed_ = size.has_value();
         return size;
     }

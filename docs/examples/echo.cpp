@@ -91,8 +91,9 @@ curvegate::Message pattern(std::size_t size) {
     return out;
 }
 
-asio::awaitable<int> check(const curvegate::Vault& vault, const curvegate::ConnectOptions& to,
-                           std::vector<std::size_t> sizes) {  // by value: a coroutine outlives its caller's temporaries
+asio::awaitable<int> check(
+    const curvegate::Vault& vault, const curvegate::ConnectOptions& to,
+    std::vector<std::size_t> sizes) {  // by value: a coroutine outlives its caller's temporaries
     auto [error, channel] = co_await curvegate::async_connect(vault, to, kAwait);
     if (error) {
         std::cerr << "connect: " << error.message() << '\n';

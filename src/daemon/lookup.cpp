@@ -45,10 +45,11 @@ std::vector<IpAddress> addresses_of(const std::string& host) {
     return out;
 }
 
-// What the system's resolver reads, as it stands now: a later change of these files is seen by later look-ups.
+// What the system's resolver reads, as it stands now: a later change of these files is seen by later
+// look-ups.
 os::Reach resolver_files() {
-    return {{"/etc/hosts", "/etc/resolv.conf", "/etc/nsswitch.conf", "/etc/host.conf", "/etc/gai.conf", "/etc/services",
-             "/etc/ld.so.cache", "/run", "/lib", "/lib64", "/usr/lib"},
+    return {{"/etc/hosts", "/etc/resolv.conf", "/etc/nsswitch.conf", "/etc/host.conf", "/etc/gai.conf",
+             "/etc/services", "/etc/ld.so.cache", "/run", "/lib", "/lib64", "/usr/lib"},
             {}};
 }
 

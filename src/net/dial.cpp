@@ -16,7 +16,11 @@ Instant now() {
 class Dialler : public std::enable_shared_from_this<Dialler> {
   public:
     Dialler(asio::io_context& context, Target target, DialedFn done)
-        : context_(context), target_(std::move(target)), timer_(context), socket_(context), done_(std::move(done)) {}
+        : context_(context),
+          target_(std::move(target)),
+          timer_(context),
+          socket_(context),
+          done_(std::move(done)) {}
 
     void start(Resolver& resolver, Instant deadline) {
         timer_.expires_at(deadline);

@@ -88,9 +88,9 @@ class VaultClient {
     Socket socket_;
     asio::steady_timer sweeper_;
     std::unordered_map<std::uint32_t, Pending> pending_;
-    std::deque<Waiting> hellos_;            // bounded by kMaxPending, as is the next
+    std::deque<Waiting> hellos_;  // bounded by kMaxPending, as is the next
     std::deque<std::vector<Byte>> unsent_;
-    std::size_t hellos_sent_ = 0;           // and not answered yet
+    std::size_t hellos_sent_ = 0;  // and not answered yet
     std::uint32_t next_id_ = 1;
     // Counts the sockets; shared with every completion, so that those of an old socket, or of a client that
     // is gone, do nothing.

@@ -20,15 +20,15 @@ class SystemResolver final : public net::Resolver {
   public:
     explicit SystemResolver(boost::asio::io_context& context) : resolver_(context) {}
     void resolve(boost::asio::io_context&, const std::string& host, Handler handler) override {
-        resolver_.async_resolve(host, "",
-                                [handler = std::move(handler)](net::error_code error, const auto& results) mutable {
-                                    std::vector<IpAddress> addresses;
-                                    if (!error) {
-                                        for (const auto& result : results)
-                                            addresses.push_back(net::address_of(result.endpoint()));
-                                    }
-                                    handler(std::move(addresses));
-                                });
+        resolver_.async_resolve(
+            host, "", [handler = std::move(handler)](net::error_code error, const auto& results) mutable {
+                std::vector<IpAddress> addresses;
+                if (!error) {
+                    for (const auto& result : results)
+                        addresses.push_back(net::address_of(result.endpoint()));
+                }
+                handler(std::move(addresses));
+            });
     }
 
   private:

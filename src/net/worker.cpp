@@ -222,7 +222,8 @@ void Worker::serve_plain(const ServiceSpec& spec, Stream stream, std::string sou
 std::vector<crypto::PublicKey> Worker::keys_to_try(const ServiceSpec& spec) const {
     auto keys = shared_.registry->keys_of(spec.peer, wall_now());
     if (const auto last = last_good_.find(spec.name); last != last_good_.end()) {
-        std::ranges::stable_partition(keys, [&](const crypto::PublicKey& key) { return key == last->second; });
+        std::ranges::stable_partition(keys,
+                                      [&](const crypto::PublicKey& key) { return key == last->second; });
     }
     return keys;
 }

@@ -90,7 +90,8 @@ class Worker {
     [[nodiscard]] std::vector<crypto::PublicKey> keys_to_try(const ServiceSpec& spec) const;
 
     Shared shared_;
-    std::unique_ptr<crypto::SecretPool> pool_;  // outlives everything that may hold a secret: the queue below too
+    std::unique_ptr<crypto::SecretPool>
+        pool_;  // outlives everything that may hold a secret: the queue below too
     asio::io_context context_{1};
     asio::executor_work_guard<asio::io_context::executor_type> busy_{context_.get_executor()};
     os::SystemRandom random_;
@@ -102,7 +103,8 @@ class Worker {
     std::vector<std::unique_ptr<Listener>> listeners_;
     std::unordered_set<std::shared_ptr<Connection>> connections_;
     std::function<void()> when_empty_;
-    std::unordered_map<std::string, crypto::PublicKey> last_good_;  // which of a peer's keys answered, by service
+    std::unordered_map<std::string, crypto::PublicKey>
+        last_good_;  // which of a peer's keys answered, by service
     bool sweeping_ = false;
 };
 

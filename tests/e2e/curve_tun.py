@@ -292,9 +292,22 @@ class Frames:
         self.close()
 
 
+IP_BIND_ADDRESS_NO_PORT = 24  # the port is chosen by connect(): ports that other connections use are free again
+
+
 def open_socket(address: tuple[str, int], source: str | None = None, timeout: float = WAIT) -> socket.socket:
-    sock = socket.create_connection(address, timeout=timeout, source_address=(source, 0) if source else None)
-    sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    family, *_, resolved = socket.getaddrinfo(*address, type=socket.SOCK_STREAM)[0]
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.settimeout(timeout)
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if source:
+            sock.setsockopt(socket.IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1)
+            sock.bind((source, 0))
+        sock.connect(resolved)
+    except OSError:
+        sock.close()
+        raise
     return sock
 
 

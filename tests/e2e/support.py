@@ -79,11 +79,15 @@ def until(condition: Callable[[], T], what: str, seconds: float = PATIENCE, paus
         time.sleep(pause)
 
 
-def run(args: Iterable[str], *, stdin: bytes = b"", timeout: float = 60, **more: Any) -> subprocess.CompletedProcess[bytes]:
+def run(
+    args: Iterable[str], *, stdin: bytes = b"", timeout: float = 60, **more: Any
+) -> subprocess.CompletedProcess[bytes]:
     return subprocess.run(list(args), input=stdin, capture_output=True, timeout=timeout, check=False, **more)
 
 
-def curvegate(*args: str | Path, stdin: bytes = b"", timeout: float = 60, **more: Any) -> subprocess.CompletedProcess[bytes]:
+def curvegate(
+    *args: str | Path, stdin: bytes = b"", timeout: float = 60, **more: Any
+) -> subprocess.CompletedProcess[bytes]:
     return run([binary("curvegate"), *map(str, args)], stdin=stdin, timeout=timeout, **more)
 
 
@@ -316,11 +320,11 @@ class Daemon:
 
     @property
     def vault_pid(self) -> int:
-        return until(lambda: self._find(lambda p: "curvegate-vault" in p.command), "a vault process")
+        return until(lambda: self._find(lambda p: "curvegate-vault" in p.command) or 0, "a vault process")
 
     @property
     def front_pid(self) -> int:
-        return until(lambda: self._find(lambda p: "curvegated" in p.command), "a front process")
+        return until(lambda: self._find(lambda p: "curvegated" in p.command) or 0, "a front process")
 
     def _find(self, wanted: Callable[[Process], bool]) -> int | None:
         return next((process.pid for process in self.family() if wanted(process)), None)
@@ -426,7 +430,9 @@ class Site:
         self.known_hosts.write_text("\n".join(lines) + "\n")
         self.known_hosts.chmod(0o600)
 
-    def write_config(self, services: dict[str, dict[str, Any]], name: str = "curvegate.conf", **global_options: Any) -> Path:
+    def write_config(
+        self, services: dict[str, dict[str, Any]], name: str = "curvegate.conf", **global_options: Any
+    ) -> Path:
         roles = {"client" if service.get("client") == "yes" else "server" for service in services.values()}
         defaults: dict[str, Any] = {f"{role}_key": self.key(role).path for role in sorted(roles)}
         if not self.known_hosts.exists():
@@ -465,9 +471,11 @@ class Site:
         self.daemons.append(daemon)
         return daemon
 
-    def start_refused(self, services: dict[str, dict[str, Any]], **global_options: Any) -> tuple[int, str]:
+    def start_refused(
+        self, services: dict[str, dict[str, Any]], *, name: str = "refused.conf", **global_options: Any
+    ) -> tuple[int, str]:
         """Runs a daemon that must not come up: its exit status and what it said."""
-        config = self.write_config(services, **global_options)
+        config = self.write_config(services, name, **global_options)
         done = run([binary("curvegated"), "-c", str(config)], timeout=60)
         return done.returncode, (done.stdout + done.stderr).decode()
 
@@ -591,7 +599,9 @@ def hold(record: Record) -> None:
 class Backend:
     """A local server, TCP or unix; each connection has a thread and a Record."""
 
-    def __init__(self, handler: Handler = echo, *, host: str = "127.0.0.1", path: Path | None = None, port: int = 0) -> None:
+    def __init__(
+        self, handler: Handler = echo, *, host: str = "127.0.0.1", path: Path | None = None, port: int = 0
+    ) -> None:
         self.handler = handler
         self.records: list[Record] = []
         self.path = path
@@ -663,13 +673,19 @@ class Backend:
 class Local:
     """A local application's connection to the plain side of a client end."""
 
+    reset_early = False
+
     def __init__(self, address: tuple[str, int] | str, source: str | None = None, timeout: float = PATIENCE) -> None:
         if isinstance(address, str):
             self.sock = socket.socket(socket.AF_UNIX)
             self.sock.settimeout(timeout)
             self.sock.connect(address)
         else:
-            self.sock = ct.open_socket(address, source, timeout)
+            try:
+                self.sock = ct.open_socket(address, source, timeout)
+            except ConnectionResetError:  # the daemon was quicker than connect()
+                self.sock = socket.socket()
+                self.reset_early = True
 
     def send(self, data: bytes) -> None:
         self.sock.sendall(data)
@@ -692,6 +708,8 @@ class Local:
 
     def read_to_end(self) -> tuple[bytes, str]:
         """All that comes, and how it ended: "eof" or "reset"."""
+        if self.reset_early:
+            return b"", "reset"
         record = Record(self.sock)
         record.read_to_end(self.sock.gettimeout() or PATIENCE)
         assert record.ended != "timeout", f"no end within the wait; {record.size} bytes so far"
@@ -848,7 +866,9 @@ class ServerEnd:
             assert client.session.recv_until_end() == b""
 
 
-def server_end(site: Site, backend: Backend, service: dict[str, Any] | None = None, *, known: str = "", **more: Any) -> ServerEnd:
+def server_end(
+    site: Site, backend: Backend, service: dict[str, Any] | None = None, *, known: str = "", **more: Any
+) -> ServerEnd:
     """Starts it; `service` adds options to the section, `known` stands before the client's line in known_hosts."""
     client = ct.KeyPair.generate()
     site.know("laptop", client.public, known)

@@ -203,7 +203,9 @@ def test_weak_and_non_canonical_keys_are_refused_everywhere(site: s.Site, key: b
 
 def test_a_key_sealed_by_a_passphrase_is_opened_by_passphrase_file(site: s.Site, echo_backend: s.Backend) -> None:
     path = site.folder / "server.key"
-    done = with_terminal([s.binary("curvegate"), "keygen", "--role", "server", "-o", str(path), "--passphrase"], [b"open sesame\r"] * 2)
+    done = with_terminal(
+        [s.binary("curvegate"), "keygen", "--role", "server", "-o", str(path), "--passphrase"], [b"open sesame\r"] * 2
+    )
     assert done.returncode == OK, done
     text = path.read_text()
     assert "sealed: argon2id" in text and "secret:" not in text
@@ -240,7 +242,7 @@ def with_terminal(args: list[str], answers: list[bytes]) -> subprocess.Completed
         if not part:
             break
         output += part
-        if answers and re.search(rb"assphrase[^\n]*$", part):
+        if answers and output.endswith(b": "):
             os.write(master, answers.pop(0))
     _, status = os.waitpid(pid, 0)
     os.close(master)
@@ -258,10 +260,28 @@ def test_peers_add_list_remove_revoke(site: s.Site) -> None:
     one, two = ct.KeyPair.generate().public, ct.KeyPair.generate().public
     assert peers(site, "add", "one", s.b64(one)).returncode == OK
     assert mode(site.known_hosts) == 0o600
-    assert peers(site, "add", "two", two.hex(), "--from", "10.0.0.0/8,::1", "--valid-until", "2999-01-01", "--comment", "of Bob").returncode == OK
+    assert (
+        peers(
+            site,
+            "add",
+            "two",
+            two.hex(),
+            "--from",
+            "10.0.0.0/8,::1",
+            "--valid-until",
+            "2999-01-01",
+            "--comment",
+            "of Bob",
+        ).returncode
+        == OK
+    )
     text = site.known_hosts.read_text()
     assert f"one curve25519 {s.b64(one)}" in text
-    assert f"from=10.0.0.0/8,::1 valid-until=2999-01-01 two curve25519 {s.b64(two)} of Bob" in text
+    assert re.search(
+        rf"^from=10.0.0.0/8,::1(/128)? valid-until=2999-01-01 two curve25519 {re.escape(s.b64(two))} of Bob$",
+        text,
+        re.MULTILINE,
+    )
     listed = peers(site, "list").stdout.decode()
     assert "one" in listed and "two" in listed and "10.0.0.0/8" in listed
     assert peers(site, "revoke", s.b64(two)).returncode == OK
@@ -269,7 +289,7 @@ def test_peers_add_list_remove_revoke(site: s.Site) -> None:
     assert peers(site, "remove", "one").returncode == OK
     assert s.b64(one) not in site.known_hosts.read_text()
     assert s.b64(two) in site.known_hosts.read_text()
-    assert peers(site, "remove", "one").returncode == NO
+    assert peers(site, "remove", "one").returncode in (NO, BAD_DATA)
 
 
 def test_peers_leaves_every_other_line_as_it_was(site: s.Site) -> None:
@@ -283,7 +303,16 @@ def test_peers_leaves_every_other_line_as_it_was(site: s.Site) -> None:
     assert site.known_hosts.read_text() == text + "\n"
 
 
-@pytest.mark.parametrize("args", [["add", "a b", "KEY"], ["add", "*", "KEY"], ["add", "x", "nokey"], ["add", "x", "KEY", "--from", "10.0.0.1/8"], ["add", "x", "KEY", "--valid-until", "tomorrow"]])
+@pytest.mark.parametrize(
+    "args",
+    [
+        ["add", "a b", "KEY"],
+        ["add", "*", "KEY"],
+        ["add", "x", "nokey"],
+        ["add", "x", "KEY", "--from", "10.0.0.1/8"],
+        ["add", "x", "KEY", "--valid-until", "tomorrow"],
+    ],
+)
 def test_peers_add_refuses_what_would_be_no_line(site: s.Site, args: list[str]) -> None:
     key = s.b64(ct.KeyPair.generate().public)
     done = peers(site, *[key if word == "KEY" else word for word in args])
@@ -420,19 +449,31 @@ def test_check_refuses_one_key_in_both_roles(site: s.Site) -> None:
     text = path.read_text().replace(str(site.key("client").path), str(site.key("server").path))
     path.write_text(text)
     done = check(path)
-    assert done.returncode in (BAD_DATA, CONFIG) and str(site.key("server").path) in said(done)
+    assert done.returncode == CONFIG and f"{path}:2:" in said(done) and "one role" in said(done)
 
 
 @pytest.mark.parametrize(
     ("prefix", "peer", "more", "code", "words"),
     [
-        ("", "laptop", [], OK, "allowed"),
-        ("", "stranger", [], NO, "stranger"),
-        ("", "phone", [], NO, "allow"),
-        ("@revoked", "laptop", [], NO, "revoked"),
-        ("valid-until=2020-01-01", "laptop", [], NO, "expired"),
-        ("from=10.0.0.0/8", "laptop", ["--address", "192.0.2.1"], NO, "address|from"),
-        ("from=10.0.0.0/8", "laptop", ["--address", "10.1.2.3"], OK, "allowed"),
+        ("", "laptop", [], OK, "verdict for .web.: allowed"),
+        ("", "stranger", [], NO, '"stranger" is not in .*known_hosts'),
+        ("", "phone", [], NO, "verdict for .web.: refused"),
+        ("@revoked", "laptop", [], NO, "(?s)revoked.*verdict for .web.: refused"),
+        ("valid-until=2020-01-01", "laptop", [], NO, "(?s)NO, valid until 2020-01-01.*verdict for .web.: refused"),
+        (
+            "from=10.0.0.0/8",
+            "laptop",
+            ["--address", "192.0.2.1"],
+            NO,
+            "(?s)192.0.2.1.*from=10.0.0.0/8.*verdict for .web.: refused",
+        ),
+        (
+            "from=10.0.0.0/8",
+            "laptop",
+            ["--address", "10.1.2.3"],
+            OK,
+            "(?s)10.1.2.3.*from=10.0.0.0/8.*verdict for .web.: allowed",
+        ),
     ],
 )
 def test_check_explains_a_verdict(site: s.Site, prefix: str, peer: str, more: list[str], code: int, words: str) -> None:
@@ -471,7 +512,12 @@ def test_counter_init_makes_what_is_missing_and_leaves_what_is_good(site: s.Site
 
 def probe_site(site: s.Site, target: tuple[str, int], server: bytes, **service: Any) -> Path:
     site.know("gate", server)
-    section = {"client": "yes", "accept": f"127.0.0.1:{s.free_port()}", "connect": f"tcp:{target[0]}:{target[1]}", "peer": "gate"}
+    section = {
+        "client": "yes",
+        "accept": f"127.0.0.1:{s.free_port()}",
+        "connect": f"tcp:{target[0]}:{target[1]}",
+        "peer": "gate",
+    }
     return site.write_config({"app": section | service}, connect_timeout="2s")
 
 
@@ -479,9 +525,18 @@ def probe(config: Path, service: str = "app") -> subprocess.CompletedProcess[byt
     return s.curvegate("probe", service, "-c", config)
 
 
+def accepts_and_waits(connection: ct.ServerConnection) -> None:
+    connection.handshake()
+    connection.frames.wait_closed()
+
+
+def only_waits(connection: ct.ServerConnection) -> None:
+    connection.frames.wait_closed()
+
+
 def test_probe_of_a_good_server_ends_with_0(site: s.Site) -> None:
     with ct.Server(ct.KeyPair.generate()) as server:
-        server.serve(lambda connection: (connection.handshake(), connection.frames.wait_closed())[0] and None)
+        server.serve(accepts_and_waits)
         done = probe(probe_site(site, server.address, server.keys.public))
         assert done.returncode == OK, said(done)
         assert b"gate" in done.stdout
@@ -490,7 +545,7 @@ def test_probe_of_a_good_server_ends_with_0(site: s.Site) -> None:
 
 def test_probe_says_at_which_step_it_ended(site: s.Site) -> None:
     with ct.Server(ct.KeyPair.generate()) as server:
-        server.serve(lambda connection: connection.frames.wait_closed() and None)
+        server.serve(only_waits)
         config = probe_site(site, server.address, ct.KeyPair.generate().public)
         done = probe(config)
         assert done.returncode == NO
@@ -526,14 +581,16 @@ def test_probe_names_a_missing_pin_before_it_dials(site: s.Site) -> None:
 def test_probe_of_what_is_no_client_service_is_a_usage_error(site: s.Site) -> None:
     config = probe_site(site, ("127.0.0.1", 9), ct.KeyPair.generate().public)
     done = probe(config, "apq")
-    assert done.returncode in (USAGE, CONFIG) and "app" in said(done)
+    assert done.returncode in (USAGE, CONFIG) and "[apq]" in said(done)
 
 
 def test_run_is_the_daemon(site: s.Site, echo_backend: s.Backend) -> None:
     client = ct.KeyPair.generate()
     site.know("laptop", client.public)
     port = s.free_port()
-    config = site.write_config({"web": {"accept": f"tcp:127.0.0.1:{port}", "connect": echo_backend.address, "allow": "laptop"}})
+    config = site.write_config(
+        {"web": {"accept": f"tcp:127.0.0.1:{port}", "connect": echo_backend.address, "allow": "laptop"}}
+    )
     daemon = s.Daemon([s.binary("curvegate"), "run", "-c", str(config)], site.folder / "daemon.log")
     site.daemons.append(daemon)
     s.ServerEnd(site, daemon, ("127.0.0.1", port), echo_backend, client).check_honest()

@@ -33,6 +33,11 @@ def digest(blocks: Iterator[bytes]) -> str:
     return hashed.hexdigest()
 
 
+def send_and_end(sock: socket.socket, data: bytes) -> None:
+    sock.sendall(data)
+    sock.shutdown(socket.SHUT_WR)
+
+
 def send_stream(sock: socket.socket, size: int, seed: int) -> None:
     for block in stream(size, seed):
         sock.sendall(block)
@@ -71,21 +76,24 @@ def test_a_gibibyte_both_ways_at_once_arrives_unchanged(make_tunnel: Callable[..
     assert theirs.digest.hexdigest() == digest(stream(size, 2))
     for daemon in (tunnel.client.daemon, tunnel.server.daemon):
         closed = daemon.wait_event("session_close", reason="end of stream")
-        assert (int(closed.fields["bytes_up"]), int(closed.fields["bytes_down"])) == (size, size)
+        assert (int(closed.fields["bytes_out"]), int(closed.fields["bytes_in"])) == (size, size)
 
 
-def test_a_thousand_connections_at_once_from_one_address(make_tunnel: Callable[..., s.Tunnel], echo_backend: s.Backend) -> None:
+def test_a_thousand_connections_at_once_from_one_address(
+    make_tunnel: Callable[..., s.Tunnel], echo_backend: s.Backend
+) -> None:
     count = s.scale(1000, 250)
     tunnel = make_tunnel(echo_backend)
 
-    async def one(index: int, everybody: asyncio.Event, waiting: asyncio.Semaphore) -> None:
+    async def begin(index: int) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         reader, writer = await asyncio.open_connection(*tunnel.client.address)
         hello = index.to_bytes(4, "big") * 8
         writer.write(hello)
         assert await reader.readexactly(len(hello)) == hello
-        waiting.release()
-        await everybody.wait()
-        data = hashlib.sha256(hello).digest() * 300
+        return reader, writer
+
+    async def finish(index: int, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        data = hashlib.sha256(index.to_bytes(4, "big")).digest() * 300
         writer.write(data)
         assert await reader.readexactly(len(data)) == data
         writer.write_eof()
@@ -93,12 +101,10 @@ def test_a_thousand_connections_at_once_from_one_address(make_tunnel: Callable[.
         writer.close()
 
     async def run() -> None:
-        everybody, waiting = asyncio.Event(), asyncio.Semaphore(0)
-        tasks = [asyncio.create_task(one(i, everybody, waiting)) for i in range(count)]
-        for _ in range(count):
-            await waiting.acquire()  # all of them are open now, at once
-        everybody.set()
-        await asyncio.gather(*tasks)
+        opened = await asyncio.gather(*map(begin, range(count)), return_exceptions=True)
+        failed = [result for result in opened if isinstance(result, BaseException)]
+        assert not failed, f"{len(failed)} of {count} are not served, the first with {failed[0]!r}"
+        await asyncio.gather(*[finish(i, *pair) for i, pair in enumerate(opened)])  # all are open now, at once
 
     asyncio.run(asyncio.wait_for(run(), 120))
     assert len(echo_backend.records) == count
@@ -106,7 +112,9 @@ def test_a_thousand_connections_at_once_from_one_address(make_tunnel: Callable[.
     s.until(lambda: len(daemon.events("session_close", reason="end of stream")) == count, "every session ends well")
 
 
-def test_many_short_connections_one_after_the_other(make_tunnel: Callable[..., s.Tunnel], echo_backend: s.Backend) -> None:
+def test_many_short_connections_one_after_the_other(
+    make_tunnel: Callable[..., s.Tunnel], echo_backend: s.Backend
+) -> None:
     tunnel = make_tunnel(echo_backend)
     for i in range(s.scale(200, 40)):
         with tunnel.open() as local:
@@ -132,7 +140,9 @@ def test_sizes_around_the_largest_message(make_tunnel: Callable[..., s.Tunnel], 
 
 
 @pytest.mark.parametrize("direction", ["up", "down"])
-def test_a_half_close_with_a_megabyte_in_flight_loses_nothing(make_tunnel: Callable[..., s.Tunnel], direction: str) -> None:
+def test_a_half_close_with_a_megabyte_in_flight_loses_nothing(
+    make_tunnel: Callable[..., s.Tunnel], direction: str
+) -> None:
     """All of it arrives, then the half-close; the other direction goes on until its own end."""
     data = os.urandom(1 << 20)
     with s.Backend(s.hold) as backend:
@@ -142,7 +152,7 @@ def test_a_half_close_with_a_megabyte_in_flight_loses_nothing(make_tunnel: Calla
             near = local.sock
             writer, reader = (near, far) if direction == "up" else (far, near)
             writer.settimeout(s.PATIENCE)
-            sender = threading.Thread(target=lambda: (writer.sendall(data), writer.shutdown(socket.SHUT_WR)))
+            sender = threading.Thread(target=send_and_end, args=(writer, data))
             sender.start()
             time.sleep(0.3)  # the reader is late: a megabyte is on its way
             got = s.Record(reader)
@@ -211,8 +221,10 @@ def test_unix_sockets_on_both_plain_sides(make_site: Callable[[str], s.Site], tm
         assert not path.exists(), "the socket file stays behind"
 
 
-def test_a_second_daemon_leaves_the_socket_file_of_a_living_one_alone(make_site: Callable[[str], s.Site], tmp_path: Path) -> None:
-    with s.Backend(s.echo) as backend, ct.Server(ct.KeyPair.generate()) as server:
+def test_a_second_daemon_leaves_the_socket_file_of_a_living_one_alone(
+    make_site: Callable[[str], s.Site], tmp_path: Path
+) -> None:
+    with ct.Server(ct.KeyPair.generate()) as server:
         server.serve(ct.echo_handler)
         path = tmp_path / "app.sock"
         first = make_site("first")
@@ -228,7 +240,6 @@ def test_a_second_daemon_leaves_the_socket_file_of_a_living_one_alone(make_site:
         assert code != 0 and str(path) in said and "in use" in said
         with s.Local(str(path)) as local:
             assert local.echo(b"still mine") == b"still mine"
-        assert backend.records == []
 
 
 def test_a_socket_file_left_by_a_crash_is_taken_over(make_site: Callable[[str], s.Site], tmp_path: Path) -> None:
@@ -264,11 +275,13 @@ def test_ipv6_at_every_place(make_site: Callable[[str], s.Site]) -> None:
         s.client_end(near, ("::1", port), server.key, {"accept": f"[::1]:{local_port}"})
         with s.Local(("::1", local_port)) as local:
             assert local.echo(b"six") == b"six"
-        opened = server.daemon.wait_event("session_open", peer="phone")
+        opened = server.daemon.wait_event("handshake_ok", peer="phone")
         assert opened.fields["src"].startswith("[::1]:")
 
 
-def test_two_colons_listen_on_both_families_and_from_sees_the_ipv4_address(site: s.Site, echo_backend: s.Backend) -> None:
+def test_two_colons_listen_on_both_families_and_from_sees_the_ipv4_address(
+    site: s.Site, echo_backend: s.Backend
+) -> None:
     port = s.free_port()
     gate = s.server_end(site, echo_backend, {"accept": f"tcp:[::]:{port}"}, known="from=127.0.0.0/8,::1")
     for host in ("127.0.0.1", "::1"):
@@ -300,7 +313,9 @@ def test_several_services_in_one_daemon(make_site: Callable[[str], s.Site]) -> N
                 assert local.read_to_end() == (expected, "eof")
 
 
-def test_a_client_of_one_service_is_not_let_into_another(make_site: Callable[[str], s.Site], echo_backend: s.Backend) -> None:
+def test_a_client_of_one_service_is_not_let_into_another(
+    make_site: Callable[[str], s.Site], echo_backend: s.Backend
+) -> None:
     site = make_site("site")
     tablet = ct.KeyPair.generate()
     site.know("tablet", tablet.public)
@@ -497,7 +512,9 @@ def test_a_server_that_speaks_first_is_heard(site: s.Site) -> None:
         ("from=127.0.0.2,::1", "address"),
     ],
 )
-def test_a_line_of_known_hosts_that_forbids_is_heeded(site: s.Site, echo_backend: s.Backend, known: str, reason: str) -> None:
+def test_a_line_of_known_hosts_that_forbids_is_heeded(
+    site: s.Site, echo_backend: s.Backend, known: str, reason: str
+) -> None:
     gate = s.server_end(site, echo_backend, known=known)
     with gate.connect() as client:
         assert client.frames.wait_closed()[1] == b""
@@ -522,7 +539,9 @@ def test_a_revoked_line_beats_every_other_line_of_that_key(site: s.Site, echo_ba
     gate.daemon.wait_event("handshake_reject", reason="revoked")
 
 
-def test_nobody_is_allowed_unless_named_and_a_star_allows_any_but_the_revoked(site: s.Site, echo_backend: s.Backend) -> None:
+def test_nobody_is_allowed_unless_named_and_a_star_allows_any_but_the_revoked(
+    site: s.Site, echo_backend: s.Backend
+) -> None:
     revoked = ct.KeyPair.generate()
     site.know("gone", revoked.public, "@revoked")
     gate = s.server_end(site, echo_backend, {"allow": "*"})
@@ -543,7 +562,12 @@ def test_names_that_do_not_resolve_are_not_fatal_at_start(make_site: Callable[[s
     client = ct.KeyPair.generate()
     site.know("laptop", client.public)
     services = {
-        "out": {"client": "yes", "accept": f"127.0.0.1:{port}", "connect": "tcp:no-such-host.invalid:4433", "peer": "gate"},
+        "out": {
+            "client": "yes",
+            "accept": f"127.0.0.1:{port}",
+            "connect": "tcp:no-such-host.invalid:4433",
+            "peer": "gate",
+        },
         "in": {"accept": f"tcp:127.0.0.1:{tunnel_port}", "connect": "no-such-host.invalid:80", "allow": "laptop"},
     }
     daemon = site.start(services, connect_timeout="3s")
@@ -565,7 +589,9 @@ def test_names_are_resolved_when_dialling(make_site: Callable[[str], s.Site], ec
         assert local.echo(b"by name") == b"by name"
 
 
-def test_a_backend_that_is_down_is_told_and_the_local_side_reset(make_tunnel: Callable[..., s.Tunnel], echo_backend: s.Backend) -> None:
+def test_a_backend_that_is_down_is_told_and_the_local_side_reset(
+    make_tunnel: Callable[..., s.Tunnel], echo_backend: s.Backend
+) -> None:
     tunnel = make_tunnel(echo_backend)
     with tunnel.open() as local:
         assert local.echo(b"up") == b"up"
@@ -573,7 +599,9 @@ def test_a_backend_that_is_down_is_told_and_the_local_side_reset(make_tunnel: Ca
     echo_backend.close()
     with tunnel.open() as local:
         assert local.read_to_end() == (b"", "reset")
-    tunnel.server.daemon.wait_event("connect_failed", service="web", reason=f"127.0.0.1:{port}.*refused.*cannot connect")
+    tunnel.server.daemon.wait_event(
+        "connect_failed", service="web", reason=f"127.0.0.1:{port}.*refused.*cannot connect"
+    )
     with s.Backend(s.echo, port=port), tunnel.open() as local:
         assert local.echo(b"up again") == b"up again"
 
@@ -596,7 +624,7 @@ def test_a_port_in_use_refuses_the_start_and_names_it(site: s.Site, echo_backend
     code, said = site.start_refused({"web": service})
     assert code not in (0, 1) and code > 0
     assert f"127.0.0.1:{echo_backend.port}" in said and "in use" in said
-    assert "curvegate.conf:" in said, "the line of the section is not named"
+    assert "refused.conf:" in said, "the line of the section is not named"
 
 
 def test_a_port_of_another_curvegate_is_in_use_too(make_site: Callable[[str], s.Site], echo_backend: s.Backend) -> None:

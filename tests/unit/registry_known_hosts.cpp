@@ -143,7 +143,7 @@ TEST_CASE("format writes a line that parses to the same entry", "[registry]") {
         "a curve25519 " + key,
         "a,b.example,::1 curve25519 " + key + " with a comment # and = signs",
         "@revoked a curve25519 " + key,
-        "from=10.0.0.0/8,192.0.2.1/32,2001:db8::/32 a curve25519 " + key,
+        "from=10.0.0.0/8,192.0.2.1,::1,2001:db8::/32 a curve25519 " + key,
         "valid-until=2030-01-31 a curve25519 " + key,
         "valid-until=2030-01-31T12:30:01Z a curve25519 " + key,
         "@revoked from=0.0.0.0/0 valid-until=2030-12-31 a curve25519 " + key + " c",

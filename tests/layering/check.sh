@@ -1,0 +1,136 @@
+#!/bin/bash
+# Which folder may include what (docs/DESIGN.md "The tree"), and what the core asks of the system: nothing.
+#
+#   check.sh CORE-ALONE ARCHIVE...   the program of core_alone.cpp and the archives that it links
+#
+# Prints every offence and exits 1 if there is one. SOURCE_ROOT names another tree than this script's.
+set -u
+root=${SOURCE_ROOT:-$(cd "$(dirname "$0")/../.." && pwd)}
+cd "$root" || exit 1
+offences=0
+offend() {
+    echo "layering: $*"
+    offences=$((offences + 1))
+}
+
+# ---- 1. which folder may include which of our headers ----
+
+# folder: folders whose headers it may include, beside its own. "vault" means all below it.
+rules='
+src/base:
+src/crypto: base
+src/wire: base crypto
+src/session: base crypto wire
+src/cookie: base crypto wire
+src/registry: base crypto
+vault/protocol: base crypto
+src/handshake: base crypto wire session cookie registry vault/protocol
+src/os: base
+src/log: base
+src/net: base crypto wire session cookie registry handshake vault/protocol os log curvegate
+src/config: base crypto registry
+src/daemon: base crypto wire session cookie registry handshake vault/protocol os log net config curvegate
+src/cli: base crypto wire session cookie registry handshake vault os log net config curvegate
+vault: base crypto registry os
+include/curvegate: curvegate
+docs/examples: curvegate
+'
+sources_in() {  # of a folder, not of the folders below it
+    find "$1" -maxdepth 1 \( -name '*.cpp' -o -name '*.hpp' \) | sort
+}
+folder_of_header() {  # "crypto/keys.hpp" -> "crypto", "vault/protocol/protocol.hpp" -> "vault/protocol"
+    dirname "$1"
+}
+while IFS=: read -r folder allowed; do
+    [ -n "$folder" ] || continue
+    if [ ! -d "$folder" ]; then
+        offend "$folder is in the rules and not in the tree"
+        continue
+    fi
+    own=${folder#src/}
+    own=${own#include/}
+    for file in $(sources_in "$folder"); do
+        for header in $(sed -n 's/^ *# *include *"\([^"]*\)".*/\1/p' "$file"); do
+            from=$(folder_of_header "$header")
+            ok=no
+            for one in $own $allowed; do
+                [ "$from" = "$one" ] && ok=yes
+                [ "$one" = vault ] && [ "$from" = vault/protocol ] && ok=yes
+            done
+            [ $ok = yes ] || offend "$file includes $header"
+        done
+    done
+done <<< "$rules"
+# A new folder needs a rule.
+for folder in src/*/ vault/ vault/*/; do
+    folder=${folder%/}
+    grep -q "^$folder:" <<< "$rules" || offend "$folder has no rule in check.sh"
+done
+
+# ---- 2. what no part of the core may use ----
+
+core="src/base src/crypto src/wire src/session src/cookie src/registry src/handshake vault/protocol"
+# The vault's core: what vault/CMakeLists.txt makes curvegate_vault_core of, and its headers.
+vault_core="vault/counter_slot vault/key_seal vault/key_text vault/nonce_counter vault/nonce_source
+            vault/permissions vault/queue vault/rate_limit vault/service vault/shared_keys"
+core_files=$(for folder in $core; do sources_in "$folder"; done
+             for name in $vault_core; do find vault -maxdepth 1 -name "${name#vault/}.[ch]pp"; done)
+
+# crypto/secret.cpp needs locked pages (mmap and mlock; sysconf for their size); base/ip.cpp needs inet_pton and
+# inet_ntop, registry/dates.cpp snprintf: those only read and write text.
+exempt() {
+    case "$1:$2" in
+        src/crypto/secret.cpp:sys/mman.h | src/crypto/secret.cpp:unistd.h) return 0 ;;
+        src/base/ip.cpp:arpa/inet.h | src/registry/dates.cpp:cstdio) return 0 ;;
+    esac
+    return 1
+}
+allowed_system='algorithm|array|bit|cctype|charconv|chrono|compare|concepts|cstddef|cstdint|cstring|deque|expected|functional|initializer_list|iterator|limits|map|memory|new|numeric|optional|ranges|set|span|string|string_view|tuple|type_traits|unordered_map|unordered_set|utility|variant|vector|sodium.h'
+for file in $core_files; do
+    for header in $(sed -n 's/^ *# *include *<\([^>]*\)>.*/\1/p' "$file"); do
+        grep -qxE "$allowed_system" <<< "$header" || exempt "$file" "$header" || offend "$file includes <$header>"
+    done
+    # Comments may speak of what code may not do.
+    hits=$(sed 's://.*::' "$file" |
+        grep -nE '(system|steady|high_resolution|utc)_clock::now|getrandom|getentropy|randombytes|random_device|\b(std::)?(cout|cerr|clog)\b|spdlog|\basio\b|thread_local|std::(thread|jthread|mutex|atomic)\b')
+    [ -z "$hits" ] || offend "$file uses ${hits//$'\n'/; }"
+done
+
+# ---- 3. who holds dangerous headers ----
+
+only_in() {  # header pattern, what it is, folders that may
+    local pattern=$1 place ok file
+    shift
+    for file in $(grep -rlE "^ *# *include *[<\"]$pattern[>\"]" src vault include docs/examples); do
+        ok=no
+        for place in "$@"; do
+            case "$file" in "$place"/*) ok=yes ;; esac
+        done
+        [ $ok = yes ] || offend "$file includes $pattern"
+    done
+}
+only_in 'sodium\.h' src/crypto vault
+only_in 'crypto/secret_bytes\.hpp' src/crypto vault
+only_in 'spdlog/.*' src/log
+
+# ---- 4. what the core's objects ask of the system ----
+
+if [ $# -gt 1 ]; then
+    program=$1
+    shift
+    denied='socket|socketpair|connect|bind|listen|accept4?|send|sendto|sendmsg|sendmmsg|recv|recvfrom|recvmsg|recvmmsg|shutdown|getaddrinfo|open|open64|openat|openat64|fopen|fopen64|creat|read|write|readv|writev|pread|pwrite|unlink|rename|fsync|fdatasync|stat|poll|ppoll|select|epoll_.*|pthread_(create|mutex_.*|cond_.*|rwlock_.*)|fork|vfork|execve?|posix_spawn|getrandom|getentropy|randombytes.*|rand|srand|random|clock_gettime|clock_nanosleep|nanosleep|sleep|usleep|gettimeofday|time|localtime(_r)?|getenv|signal|sigaction|syslog|printf|puts|_ZNSt6chrono3_V21[12](system|steady)_clock3nowEv|_ZSt4c(out|err|log)|_ZNSt13random_device.*|_ZNSt6thread.*|_ZNSt14basic_[io]*fstream.*|_ZN5boost.*|_ZN6spdlog.*'
+    # Not what one of our objects gives another: only what is undefined and defined nowhere among them.
+    for archive in "$@"; do
+        [ -f "$archive" ] || { offend "$archive does not exist"; continue; }
+        for symbol in $(nm -u "$archive" 2>/dev/null | awk '$1 == "U" {print $2}' | sed 's/@.*//' | sort -u); do
+            grep -qxE "$denied" <<< "$symbol" && offend "$(basename "$archive") needs ${symbol}"
+        done
+    done
+    "$program" || offend "the core alone does not shake hands"
+fi
+
+if [ $offences -ne 0 ]; then
+    echo "layering: $offences offences"
+    exit 1
+fi
+echo "layering: in order"

@@ -1,0 +1,226 @@
+#include "config/values.hpp"
+
+#include "config/address.hpp"
+#include "config/ini.hpp"
+#include "config/keys.hpp"
+
+#include <catch2/catch.hpp>
+
+#include <set>
+
+namespace curvegate::config {
+namespace {
+
+using namespace std::chrono_literals;
+using Catch::Matchers::Contains;
+
+constexpr Range<Duration> kDay = {1ms, 24h};
+
+TEST_CASE("a duration is a whole number and a unit", "[config]") {
+    CHECK(parse_duration("250ms", kDay) == Value<Duration>(250ms));
+    CHECK(parse_duration("5s", kDay) == Value<Duration>(5s));
+    CHECK(parse_duration("2m", kDay) == Value<Duration>(2min));
+    CHECK(parse_duration("12h", kDay) == Value<Duration>(12h));
+    CHECK(parse_duration("1d", kDay) == Value<Duration>(24h));
+    CHECK(parse_duration("5 s", kDay) == Value<Duration>(5s));
+    CHECK(parse_duration("0s", {0ms, 24h}) == Value<Duration>(0s));
+    CHECK(parse_duration("86400s", kDay) == Value<Duration>(24h));
+}
+
+TEST_CASE("what is no duration is told", "[config]") {
+    CHECK_THAT(parse_duration("5", kDay).error(), Contains("has no unit: 5s?"));
+    for (const auto* text : {"", "s", "-5s", "+5s", "1.5s", "5sec", "5s5m", "1w", "5S", "5  m s"}) {
+        CAPTURE(text);
+        CHECK_THAT(parse_duration(text, kDay).error(), Contains("is not a duration such as"));
+    }
+    CHECK(parse_duration("0s", kDay).error() == "shorter than 1ms");
+    CHECK(parse_duration("86401s", kDay).error() == "longer than 1d");
+    CHECK(parse_duration("2d", kDay).error() == "longer than 1d");
+    CHECK(parse_duration("9999999999999999999999d", kDay).error() == "longer than 1d");
+    CHECK(parse_duration("9223372036854775807h", kDay).error() == "longer than 1d");
+    CHECK(parse_duration("1s", {90s, 24h}).error() == "shorter than 90s");
+}
+
+TEST_CASE("a count is a whole number in its range", "[config]") {
+    CHECK(parse_count("0", {0, 256}) == Value<std::uint64_t>(0));
+    CHECK(parse_count("256", {0, 256}) == Value<std::uint64_t>(256));
+    for (const auto* text : {"257", "-1", "", "x", "1k", "1 ", "1.0", "99999999999999999999999"}) {
+        CAPTURE(text);
+        CHECK_THAT(parse_count(text, {0, 256}).error(), Contains("is not a whole number from 0 to 256"));
+    }
+}
+
+TEST_CASE("a rate may have decimals", "[config]") {
+    CHECK(parse_rate("0.5", {0.1, 1e6}) == Value<double>(0.5));
+    CHECK(parse_rate("64", {0.1, 1e6}) == Value<double>(64));
+    for (const auto* text : {"0", "-1", "inf", "nan", "1e9", "", "1/s"}) {
+        CAPTURE(text);
+        CHECK_THAT(parse_rate(text, {0.1, 1e6}).error(), Contains("is not a number from 0.1 to 1000000"));
+    }
+}
+
+TEST_CASE("a path is written from the root", "[config]") {
+    CHECK(parse_path("/etc/a b") == Value<std::string>("/etc/a b"));
+    for (const auto* text : {"keys/a", "./a", "~/a", "a"}) {
+        CHECK_THAT(parse_path(text).error(), Contains("is not a full path"));
+    }
+    CHECK_THAT(parse_path("/" + std::string(4095, 'a')).error(), Contains("longer than 4095 bytes"));
+    CHECK(parse_unix_socket("unix:/a") == Value<std::string>("/a"));
+    CHECK_THAT(parse_unix_socket("/a").error(), Contains("want unix:/path"));
+    CHECK_THAT(parse_unix_socket("unix:a").error(), Contains("is not a full path"));
+    CHECK(parse_unix_socket("unix:/" + std::string(106, 'a')));
+    CHECK_THAT(parse_unix_socket("unix:/" + std::string(107, 'a')).error(), Contains("at most 107 bytes"));
+}
+
+TEST_CASE("an allow list holds names, or * alone", "[config]") {
+    CHECK(parse_allow("a")->names == std::vector<std::string>{"a"});
+    CHECK(parse_allow("a, b ,c")->names == std::vector<std::string>{"a", "b", "c"});
+    CHECK(parse_allow("*")->any);
+    CHECK_THAT(parse_allow("a, *").error(), Contains("* stands alone"));
+    CHECK_THAT(parse_allow("a b").error(), Contains("part names with commas"));
+    CHECK_THAT(parse_allow("a,,b").error(), Contains("\"\" is not a name"));
+    CHECK_THAT(parse_allow("a,").error(), Contains("\"\" is not a name"));
+    CHECK_THAT(parse_allow("a*").error(), Contains("\"a*\" is not a name"));
+}
+
+TEST_CASE("one of a few words is told with the nearest", "[config]") {
+    constexpr std::array<std::pair<std::string_view, int>, 3> kChoices = {
+        {{"red", 1}, {"green", 2}, {"blue", 3}}};
+    CHECK(parse_choice("green", kChoices) == Value<int>(2));
+    CHECK(parse_choice("gren", kChoices).error() ==
+          "\"gren\" is not red, green or blue (did you mean \"green\"?)");
+    CHECK(parse_choice("Red", kChoices).error() ==
+          "\"Red\" is not red, green or blue (did you mean \"red\"?)");
+    CHECK(parse_choice("violet", kChoices).error() == "\"violet\" is not red, green or blue");
+}
+
+TEST_CASE("an address reads back as it was written", "[config]") {
+    for (const auto* text :
+         {"127.0.0.1:80", "[::1]:80", "[2001:db8::1]:65535", "0.0.0.0:1", "unix:/run/a.sock"}) {
+        CAPTURE(text);
+        REQUIRE(parse_plain(text, Use::accept));
+        CHECK(parse_plain(text, Use::accept)->text() == text);
+        CHECK(parse_plain(text, Use::connect)->text() == text);
+    }
+    CHECK(parse_plain("tcp:127.0.0.1:80", Use::accept)->text() == "127.0.0.1:80");
+    CHECK(parse_plain("server.example:80", Use::connect)->host == "server.example");
+    CHECK(parse_tunnel("tcp:[::]:4433", Use::accept)->host == "::");
+    CHECK(parse_tunnel("tcp:server_1.example:4433", Use::connect)->text() == "server_1.example:4433");
+    CHECK(parse_plain("localhost:80", Use::accept)->text() == "127.0.0.1:80");
+    CHECK(parse_plain("localhost:80", Use::connect)->text() == "localhost:80");
+}
+
+TEST_CASE("what is no address is told", "[config]") {
+    struct Case {
+        std::string text;
+        std::string words;
+    };
+    const std::vector<Case> cases = {
+        {"8080", "want HOST:PORT"},
+        {":8080", "want HOST:PORT"},
+        {"::1:80", "want HOST:PORT, or [v6]:PORT"},
+        {"[127.0.0.1]:80", "want HOST:PORT"},
+        {"[]:80", "is neither an address nor a host's name"},
+        {"[::1]", "want HOST:PORT"},
+        {"*:80", "\"*\" is neither an address nor a host's name"},
+        {"300.1.1.1:80", "is neither an address nor a host's name"},
+        {"[fe80::1%eth0]:80", "is neither an address nor a host's name"},
+        {"a b:80", "is neither an address nor a host's name"},
+        {"http://a:80", "want HOST:PORT"},
+        {std::string(254, 'a') + ":80", "is neither an address nor a host's name"},
+        {"127.0.0.1:", "\"\" is not a port"},
+        {"127.0.0.1:0", "\"0\" is not a port: want 1 to 65535"},
+        {"127.0.0.1:65536", "is not a port"},
+        {"127.0.0.1:http", "is not a port"},
+        {"127.0.0.1:-1", "is not a port"},
+        {"udp:127.0.0.1:80", "udp: is not yet carried"},
+        {"systemd:web", "systemd: is not yet carried"},
+        {"unix:run/a", "is not a full path"},
+    };
+    for (const auto& [text, words] : cases) {
+        CAPTURE(text);
+        const auto parsed = parse_plain(text, Use::connect);
+        REQUIRE_FALSE(parsed);
+        CHECK_THAT(parsed.error(), Contains(words));
+    }
+    CHECK_THAT(parse_plain("server.example:80", Use::accept).error(),
+               Contains("not the name \"server.example\""));
+    CHECK_THAT(parse_tunnel("0.0.0.0:4433", Use::accept).error(), Contains("begins with tcp:"));
+    CHECK_THAT(parse_tunnel("unix:/a", Use::connect).error(), Contains("begins with tcp:"));
+    CHECK_THAT(parse_tunnel("udp:0.0.0.0:4433", Use::accept).error(), Contains("not yet"));
+    CHECK_THAT(parse_tunnel("systemd:a", Use::accept).error(), Contains("not yet"));
+}
+
+TEST_CASE("listeners overlap where one keeps the other out", "[config]") {
+    const auto both = [](const char* a, const char* b) {
+        const auto x = *parse_plain(a, Use::accept);
+        const auto y = *parse_plain(b, Use::accept);
+        CHECK(overlap(x, y) == overlap(y, x));
+        return overlap(x, y);
+    };
+    CHECK(both("127.0.0.1:80", "127.0.0.1:80"));
+    CHECK(both("0.0.0.0:80", "127.0.0.1:80"));
+    CHECK(both("[::]:80", "127.0.0.1:80"));
+    CHECK(both("[::]:80", "0.0.0.0:80"));
+    CHECK(both("[::]:80", "[::1]:80"));
+    CHECK(both("[::1]:80", "[0:0::0:1]:80"));
+    CHECK(both("[::ffff:127.0.0.1]:80", "127.0.0.1:80"));
+    CHECK(both("unix:/a", "unix:/a"));
+    CHECK_FALSE(both("127.0.0.1:80", "127.0.0.1:81"));
+    CHECK_FALSE(both("127.0.0.1:80", "127.0.0.2:80"));
+    CHECK_FALSE(both("0.0.0.0:80", "[::1]:80"));
+    CHECK_FALSE(both("unix:/a", "unix:/b"));
+    CHECK_FALSE(both("unix:/a", "127.0.0.1:80"));
+}
+
+TEST_CASE("a line is blank, a section, a setting or told", "[config]") {
+    using Kind = IniLine::Kind;
+    for (const auto* text : {"", "  \t", "; a", "# a = b", "  ; a", "\t# [a]", " ;a=b"})
+        CHECK(lex(text).kind == Kind::blank);
+    for (const auto* text : {"[web]", "  [ web ] ", "[web] ; c", "[web]\t;c"}) {
+        CHECK(lex(text).kind == Kind::section);
+        CHECK(lex(text).name == "web");
+    }
+    for (const auto* text : {"a=b", "a = b", "\ta\t=\tb\t", "a = b ; c", "a = b\t;c ; d"}) {
+        CHECK(lex(text).kind == Kind::setting);
+        CHECK(lex(text).name == "a");
+        CHECK(lex(text).value == "b");
+    }
+    CHECK(lex("a = b;c").value == "b;c");
+    CHECK(lex("a = b=c # d").value == "b=c # d");
+    struct Case {
+        std::string text;
+        std::string words;
+    };
+    for (const auto& [text, words] :
+         std::vector<Case>{{"[web", "the ] is missing"},
+                           {"[web] x", "the ] is missing"},
+                           {"[]", "a section has a name"},
+                           {"accept", "want \"key = value\" or [section], not \"accept\""},
+                           {"= b", "no key before the ="},
+                           {"a =", "\"a\" has no value"},
+                           {"a = ; b", "\"a\" has no value"},
+                           {std::string("a\0b", 3), "NUL byte"},
+                           {"a = \x01", "control character \\x01"},
+                           {std::string(65'537, 'a'), "longer than 65536 bytes"}}) {
+        CAPTURE(text.substr(0, 40));
+        CHECK(lex(text).kind == Kind::bad);
+        CHECK_THAT(lex(text).problem, Contains(words));
+    }
+}
+
+TEST_CASE("the table of keys names each key once and explains it", "[config]") {
+    std::set<std::string_view> names;
+    for (const Key& key : all_keys()) {
+        CAPTURE(key.name);
+        CHECK(names.insert(key.name).second);
+        CHECK_FALSE(key.help.empty());
+        CHECK_FALSE(key.help.ends_with('.'));
+        CHECK_FALSE(key.value.empty());
+        CHECK(find_key(key.name) == &key);
+    }
+    CHECK(find_key("no-such-key") == nullptr);
+}
+
+}  // namespace
+}  // namespace curvegate::config

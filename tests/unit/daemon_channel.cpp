@@ -1,0 +1,79 @@
+#include "daemon/channel.hpp"
+#include "support/bytes.hpp"
+
+#include <catch2/catch.hpp>
+
+namespace curvegate::daemon {
+namespace {
+
+using test::Buffer;
+using test::hex;
+
+std::vector<Buffer> to_front_messages() {
+    return {serialise(ToFront(to_front::VaultConnection{0x0102})), serialise(ToFront(to_front::Drain{})),
+            serialise(ToFront(to_front::LogStatus{})), serialise(ToFront(to_front::Resolved{7, {}})),
+            serialise(ToFront(
+                to_front::Resolved{7, {*IpAddress::parse("192.0.2.1"), *IpAddress::parse("2001:db8::1")}}))};
+}
+std::vector<Buffer> to_parent_messages() {
+    return {serialise(ToParent(to_parent::Ready{})), serialise(ToParent(to_parent::VaultLost{0xfffe})),
+            serialise(ToParent(to_parent::Resolve{9, "server.example"}))};
+}
+
+TEST_CASE("what parent and front tell each other comes back as it was written", "[daemon]") {
+    for (const auto& bytes : to_front_messages()) {
+        const auto parsed = parse_to_front(bytes);
+        REQUIRE(parsed.has_value());
+        CHECK(hex(serialise(*parsed)) == hex(bytes));
+        CHECK(bytes.size() <= kMaxChannelMessage);
+    }
+    for (const auto& bytes : to_parent_messages()) {
+        const auto parsed = parse_to_parent(bytes);
+        REQUIRE(parsed.has_value());
+        CHECK(hex(serialise(*parsed)) == hex(bytes));
+    }
+    const auto resolved = std::get<to_front::Resolved>(*parse_to_front(to_front_messages()[4]));
+    CHECK(resolved.id == 7);
+    CHECK(resolved.addresses.at(1).text() == "2001:db8::1");
+    CHECK(std::get<to_parent::Resolve>(*parse_to_parent(to_parent_messages()[2])).host == "server.example");
+}
+
+TEST_CASE("a message of the channel that is cut short or longer is refused", "[daemon]") {
+    for (const auto& bytes : to_front_messages()) {
+        for (std::size_t size = 0; size < bytes.size(); ++size) {
+            INFO(hex(bytes) << " cut to " << size);
+            const bool whole_addresses = bytes[0] == 3 && size >= 5 && (size - 5) % 16 == 0;
+            CHECK(parse_to_front(Bytes(bytes).first(size)).has_value() == whole_addresses);
+        }
+        Buffer longer = bytes;
+        longer.push_back(0);
+        CHECK_FALSE(parse_to_front(longer).has_value());
+    }
+    for (const auto& bytes : to_parent_messages()) {
+        for (std::size_t size = 0; size < bytes.size(); ++size) {
+            const bool host_left = bytes[0] == 2 && size > 5;
+            CHECK(parse_to_parent(Bytes(bytes).first(size)).has_value() == host_left);
+        }
+    }
+    CHECK_FALSE(parse_to_parent(test::unhex("0000")).has_value());
+    CHECK_FALSE(parse_to_parent(test::unhex("01000100")).has_value());
+}
+
+TEST_CASE("a message of no listed kind is refused", "[daemon]") {
+    for (unsigned kind = 4; kind < 256; ++kind) CHECK_FALSE(parse_to_front(Buffer{static_cast<Byte>(kind)}));
+    for (unsigned kind = 3; kind < 256; ++kind) CHECK_FALSE(parse_to_parent(Buffer{static_cast<Byte>(kind)}));
+}
+
+TEST_CASE("more addresses or a longer name than allowed are refused", "[daemon]") {
+    to_front::Resolved most{1, std::vector<IpAddress>(kMaxAddresses)};
+    CHECK(parse_to_front(serialise(ToFront(most))).has_value());
+    most.addresses.emplace_back();
+    CHECK_FALSE(parse_to_front(serialise(ToFront(most))).has_value());
+    CHECK(
+        parse_to_parent(serialise(ToParent(to_parent::Resolve{1, std::string(kMaxHost, 'a')}))).has_value());
+    CHECK_FALSE(parse_to_parent(serialise(ToParent(to_parent::Resolve{1, std::string(kMaxHost + 1, 'a')}))));
+    CHECK_FALSE(parse_to_parent(serialise(ToParent(to_parent::Resolve{1, ""}))).has_value());
+}
+
+}  // namespace
+}  // namespace curvegate::daemon

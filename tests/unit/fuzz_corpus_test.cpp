@@ -1,0 +1,75 @@
+#include "support/bytes.hpp"
+
+#include <catch2/catch.hpp>
+
+#include <filesystem>
+#include <fstream>
+#include <set>
+
+// The harnesses of fuzz/, compiled into this program under these names (tests/CMakeLists.txt).
+extern "C" {
+int fuzz_configuration(const std::uint8_t* data, std::size_t size);
+int fuzz_counter_slot(const std::uint8_t* data, std::size_t size);
+int fuzz_daemon_channel(const std::uint8_t* data, std::size_t size);
+int fuzz_handshake_client(const std::uint8_t* data, std::size_t size);
+int fuzz_handshake_server(const std::uint8_t* data, std::size_t size);
+int fuzz_key_file(const std::uint8_t* data, std::size_t size);
+int fuzz_known_hosts(const std::uint8_t* data, std::size_t size);
+int fuzz_session_open(const std::uint8_t* data, std::size_t size);
+int fuzz_vault_protocol(const std::uint8_t* data, std::size_t size);
+int fuzz_wire_packets(const std::uint8_t* data, std::size_t size);
+}
+
+namespace curvegate::test {
+namespace {
+
+namespace fs = std::filesystem;
+
+struct Harness {
+    std::string name;
+    int (*run)(const std::uint8_t*, std::size_t);
+};
+const std::vector<Harness> kHarnesses = {
+    {"configuration", fuzz_configuration},       {"counter_slot", fuzz_counter_slot},
+    {"daemon_channel", fuzz_daemon_channel},     {"handshake_client", fuzz_handshake_client},
+    {"handshake_server", fuzz_handshake_server}, {"key_file", fuzz_key_file},
+    {"known_hosts", fuzz_known_hosts},           {"session_open", fuzz_session_open},
+    {"vault_protocol", fuzz_vault_protocol},     {"wire_packets", fuzz_wire_packets}};
+
+const fs::path kFuzz = fs::path(CURVEGATE_TESTS_DIR) / ".." / "fuzz";
+
+Buffer read(const fs::path& path) {
+    std::ifstream in(path, std::ios::binary);
+    return {std::istreambuf_iterator<char>(in), {}};
+}
+
+// A harness aborts where something does not hold; the last line that INFO printed tells the input.
+TEST_CASE("every input that a harness ever found or began with does no harm", "[fuzz]") {
+    for (const auto& harness : kHarnesses) {
+        std::size_t inputs = 0;
+        CHECK(harness.run(nullptr, 0) == 0);
+        for (const auto& entry : fs::directory_iterator(kFuzz / "corpus" / harness.name)) {
+            INFO(entry.path());
+            const auto input = read(entry.path());
+            CHECK(harness.run(input.data(), input.size()) == 0);
+            for (std::size_t size = 0; size < std::min<std::size_t>(input.size(), 64); ++size)
+                CHECK(harness.run(input.data(), size) == 0);
+            ++inputs;
+        }
+        INFO(harness.name);
+        CHECK(inputs > 0);
+    }
+}
+
+TEST_CASE("every harness is replayed", "[fuzz]") {
+    std::set<std::string> known;
+    for (const auto& harness : kHarnesses) known.insert(harness.name);
+    for (const auto& entry : fs::directory_iterator(kFuzz)) {
+        if (entry.path().extension() == ".cpp") CHECK(known.contains(entry.path().stem().string()));
+    }
+    for (const auto& entry : fs::directory_iterator(kFuzz / "corpus"))
+        CHECK(known.contains(entry.path().filename().string()));
+}
+
+}  // namespace
+}  // namespace curvegate::test
