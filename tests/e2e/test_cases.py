@@ -546,9 +546,10 @@ def test_a_full_table_makes_room_for_a_client_of_a_less_crowded_network(site: s.
 
 def test_refused_for_a_full_table_looks_like_any_refusal(site: s.Site, echo_backend: s.Backend) -> None:
     gate = s.server_end(site, echo_backend, half_open_per_source=10, hello_timeout="60s")
-    socks = flood(gate.address, 12, ["127.0.0.1"])
+    socks = flood(gate.address, 11, ["127.0.0.1"])
     try:
-        s.until(lambda: not is_served(gate), "the source is full")
+        gate.daemon.wait_event("handshake_reject", reason="too many unfinished handshakes from this address")
+        assert not is_served(gate)
     finally:
         for sock in socks:
             sock.close()
