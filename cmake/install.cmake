@@ -2,9 +2,8 @@
 install(TARGETS curvegate RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
 install(TARGETS curvegated curvegate-vault RUNTIME DESTINATION ${CMAKE_INSTALL_SBINDIR})
 install(DIRECTORY include/curvegate DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
-install(FILES conf/curvegate.conf DESTINATION ${CMAKE_INSTALL_DOCDIR}/examples)
 install(FILES README.md PROTOCOL.md SECURITY.md CHANGELOG.md LICENSE DESTINATION ${CMAKE_INSTALL_DOCDIR})
-install(FILES docs/examples/echo.cpp DESTINATION ${CMAKE_INSTALL_DOCDIR}/examples)
+install(DIRECTORY docs conf DESTINATION ${CMAKE_INSTALL_DOCDIR} PATTERN CMakeLists.txt EXCLUDE)
 
 # One archive of all that a channel needs, so that a user links one library.
 set(library_parts curvegate_base curvegate_crypto curvegate_wire curvegate_session curvegate_cookie

@@ -84,11 +84,14 @@ std::string credential(std::string_view name) {
     return ::access(path.c_str(), F_OK) == 0 ? path : std::string();
 }
 
-std::optional<KeyPlace> place_of(const std::string& path, std::string_view credential_name) {
-    if (!path.empty()) return KeyPlace{path, false};
-    std::string found = credential(credential_name);
-    if (found.empty()) return std::nullopt;
-    return KeyPlace{std::move(found), true};
+/// A key by path, or by the word "credential".
+Started<std::optional<KeyPlace>> place_of(const std::string& given, std::string_view name) {
+    if (given.empty()) return std::nullopt;
+    if (given != "credential") return KeyPlace{given, false};
+    std::string found = credential(name);
+    if (!found.empty()) return KeyPlace{std::move(found), true};
+    return std::unexpected(
+        Failure{EX_NOINPUT, "there is no credential curvegate." + std::string(name) + " (see systemd's LoadCredential=)"});
 }
 
 /// What a set of options lacks, or empty.
@@ -109,8 +112,12 @@ std::string mistake_in(const Options& options) {
 
 Started<Options> options_of(const po::variables_map& given) {
     Options out;
-    out.server_key = place_of(text_of(given, "server-key"), "server-key");
-    out.client_key = place_of(text_of(given, "client-key"), "client-key");
+    auto server_key = place_of(text_of(given, "server-key"), "server-key");
+    auto client_key = place_of(text_of(given, "client-key"), "client-key");
+    if (!server_key) return std::unexpected(server_key.error());
+    if (!client_key) return std::unexpected(client_key.error());
+    out.server_key = std::move(*server_key);
+    out.client_key = std::move(*client_key);
     out.known_hosts = text_of(given, "known-hosts");
     out.state_dir = text_of(given, "state-dir");
     out.passphrase_file = text_of(given, "passphrase-file");

@@ -38,7 +38,8 @@ class Error {
     [[nodiscard]] const std::string& detail() const noexcept { return detail_; }
     /// One sentence for a person: "detail: what", or just one of them.
     [[nodiscard]] std::string text() const {
-        return detail_.empty() ? std::string(what_) : detail_ + ": " + std::string(what_);
+        if (detail_.empty()) return std::string(what_);
+        return what_.empty() ? detail_ : detail_ + ": " + std::string(what_);
     }
 
   private:

@@ -13,6 +13,7 @@ namespace {
 
 void put(std::FILE* file, std::string_view line) {
     const std::string text = std::string(line) + '\n';
+    if (file == stderr) std::fflush(stdout);  // in the order in which it was said
     std::fwrite(text.data(), 1, text.size(), file);
 }
 

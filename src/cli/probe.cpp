@@ -85,6 +85,17 @@ bool closes_soon(net::asio::io_context& context, net::Stream& stream) {
     return closed;
 }
 
+/// Tells the end of our direction and waits a moment for the server's, so that it sees no truncation.
+void end_stream(net::asio::io_context& context, net::Established& tunnel) {
+    ByteArray<session::curve_tun::kFrameOverhead> frame{};
+    if (!tunnel.session.seal_frame(frame)) return;
+    (void)::send(tunnel.stream.native_handle(), frame.data(), frame.size(), MSG_NOSIGNAL);
+    while (!closes_soon(context, tunnel.stream)) {
+        ByteArray<16'384> rest{};
+        if (::recv(tunnel.stream.native_handle(), rest.data(), rest.size(), MSG_DONTWAIT) <= 0) return;
+    }
+}
+
 int shake_hands(const config::Service& service, const Vault& vault, net::asio::io_context& context) {
     auto& with = *vault.impl();
     const auto wall = std::chrono::floor<std::chrono::seconds>(std::chrono::system_clock::now());
@@ -109,6 +120,7 @@ int shake_hands(const config::Service& service, const Vault& vault, net::asio::i
         print("handshake: the server proved key " + key.text());
         if (!closes_soon(context, tunnel->stream)) {
             print("accepted: the server keeps the connection");
+            end_stream(context, *tunnel);
             return finish_output();
         }
         return complain(kFailed,

@@ -216,7 +216,7 @@ class Front {
             if (error) return;
             log::event(Level::warning, "drain_timeout", {{"sessions", std::to_string(counters_->sessions)}});
             status_ = EXIT_FAILURE;
-            context_.stop();
+            for (auto& worker : workers_) worker->cut();  // then they are empty, and drain() tells
         });
     }
 

@@ -24,7 +24,12 @@ std::string where(const config::Service& service) {
 
 Result<os::UniqueFd> listen_on(os::UniqueFd fd, const sockaddr* address, socklen_t size,
                                const std::string& what) {
-    if (::bind(fd.get(), address, size) != 0) return os::fail_errno(what);
+    if (::bind(fd.get(), address, size) != 0) {
+        const std::string hint = errno == EACCES ? " (a port under 1024 needs CAP_NET_BIND_SERVICE)"
+                                 : errno == EADDRINUSE ? " (another program has it)"
+                                                       : "";
+        return os::fail_errno(what + hint);
+    }
     if (::listen(fd.get(), kBacklog) != 0) return os::fail_errno(what);
     return fd;
 }

@@ -49,7 +49,7 @@ std::vector<IpAddress> addresses_of(const std::string& host) {
 // look-ups.
 os::Reach resolver_files() {
     return {{"/etc/hosts", "/etc/resolv.conf", "/etc/nsswitch.conf", "/etc/host.conf", "/etc/gai.conf",
-             "/etc/services", "/etc/ld.so.cache", "/run", "/lib", "/lib64", "/usr/lib"},
+             "/etc/services", "/etc/ld.so.cache", "/run/systemd/resolve", "/run/NetworkManager", "/run/resolvconf", "/run/nscd", "/lib", "/lib64", "/usr/lib"},
             {}};
 }
 
@@ -61,7 +61,7 @@ os::Reach resolver_files() {
     ::signal(SIGALRM, SIG_DFL);
     ::alarm(kLookupSeconds);
     (void)os::harden_process();
-    (void)os::confine(os::Calls::front, resolver_files());  // where it cannot be, the parent has said so
+    (void)os::confine(os::Calls::lookup, resolver_files());  // where it cannot be, the parent has said so
     const auto answer = serialise(ToFront(to_front::Resolved{id, addresses_of(host)}));
     (void)os::send_message(kAnswer, answer);
     ::_exit(EXIT_SUCCESS);

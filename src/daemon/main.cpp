@@ -9,7 +9,10 @@
 #include <unistd.h>
 #include <boost/program_options.hpp>
 
+#include <cerrno>
 #include <cstdlib>
+#include <cstring>
+#include <filesystem>
 #include <iostream>
 
 namespace {
@@ -19,6 +22,7 @@ using namespace curvegate;  // NOLINT(google-build-using-namespace): a program, 
 constexpr int kUsage = 64;
 constexpr int kNoInput = 66;
 constexpr int kUnavailable = 69;
+constexpr int kNoPermission = 77;
 constexpr int kConfig = 78;
 constexpr std::size_t kLargestFile = std::size_t{16} * 1024 * 1024;
 
@@ -34,7 +38,7 @@ constexpr std::size_t kLargestFile = std::size_t{16} * 1024 * 1024;
 
 std::string read_file(const std::string& path) {
     auto text = os::read_checked(path, os::Privacy::trusted, kLargestFile);
-    if (!text) give_up(kNoInput, text.error().text());
+    if (!text) give_up(::access(path.c_str(), F_OK) == 0 ? kNoPermission : kNoInput, text.error().text());
     return std::move(*text);
 }
 
@@ -66,6 +70,16 @@ std::string parse_arguments(int argc, char** argv) {
     return values["config"].as<std::string>();
 }
 
+std::string read_config(const std::string& file) {
+    if (::access(file.c_str(), F_OK) != 0) {
+        give_up(kNoInput, file + ": " + std::strerror(errno) + " (name a configuration with -c FILE)");
+    }
+    // It may be a link of its keeper's (stow, Nix); what it leads to is checked.
+    std::error_code error;
+    const auto real = std::filesystem::canonical(file, error);
+    return read_file(error ? file : real.string());
+}
+
 void start_log(const config::Config& config) {
     int descriptor = STDERR_FILENO;
     if (!config.log_file.empty()) {
@@ -95,7 +109,7 @@ void require_key(const config::Config& config, bool needed, const std::string& p
 int main(int argc, char** argv) {
     const std::string file = parse_arguments(argc, argv);
     if (auto ready = crypto::initialise(); !ready) give_up(kUnavailable, ready.error().text());
-    auto parsed = config::parse(read_file(file), file);
+    auto parsed = config::parse(read_config(file), file);
     if (!parsed) give_up(parsed.error());
     const config::Config& config = parsed->config;
     auto entries = registry::parse_known_hosts(read_file(config.known_hosts), config.known_hosts);

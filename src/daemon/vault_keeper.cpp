@@ -25,8 +25,10 @@ Instant now() {
 
 net::VaultOptions options_of(const config::Config& config) {
     net::VaultOptions out;
-    if (config.needs_server_key()) out.server_key = config.server_key;
-    if (config.needs_client_key()) out.client_key = config.client_key;
+    // A key that is needed and has no path is a credential: main() saw to that.
+    const auto place = [](const std::string& path) { return path.empty() ? std::string("credential") : path; };
+    if (config.needs_server_key()) out.server_key = place(config.server_key);
+    if (config.needs_client_key()) out.client_key = place(config.client_key);
     out.known_hosts = config.known_hosts;
     out.state_dir = config.state_dir;
     out.passphrase_file = config.passphrase_file;

@@ -40,7 +40,7 @@ enum class AdmissionErrc {
     return "unknown";
 }
 
-/// Budgets for strangers (DESIGN 7.7), before any public-key work. Shared by all workers: one mutex, taken
+/// Budgets for strangers (docs/DESIGN.md, Admission), before any public-key work. Shared by all workers: one mutex, taken
 /// twice a connection and never for a byte of data. Tables are of fixed size under a keyed hash; addresses
 /// that fall together share a budget.
 class Admission : public std::enable_shared_from_this<Admission> {

@@ -136,7 +136,7 @@ class TunnelDialler : public std::enable_shared_from_this<TunnelDialler> {
             why.is(Errc::no_secret_memory) || why.is(Errc::stopped) || why.is(Errc::bug)) {
             return done_(std::move(result));
         }
-        // Whatever else the server did wrong says one thing only (DESIGN 7.10): try the next key of this
+        // Whatever else the server did wrong says one thing only (PROTOCOL 4.6): try the next key of this
         // name.
         if (next_ < target_.keys.size() && now() < deadline_) return try_next();
         done_(fail(DialErrc::wrong_key,

@@ -75,8 +75,8 @@ void Forwarder::start(DoneFn done) {
     wait_tunnel();
 }
 
-void Forwarder::stop(Ending why) {
-    drain_plain(why);
+void Forwarder::stop() {
+    finish(Ending::stopped, true);
 }
 
 // ---- plain -> tunnel ----

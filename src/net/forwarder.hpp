@@ -69,8 +69,8 @@ class Forwarder : public std::enable_shared_from_this<Forwarder> {
               Scratch& scratch);
     /// `done` is called exactly once, when both sockets are closed.
     void start(DoneFn done);
-    /// Ends it now as far as the peers can see; done() follows.
-    void stop(Ending why);
+    /// Resets the plain side and closes the tunnel at once; done() is called from within.
+    void stop();
     /// Checks idle, dead peer and age; the worker calls it every second or so.
     void sweep(Instant at);
 

@@ -55,7 +55,7 @@ class VaultClient {
     /// `handler` is called exactly once, never from within ask().
     void ask(const vault::RequestBody& body, Handler handler);
 
-    /// More than an eighth of what may wait does: new handshakes are under load (DESIGN 7.7).
+    /// More than an eighth of what may wait does: new handshakes are under load (docs/DESIGN.md, Admission).
     [[nodiscard]] bool busy() const noexcept { return pending_.size() > kMaxPending / 8; }
 
     /// Called once each time the connection ends.

@@ -63,6 +63,12 @@ class Worker::Connection : public std::enable_shared_from_this<Connection> {
                    {{"service", spec_.name}, {"peer", peer}, {"src", source_}});
     }
 
+    void cut() {
+        const auto forwarder = forwarder_;
+        if (forwarder) return forwarder->stop();
+        worker_.remove(shared_from_this());  // it was still dialling
+    }
+
     void sweep(Instant at) {
         const auto forwarder = forwarder_;  // it may end, and with it this
         if (forwarder) forwarder->sweep(at);
@@ -142,10 +148,11 @@ void Worker::serve(const ServiceSpec& spec, os::UniqueFd listening) {
 // The server end: handshake, then the plain side.
 void Worker::serve_tunnel(const ServiceSpec& spec, Stream stream, std::string source,
                           const IpAddress& address) {
-    const auto refused = [this, &spec, source](const Error& why) {
+    auto connection = std::make_shared<Connection>(*this, spec, source);
+    const auto refused = [this, &spec, source, connection](const Error& why) {
         shared_.counters->refuse(why);
         log::limited(log::Level::warning, "handshake_reject",
-                     {{"service", spec.name}, {"src", source}, {"reason", why.text()}});
+                     {{"service", spec.name}, {"peer", connection->peer}, {"src", source}, {"reason", why.text()}});
     };
     auto handle = std::make_shared<std::weak_ptr<HandshakeHandle>>();
     auto ticket = shared_.admission->admit(address, now(), vault_.busy(), [this, handle] {
@@ -158,7 +165,6 @@ void Worker::serve_tunnel(const ServiceSpec& spec, Stream stream, std::string so
         return;  // the stream closes itself
     }
     set_tunnel_options(stream, spec.dead_peer);
-    auto connection = std::make_shared<Connection>(*this, spec, std::move(source));
     auto authorise = [this, &spec, address,
                       connection](const crypto::PublicKey& key) -> std::optional<std::string> {
         const auto decision = shared_.registry->authorise(key, spec.allow, address, wall_now());
@@ -237,6 +243,13 @@ void Worker::drain(std::function<void()> when_empty) {
         for (auto& listener : listeners_) listener->stop();
         if (connections_.empty()) return when_empty();
         when_empty_ = std::move(when_empty);
+    });
+}
+
+void Worker::cut() {
+    asio::post(context_, [this] {
+        const std::vector<std::shared_ptr<Connection>> all(connections_.begin(), connections_.end());
+        for (const auto& connection : all) connection->cut();
     });
 }
 

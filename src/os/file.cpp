@@ -46,9 +46,7 @@ std::string folder_of(const std::string& path) {
 }
 
 Result<UniqueFd> open_checked(const std::string& path, Privacy privacy) {
-    // A configuration may be a link of its keeper's (stow, Nix); a secret says where it is.
-    const int links = privacy == Privacy::secret ? O_NOFOLLOW : 0;
-    UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY | links));
+    UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY));
     if (!fd && errno == ELOOP) return fail(Errc::system, path + " is a symbolic link; name the file itself");
     if (!fd) return fail_errno("open " + path);
     struct stat info{};

@@ -15,7 +15,7 @@ enum class Privacy {
     trusted,  ///< regular, ours or root's, not writable by group and others
 };
 
-/// Opens for reading (a secret not through a last symbolic link) and checks type, owner and mode on the
+/// Opens for reading without following a last symlink and checks type, owner and mode on the
 /// descriptor. The error names the path, what is wrong and what to do (e.g. "chmod 600 PATH").
 [[nodiscard]] Result<UniqueFd> open_checked(const std::string& path, Privacy privacy);
 

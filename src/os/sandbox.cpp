@@ -149,8 +149,6 @@ void allow_front_sockets(Filter& filter) {
     for (const int family : {AF_UNIX, AF_INET, AF_INET6}) {
         filter.add(SCMP_ACT_ALLOW, "socket", {equals(0, static_cast<std::uint64_t>(family))});
     }
-    // The resolver asks for the machine's own addresses, to sort a name's by reach (NETLINK_ROUTE is 0).
-    filter.add(SCMP_ACT_ALLOW, "socket", {equals(0, AF_NETLINK), equals(2, 0)});
 }
 
 void allow_front_threads(Filter& filter) {
@@ -172,14 +170,20 @@ void allow_front_ioctls(Filter& filter) {
     filter.add(SCMP_ACT_ALLOW, "prlimit64", {equals(0, 0)});
 }
 
-Result<> filter_front() {
+enum class Resolves { no, yes };
+
+Result<> filter_front(Resolves resolves) {
     // ENOSYS for what is not listed, as an older kernel would say: libraries know how to go on from that.
     Filter filter(SCMP_ACT_ERRNO(ENOSYS));
     filter.add_all(SCMP_ACT_ALLOW, kCommon);
     filter.add_all(SCMP_ACT_ALLOW, kFront);
-    allow_memory(filter, true);  // name service modules are loaded at the first lookup
+    allow_memory(filter, resolves == Resolves::yes);  // name service modules are loaded at the first question
     allow_own_signals(filter);
     allow_front_sockets(filter);
+    if (resolves == Resolves::yes) {
+        // The resolver asks for the machine's own addresses, to sort a name's by reach (NETLINK_ROUTE is 0).
+        filter.add(SCMP_ACT_ALLOW, "socket", {equals(0, AF_NETLINK), equals(2, 0)});
+    }
     allow_front_threads(filter);
     allow_front_ioctls(filter);
     if (kSanitized) filter.add_all(SCMP_ACT_ALLOW, kSanitizers);
@@ -201,7 +205,7 @@ Result<> confine(Calls calls, const Reach& reach) {
     const bool vault = calls == Calls::vault;
     auto files = restrict_files(reach, vault ? Tcp::forbidden : Tcp::allowed);
     if (!files) return files;
-    return vault ? filter_vault() : filter_front();
+    return vault ? filter_vault() : filter_front(calls == Calls::lookup ? Resolves::yes : Resolves::no);
 }
 
 }  // namespace curvegate::os

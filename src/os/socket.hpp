@@ -17,7 +17,7 @@ enum class Errc {
     return "system";
 }
 [[nodiscard]] constexpr std::string_view describe(Errc) {
-    return "system call failed";
+    return {};  // the detail says all
 }
 /// "DOING: strerror(errno)" as an Error.
 [[nodiscard]] std::unexpected<Error> fail_errno(std::string doing);

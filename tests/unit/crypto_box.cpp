@@ -41,10 +41,10 @@ TEST_CASE("a box is that of crypto_box_easy, at every size", "[crypto][box]") {
         seal(pair.key, nonce, plain, box);
         REQUIRE(::crypto_box_easy(expected.data(), plain.data(), size, nonce.bytes().data(),
                                   pair.other_public.bytes().data(), SecretBytes::of(pair.own).data()) == 0);
-        REQUIRE(box == expected);
+        REQUIRE(test::same(box, expected));
         Buffer opened(size);
         REQUIRE(open(pair.key, nonce, box, opened).has_value());
-        REQUIRE(opened == plain);
+        REQUIRE(test::same(opened, plain));
     }
 }
 
@@ -58,7 +58,7 @@ TEST_CASE("sealing and opening in place gives the same bytes", "[crypto][box]") 
         Buffer in_place(kBoxOverhead);
         in_place.insert(in_place.end(), plain.begin(), plain.end());
         seal_in_place(pair.key, nonce, in_place);
-        REQUIRE(in_place == box);
+        REQUIRE(test::same(in_place, box));
         REQUIRE(open_in_place(pair.key, nonce, in_place).has_value());
         REQUIRE(std::equal(plain.begin(), plain.end(), in_place.begin() + kBoxOverhead));
     }

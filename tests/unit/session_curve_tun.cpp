@@ -70,7 +70,9 @@ TEST_CASE("a message of 0, 1 and 65,503 bytes passes", "[session]") {
     for (const std::size_t size : {std::size_t{0}, std::size_t{1}, kMaxMessageSize}) {
         const auto packet = sealed(ends.client, pattern(size));
         CHECK(packet.size() == size + packets::kMessageOverhead);
-        CHECK(opened(ends.server, packet) == pattern(size));
+        const auto text = opened(ends.server, packet);
+        REQUIRE(text.has_value());
+        CHECK(test::same(*text, pattern(size)));
     }
 }
 

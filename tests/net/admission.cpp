@@ -1,0 +1,213 @@
+#include "net/admission.hpp"
+#include "support/secrets.hpp"
+
+#include <catch2/catch.hpp>
+
+#include <deque>
+
+namespace curvegate::net {
+namespace {
+
+using namespace std::chrono_literals;
+
+const Instant kStart = Instant{} + 1'000h;
+constexpr bool kIdleVault = false;
+constexpr bool kBusyVault = true;
+
+IpAddress ip(const std::string& text) { return *IpAddress::parse(text); }
+IpAddress numbered(const std::string& prefix, int number) { return ip(prefix + std::to_string(number)); }
+
+/// With small limits, and guests that stay until they are let go.
+struct Door {
+    explicit Door(const AdmissionLimits& limits) : admission(std::make_shared<Admission>(limits, random)) {}
+
+    test::SeededRandom random{1};
+    std::shared_ptr<Admission> admission;
+    std::deque<Admission::Ticket> inside;
+    std::vector<std::size_t> evicted;
+    std::size_t knocks = 0;
+    Instant now = kStart;
+
+    /// The reason for a refusal, or nothing.
+    std::optional<Error> knock(const IpAddress& source, bool vault_busy = kIdleVault) {
+        auto ticket = admission->admit(source, now, vault_busy, [this, number = knocks] { evicted.push_back(number); });
+        ++knocks;
+        if (!ticket) return ticket.error();
+        inside.push_back(std::move(*ticket));
+        return std::nullopt;
+    }
+    [[nodiscard]] std::size_t admitted(const IpAddress& source, int tries, bool vault_busy = kIdleVault) {
+        std::size_t count = 0;
+        for (int i = 0; i < tries; ++i) {
+            if (!knock(source, vault_busy)) ++count;
+        }
+        return count;
+    }
+    /// As admitted(), with each guest gone before the next comes: half-open caps play no part.
+    [[nodiscard]] std::size_t passed(const IpAddress& source, int tries, bool vault_busy) {
+        std::size_t count = 0;
+        for (int i = 0; i < tries; ++i) {
+            if (knock(source, vault_busy)) continue;
+            ++count;
+            inside.pop_back();
+        }
+        return count;
+    }
+};
+
+AdmissionLimits limits(double rate, std::size_t burst, std::size_t per_source, std::size_t half_open) {
+    return {rate, burst, per_source, half_open};
+}
+
+TEST_CASE("without load nobody is counted by rate", "[net][admission]") {
+    Door door(limits(1, 2, 100'000, 100'000));
+    CHECK(door.passed(ip("192.0.2.1"), 1'000, kIdleVault) == 1'000);
+}
+
+TEST_CASE("a source may hold so many places and no more, load or not", "[net][admission]") {
+    Door door(limits(1'000, 1'000, 10, 1'000));
+    CHECK(door.admitted(ip("192.0.2.1"), 15) == 10);
+    CHECK(door.knock(ip("192.0.2.1"))->is(AdmissionErrc::source_full));
+    CHECK_FALSE(door.knock(ip("192.0.2.2")).has_value());
+    door.inside.pop_front();
+    CHECK_FALSE(door.knock(ip("192.0.2.1")).has_value());
+}
+
+TEST_CASE("a whole /64 is one source", "[net][admission]") {
+    Door door(limits(1'000, 1'000, 10, 1'000));
+    for (int i = 1; i <= 10; ++i) CHECK_FALSE(door.knock(numbered("2001:db8:0:1::", i)).has_value());
+    CHECK(door.knock(ip("2001:db8:0:1:ffff::1"))->is(AdmissionErrc::source_full));
+    CHECK_FALSE(door.knock(ip("2001:db8:0:2::1")).has_value());
+}
+
+TEST_CASE("a ticket frees its place when it goes", "[net][admission]") {
+    Door door(limits(1'000, 1'000, 10, 1'000));
+    CHECK(door.admitted(ip("192.0.2.1"), 7) == 7);
+    CHECK(door.admission->half_open() == 7);
+    auto moved = std::move(door.inside.back());
+    door.inside.pop_back();
+    CHECK(door.admission->half_open() == 7);
+    door.inside.clear();
+    CHECK(door.admission->half_open() == 1);
+    { const auto gone = std::move(moved); }
+    CHECK(door.admission->half_open() == 0);
+}
+
+TEST_CASE("under load a source gets its burst and then its rate", "[net][admission]") {
+    Door door(limits(4, 10, 1'000, 1'000));
+    const auto source = ip("192.0.2.1");
+    CHECK(door.passed(source, 50, kBusyVault) == 10);
+    CHECK(door.knock(source, kBusyVault)->is(AdmissionErrc::over_rate));
+    door.now += 1s;
+    CHECK(door.passed(source, 50, kBusyVault) == 4);
+    door.now += 500ms;
+    CHECK(door.passed(source, 50, kBusyVault) == 2);
+    door.now += 1h;  // fills up to the burst and no further
+    CHECK(door.passed(source, 50, kBusyVault) == 10);
+}
+
+TEST_CASE("load is sticky for a second and then over", "[net][admission]") {
+    Door door(limits(1, 2, 1'000, 1'000));
+    const auto source = ip("192.0.2.1");
+    CHECK(door.passed(source, 10, kBusyVault) == 2);
+    door.now += 900ms;
+    CHECK(door.passed(source, 10, kIdleVault) == 0);
+    door.now += 200ms;
+    CHECK(door.passed(source, 10, kIdleVault) == 10);
+}
+
+TEST_CASE("more than half of the places taken is load", "[net][admission]") {
+    Door door(limits(1, 2, 1'000, 100));
+    CHECK(door.admitted(ip("192.0.2.1"), 51) == 51);
+    CHECK(door.passed(ip("198.51.100.1"), 10, kIdleVault) == 2);
+}
+
+TEST_CASE("under load a network has a budget of its own, a few times a source's", "[net][admission]") {
+    Door door(limits(0.001, 10, 1'000, 1'000));
+    std::size_t passed = 0;
+    for (int host = 1; host <= 20; ++host) passed += door.passed(numbered("192.0.2.", host), 10, kBusyVault);
+    CHECK(passed == 40);  // a /24
+    CHECK(door.passed(ip("198.51.100.1"), 50, kBusyVault) == 10);
+
+    Door v6(limits(0.001, 10, 1'000, 1'000));
+    passed = 0;
+    for (int net = 1; net <= 20; ++net) passed += v6.passed(ip("2001:db8:0:" + std::to_string(net) + "::1"), 10, kBusyVault);
+    CHECK(passed == 20);  // a /56
+    passed = 0;
+    for (int net = 1; net <= 20; ++net)
+        passed += v6.passed(ip("2001:db8:0:" + std::to_string(net) + "00::1"), 10, kBusyVault);
+    CHECK(passed == 20);  // the rest of the /48's 40
+}
+
+TEST_CASE("a handshake that ends authorised gives its token back", "[net][admission]") {
+    Door door(limits(0.001, 5, 1'000, 1'000));
+    const auto source = ip("192.0.2.1");
+    for (int i = 0; i < 50; ++i) {
+        INFO(i);
+        REQUIRE_FALSE(door.knock(source, kBusyVault).has_value());
+        door.inside.back().succeed(door.now);
+        door.inside.clear();
+        door.now += 11min;  // so that the network is not known for it
+    }
+}
+
+TEST_CASE("a network that authenticated lately needs no token", "[net][admission]") {
+    Door door(limits(0.001, 5, 1'000, 1'000));
+    REQUIRE_FALSE(door.knock(ip("192.0.2.1"), kBusyVault).has_value());
+    door.inside.back().succeed(door.now);
+    CHECK(door.passed(ip("192.0.2.77"), 100, kBusyVault) == 100);
+    door.now += 11min;
+    CHECK(door.passed(ip("192.0.2.77"), 100, kBusyVault) == 5);
+}
+
+TEST_CASE("an eighth of the places is kept for networks that authenticated lately", "[net][admission]") {
+    Door door(limits(1'000, 1'000, 1'000, 80));
+    REQUIRE_FALSE(door.knock(ip("203.0.113.1")).has_value());
+    door.inside.back().succeed(door.now);
+    door.inside.clear();
+    CHECK(door.admitted(ip("192.0.2.1"), 100) == 70);
+    CHECK(door.knock(ip("192.0.2.1"))->is(AdmissionErrc::total_full));
+    CHECK(door.admitted(ip("203.0.113.9"), 10) == 10);
+    CHECK(door.evicted.empty());
+}
+
+TEST_CASE("when all is full the oldest guest of the fullest network gives way", "[net][admission]") {
+    Door door(limits(1'000, 1'000, 1'000, 80));
+    CHECK(door.admitted(ip("198.51.100.1"), 10) == 10);  // knocks 0 to 9
+    CHECK(door.admitted(ip("192.0.2.1"), 60) == 60);     // knocks 10 to 69: all 70 places for strangers
+    CHECK_FALSE(door.knock(ip("203.0.113.1")).has_value());
+    CHECK(door.evicted == std::vector<std::size_t>{10});
+    CHECK_FALSE(door.knock(ip("203.0.113.2")).has_value());
+    CHECK(door.evicted == std::vector<std::size_t>{10, 11});  // each guest is asked to go once
+    // The fullest network itself gets nobody out.
+    CHECK(door.knock(ip("192.0.2.200"))->is(AdmissionErrc::total_full));
+    CHECK(door.evicted.size() == 2);
+}
+
+TEST_CASE("a flood from one network does not keep another out", "[net][admission]") {
+    Door door(limits(64, 2'048, 2'048, 512));
+    for (int i = 0; i < 5'000; ++i) (void)door.knock(numbered("192.0.2.", i % 250 + 1));
+    for (int i = 1; i <= 50; ++i) CHECK_FALSE(door.knock(numbered("198.51.100.", i)).has_value());
+    CHECK(door.evicted.size() == 50);
+}
+
+TEST_CASE("a peer may have so many sessions in all and no more", "[net][admission]") {
+    const auto sessions = std::make_shared<SessionLimits>();
+    const auto alice = *public_key_of(test::secret_number<crypto::LongTermSecret>(1));
+    const auto bob = *public_key_of(test::secret_number<crypto::LongTermSecret>(2));
+    auto first = sessions->take(alice, 2);
+    auto second = sessions->take(alice, 2);
+    CHECK(first.has_value());
+    CHECK(second.has_value());
+    CHECK_FALSE(sessions->take(alice, 2).has_value());
+    CHECK(sessions->take(bob, 2).has_value());
+    auto moved = std::move(*second);
+    second.reset();
+    CHECK_FALSE(sessions->take(alice, 2).has_value());
+    first.reset();
+    CHECK(sessions->take(alice, 2).has_value());
+    CHECK_FALSE(sessions->take(bob, 0).has_value());
+}
+
+}  // namespace
+}  // namespace curvegate::net

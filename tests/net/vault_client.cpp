@@ -1,0 +1,263 @@
+#include "net/vault_client.hpp"
+#include "support/loop.hpp"
+#include "support/secrets.hpp"
+
+#include <catch2/catch.hpp>
+
+#include <map>
+
+namespace curvegate::net {
+namespace {
+
+using namespace std::chrono_literals;
+
+/// A client with a vault at its other end that does as it is told.
+struct Desk {
+    explicit Desk(Duration timeout = 1h) : client(context, timeout) { plug_in(); }
+
+    asio::io_context context;
+    os::UniqueFd vault;
+    VaultClient client;
+    std::map<int, std::vector<Result<vault::ReplyBody>>> answers;
+    std::vector<std::string> lost;
+
+    void plug_in() {
+        auto pair = os::seqpacket_pair();
+        REQUIRE(pair.has_value());
+        vault = std::move(pair->first);
+        client.attach(std::move(pair->second));
+        client.on_lost = [this](std::string_view why) { lost.emplace_back(why); };
+    }
+    void ask(int who, const vault::RequestBody& body = vault::GetPublicKey{vault::KeySlot::server}) {
+        client.ask(body, [this, who](Result<vault::ReplyBody> answer) { answers[who].push_back(std::move(answer)); });
+    }
+    /// The next request as the vault sees it.
+    [[nodiscard]] vault::Request take() {
+        vault::MessageBuffer buffer;
+        const auto received = os::receive_message(vault.get(), buffer);
+        REQUIRE(received.has_value());
+        REQUIRE(received->has_value());
+        const auto request = vault::parse_request(Bytes(buffer).first((*received)->size));
+        REQUIRE(request.has_value());
+        return *request;
+    }
+    void answer(vault::RequestId id, const vault::ReplyBody& body) {
+        vault::MessageBuffer buffer;
+        REQUIRE(os::send_message(vault.get(), serialise(vault::Reply{id, body}, buffer)).has_value());
+    }
+    void send(Bytes bytes) { REQUIRE(os::send_message(vault.get(), bytes).has_value()); }
+    void run() { test::run_ready(context); }
+
+    [[nodiscard]] bool answered(const std::vector<int>& who) {
+        return test::run_until(context, [&] {
+            return std::ranges::all_of(who, [&](int one) { return !answers[one].empty(); });
+        });
+    }
+    [[nodiscard]] bool failed(int who, VaultErrc why) {
+        return answers[who].size() == 1 && !answers[who][0] && answers[who][0].error().is(why);
+    }
+};
+
+vault::PublicKeyIs key_reply(int number) {
+    vault::PublicKeyIs out{};
+    out.key[0] = static_cast<Byte>(number);
+    return out;
+}
+int number_in(const Result<vault::ReplyBody>& answer) { return std::get<vault::PublicKeyIs>(answer.value()).key[0]; }
+
+TEST_CASE("answers that come out of order reach their askers", "[net][vault_client]") {
+    Desk desk;
+    std::vector<vault::RequestId> ids;
+    for (int who = 0; who < 5; ++who) {
+        desk.ask(who);
+        ids.push_back(desk.take().id);
+    }
+    for (const int who : {3, 0, 4, 1, 2}) desk.answer(ids[static_cast<std::size_t>(who)], key_reply(who));
+    REQUIRE(desk.answered({0, 1, 2, 3, 4}));
+    for (int who = 0; who < 5; ++who) {
+        REQUIRE(desk.answers[who].size() == 1);
+        CHECK(number_in(desk.answers[who][0]) == who);
+    }
+    CHECK(desk.lost.empty());
+}
+
+TEST_CASE("requests go out as they were asked", "[net][vault_client]") {
+    Desk desk;
+    vault::MakeVouch ask{};
+    ask.server.fill(3);
+    ask.client_short.fill(4);
+    desk.ask(1, ask);
+    const auto seen = std::get<vault::MakeVouch>(desk.take().body);
+    CHECK(seen.server == ask.server);
+    CHECK(seen.client_short == ask.client_short);
+}
+
+TEST_CASE("no answer is given from within ask()", "[net][vault_client]") {
+    Desk desk;
+    desk.ask(1);
+    desk.vault.reset();
+    desk.run();
+    CHECK(desk.failed(1, VaultErrc::lost));
+    desk.ask(2);  // nobody is there any more
+    CHECK(desk.answers[2].empty());
+    desk.run();
+    CHECK(desk.failed(2, VaultErrc::lost));
+}
+
+TEST_CASE("a vault that ends answers all that wait with an error, and is told once", "[net][vault_client]") {
+    Desk desk;
+    for (int who = 0; who < 3; ++who) desk.ask(who);
+    desk.vault.reset();
+    REQUIRE(desk.answered({0, 1, 2}));
+    for (int who = 0; who < 3; ++who) CHECK(desk.failed(who, VaultErrc::lost));
+    CHECK(desk.lost == std::vector<std::string>{"the vault is gone"});
+    CHECK_FALSE(desk.client.attached());
+    desk.plug_in();
+    desk.ask(7);
+    desk.answer(desk.take().id, key_reply(7));
+    REQUIRE(desk.answered({7}));
+    CHECK(number_in(desk.answers[7][0]) == 7);
+}
+
+TEST_CASE("what is not the protocol ends the connection and answers all", "[net][vault_client]") {
+    Desk desk;
+    desk.ask(1);
+    desk.ask(2);
+    const auto id = desk.take().id;
+    vault::MessageBuffer buffer;
+    test::Buffer bytes = test::copy_of(serialise(vault::Reply{id, key_reply(1)}, buffer));
+    SECTION("one byte more") { bytes.push_back(0); }
+    SECTION("one byte less") { bytes.pop_back(); }
+    SECTION("another version") { bytes[0] = 2; }
+    SECTION("a verb that does not exist") { bytes[1] = 9; }
+    SECTION("a status that does not exist") { bytes[2] = vault::kLastStatus + 1; }
+    SECTION("a reserved byte") { bytes[3] = 1; }
+    SECTION("one byte") { bytes = {1}; }
+    desk.send(bytes);
+    REQUIRE(desk.answered({1, 2}));
+    CHECK(desk.failed(1, VaultErrc::malformed));
+    CHECK(desk.failed(2, VaultErrc::malformed));
+    CHECK(desk.lost.size() == 1);
+    CHECK_FALSE(desk.client.attached());
+}
+
+TEST_CASE("a message longer than any reply ends the connection", "[net][vault_client]") {
+    Desk desk;
+    desk.ask(1);
+    desk.send(test::Buffer(vault::kMaxMessageSize + 1));
+    REQUIRE(desk.answered({1}));
+    CHECK_FALSE(desk.answers[1][0].has_value());
+    CHECK(desk.lost.size() == 1);
+}
+
+TEST_CASE("a reply of another verb than was asked ends the connection", "[net][vault_client]") {
+    Desk desk;
+    desk.ask(1, vault::MakeVouch{});
+    SECTION("with content") { desk.answer(desk.take().id, key_reply(1)); }
+    SECTION("a refusal") {
+        desk.answer(desk.take().id, vault::Refused{vault::Verb::open_vouch, vault::Status::vouch_is_wrong});
+    }
+    REQUIRE(desk.answered({1}));
+    CHECK(desk.failed(1, VaultErrc::malformed));
+}
+
+TEST_CASE("an answer that nobody waits for is ignored", "[net][vault_client]") {
+    Desk desk;
+    desk.ask(1);
+    const auto id = desk.take().id;
+    desk.answer(vault::RequestId{id.value + 1'000}, key_reply(9));
+    desk.answer(id, key_reply(1));
+    desk.answer(id, key_reply(2));  // again
+    REQUIRE(desk.answered({1}));
+    desk.run();
+    REQUIRE(desk.answers[1].size() == 1);
+    CHECK(number_in(desk.answers[1][0]) == 1);
+    CHECK(desk.client.attached());
+}
+
+TEST_CASE("an answer that comes too late is ignored, and the next one is not mistaken", "[net][vault_client]") {
+    Desk desk(30ms);
+    desk.ask(1);
+    const auto late = desk.take().id;
+    REQUIRE(desk.answered({1}));
+    CHECK(desk.failed(1, VaultErrc::too_slow));
+    CHECK(desk.client.attached());
+    desk.ask(2);
+    const auto next = desk.take().id;
+    CHECK(next != late);
+    desk.answer(late, key_reply(1));
+    desk.answer(next, key_reply(2));
+    REQUIRE(desk.answered({2}));
+    CHECK(desk.answers[1].size() == 1);
+    CHECK(number_in(desk.answers[2][0]) == 2);
+}
+
+TEST_CASE("each request has its own time limit", "[net][vault_client]") {
+    Desk desk(80ms);
+    desk.ask(1);
+    const auto began = std::chrono::steady_clock::now();
+    REQUIRE(test::run_until(desk.context, [&] { return std::chrono::steady_clock::now() - began > 50ms; }));
+    desk.ask(2);
+    REQUIRE(desk.answered({1}));
+    CHECK(desk.failed(1, VaultErrc::too_slow));
+    REQUIRE(desk.answered({2}));
+    CHECK(desk.failed(2, VaultErrc::too_slow));
+}
+
+TEST_CASE("a vault that takes no requests bounds what waits for it", "[net][vault_client]") {
+    Desk desk;
+    for (int who = 0; who < static_cast<int>(VaultClient::kMaxPending); ++who) desk.ask(who);
+    CHECK(desk.client.busy());
+    desk.ask(-1);
+    desk.run();
+    CHECK(desk.failed(-1, VaultErrc::too_many));
+    // Once it reads, all that waited go out in their order.
+    int taken = 0;
+    REQUIRE(test::run_until(desk.context, [&] {
+        for (int i = 0; i < 100 && taken < static_cast<int>(VaultClient::kMaxPending); ++i) {
+            vault::MessageBuffer buffer;
+            if (::recv(desk.vault.get(), buffer.data(), buffer.size(), MSG_DONTWAIT) <= 0) break;
+            const auto request = vault::parse_request(Bytes(buffer).first(vault::kHeaderSize));
+            desk.answer(request->id, key_reply(taken++ % 251));
+        }
+        return desk.answers.size() == VaultClient::kMaxPending + 1;
+    }));
+    for (int who = 0; who < taken; ++who) REQUIRE(number_in(desk.answers[who].at(0)) == who % 251);
+    CHECK_FALSE(desk.client.busy());
+}
+
+TEST_CASE("a new connection answers those who waited on the old one with lost", "[net][vault_client]") {
+    Desk desk;
+    desk.ask(1);
+    desk.plug_in();
+    desk.run();
+    CHECK(desk.failed(1, VaultErrc::lost));
+    desk.ask(2);
+    desk.answer(desk.take().id, key_reply(2));
+    REQUIRE(desk.answered({2}));
+}
+
+TEST_CASE("an asker may ask again from its answer, even when the vault is lost", "[net][vault_client]") {
+    Desk desk;
+    desk.client.ask(vault::GetPublicKey{vault::KeySlot::server}, [&](const Result<vault::ReplyBody>&) { desk.ask(2); });
+    desk.vault.reset();
+    REQUIRE(desk.answered({2}));
+    CHECK(desk.failed(2, VaultErrc::lost));
+}
+
+TEST_CASE("a client that goes answers all who wait", "[net][vault_client]") {
+    asio::io_context context;
+    auto pair = os::seqpacket_pair();
+    int answers = 0;
+    {
+        VaultClient client(context, 1h);
+        client.attach(std::move(pair->second));
+        for (int i = 0; i < 3; ++i)
+            client.ask(vault::GetPublicKey{vault::KeySlot::server}, [&](const Result<vault::ReplyBody>&) { ++answers; });
+    }
+    test::run_ready(context);
+    CHECK(answers == 3);
+}
+
+}  // namespace
+}  // namespace curvegate::net
