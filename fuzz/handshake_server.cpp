@@ -39,7 +39,8 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     client.server.receive(frame, test::kStart);
     fuzz::must(client.server.session.has_value() != changed);
 
-    if (client.server.closed || !client.server.incoming.empty()) return 0;  // refused, or more than the vouch came
+    if (client.server.closed || !client.server.incoming.empty())
+        return 0;  // refused, or more than the vouch came
     session::curve_tun::Session session(session::Role::client, std::move(*client.shared));
     test::Buffer text(session::curve_tun::kFrameOverhead + 5, 7);
     fuzz::must(session.seal_frame(text).has_value());

@@ -45,8 +45,5 @@ inline constexpr std::array kPermissions = {
     return static_cast<Byte>(slot) < 128 ? KeyRole::server : KeyRole::client;
 }
 
-[[nodiscard]] constexpr Verb verb_of(const RequestBody& body) {
-    return std::visit([](const auto& one) { return one.kVerb; }, body);
-}
 
 }  // namespace curvegate::vault

@@ -72,7 +72,7 @@ void Channel::Impl::complete(SendHandler handler, error_code error) {
 }
 
 void Channel::Impl::send(Bytes message, SendHandler handler) {
-    if (!open) return complete(std::move(handler), ChannelError::closed);
+    if (!open || send_broken_) return complete(std::move(handler), ChannelError::closed);
     if (message.size() > kMaxMessageSize) return complete(std::move(handler), ChannelError::message_too_long);
     std::vector<Byte> frame(kFrameOverhead + message.size());
     std::ranges::copy(message, frame.begin() + kFrameOverhead);
@@ -88,7 +88,10 @@ void Channel::Impl::write_next() {
     boost::asio::async_write(stream_, boost::asio::buffer(outbox_.front().frame),
                              [self = shared_from_this()](error_code error, std::size_t) {
                                  if (!self->open) return;  // close() has answered everybody
-                                 if (error) return self->close(ChannelError::closed, true);
+                                 if (error) {
+                                     self->send_broken_ = true;
+                                     return self->fail_sends();
+                                 }
                                  auto sent = std::move(self->outbox_.front());
                                  self->outbox_.pop_front();
                                  self->complete(std::move(sent.handler), {});
@@ -145,8 +148,11 @@ void Channel::Impl::close(error_code why, bool deliver) {
     } else {
         inbox_->close_at_once(why);
     }
-    for (auto& outgoing : std::exchange(outbox_, {}))
-        complete(std::move(outgoing.handler), ChannelError::closed);
+    fail_sends();
+}
+
+void Channel::Impl::fail_sends() {
+    for (auto& outgoing : std::exchange(outbox_, {})) complete(std::move(outgoing.handler), ChannelError::closed);
 }
 
 // ---- the handle ----

@@ -38,6 +38,7 @@ struct Channel::Impl : std::enable_shared_from_this<Channel::Impl> {
     void write_next();
     void read();
     void on_bytes();
+    void fail_sends();
     void complete(SendHandler handler, error_code error);
 
     Vault vault_;  // owns the pool that the session's key lives in: destroyed last
@@ -48,6 +49,7 @@ struct Channel::Impl : std::enable_shared_from_this<Channel::Impl> {
     std::vector<Byte> incoming_;
     std::size_t have_ = 0;
     bool reading_ = false;
+    bool send_broken_ = false;  // the peer is gone; what it sent before is still received
 };
 
 struct Listener::Impl : std::enable_shared_from_this<Listener::Impl> {

@@ -114,7 +114,7 @@ void Forwarder::seal_and_send(std::size_t size, std::size_t burst) {
         left -= payload;
     }
     to_tunnel(scratch_.bytes().first(written));
-    if (!done_ || draining_) return;
+    if (!done_ || draining_ || up_lost_) return;
     if (session_.exhausted()) return drain_plain(Ending::numbers_used_up);
     if (!up_.empty()) {
         burst_ = 1;
@@ -130,12 +130,12 @@ void Forwarder::send_end_of_stream() {
         if (!session_.seal_frame(frame)) return drain_plain(Ending::numbers_used_up);
         to_tunnel(frame);
     }
-    if (done_ && !draining_ && up_.empty()) flush_up();
+    if (done_ && !draining_ && !up_lost_ && up_.empty()) flush_up();
 }
 
 void Forwarder::to_tunnel(Bytes frames) {
     const auto sent = send_some(tunnel_, frames);
-    if (!sent) return drain_plain(Ending::tunnel_cut);
+    if (!sent) return on_tunnel_broken();
     if (*sent == frames.size()) return;
     up_.bytes.assign(frames.begin() + static_cast<std::ptrdiff_t>(*sent), frames.end());
     up_.sent = 0;
@@ -147,7 +147,7 @@ void Forwarder::to_tunnel(Bytes frames) {
 void Forwarder::flush_up() {
     if (!up_.empty()) {
         const auto sent = send_some(tunnel_, up_.rest());
-        if (!sent) return drain_plain(Ending::tunnel_cut);
+        if (!sent) return on_tunnel_broken();
         active_ = now();
         up_.sent += *sent;
         if (!up_.empty()) {
@@ -165,6 +165,14 @@ void Forwarder::flush_up() {
         tunnel_.shutdown(Stream::shutdown_send, ignored);
     }
     finish_if_over();
+}
+
+// A reset may have overtaken nothing: what came before it is still in the socket, and is delivered first.
+void Forwarder::on_tunnel_broken() {
+    if (down_state_ != Direction::open) return drain_plain(Ending::tunnel_cut);
+    up_lost_ = true;
+    up_.clear();
+    up_state_ = Direction::closed;
 }
 
 // ---- tunnel -> plain ----
@@ -282,6 +290,7 @@ void Forwarder::pass_end_down() {
 // ---- the end ----
 
 void Forwarder::finish_if_over() {
+    if (up_lost_) return drain_plain(Ending::tunnel_cut);
     if (up_state_ == Direction::closed && down_state_ == Direction::closed) finish(Ending::orderly, false);
 }
 

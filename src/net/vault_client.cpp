@@ -38,7 +38,7 @@ void VaultClient::ask(const vault::RequestBody& body, Handler handler) {
         sweeper_.expires_after(timeout_);
         sweep();
     }
-    pending_.emplace(id.value, Pending{std::move(handler), std::chrono::steady_clock::now(), false});
+    pending_.emplace(id.value, Pending{std::move(handler), std::chrono::steady_clock::now(), verb_of(body), false});
     if (const auto* hello = std::get_if<vault::AnswerHello>(&body)) {
         hellos_.push_back({id.value, *hello});
         send_hellos();
@@ -130,6 +130,7 @@ void VaultClient::deliver(Bytes message) {
     if (!reply) return lose(VaultErrc::malformed);
     const auto found = pending_.find(reply->id.value);
     if (found == pending_.end()) return;  // answered too late: its asker is gone
+    if (verb_of(reply->body) != found->second.verb) return lose(VaultErrc::malformed);
     auto handler = take(found);
     send_hellos();
     handler(reply->body);

@@ -66,6 +66,7 @@ class VaultClient {
     struct Pending {
         Handler handler;
         Instant asked;
+        vault::Verb verb;
         bool hello_sent;
     };
     struct Waiting {

@@ -14,8 +14,12 @@ const Instant kStart = Instant{} + 1'000h;
 constexpr bool kIdleVault = false;
 constexpr bool kBusyVault = true;
 
-IpAddress ip(const std::string& text) { return *IpAddress::parse(text); }
-IpAddress numbered(const std::string& prefix, int number) { return ip(prefix + std::to_string(number)); }
+IpAddress ip(const std::string& text) {
+    return *IpAddress::parse(text);
+}
+IpAddress numbered(const std::string& prefix, int number) {
+    return ip(prefix + std::to_string(number));
+}
 
 /// With small limits, and guests that stay until they are let go.
 struct Door {
@@ -30,7 +34,8 @@ struct Door {
 
     /// The reason for a refusal, or nothing.
     std::optional<Error> knock(const IpAddress& source, bool vault_busy = kIdleVault) {
-        auto ticket = admission->admit(source, now, vault_busy, [this, number = knocks] { evicted.push_back(number); });
+        auto ticket =
+            admission->admit(source, now, vault_busy, [this, number = knocks] { evicted.push_back(number); });
         ++knocks;
         if (!ticket) return ticket.error();
         inside.push_back(std::move(*ticket));
@@ -89,7 +94,9 @@ TEST_CASE("a ticket frees its place when it goes", "[net][admission]") {
     CHECK(door.admission->half_open() == 7);
     door.inside.clear();
     CHECK(door.admission->half_open() == 1);
-    { const auto gone = std::move(moved); }
+    {
+        const auto gone = std::move(moved);
+    }
     CHECK(door.admission->half_open() == 0);
 }
 
@@ -131,7 +138,8 @@ TEST_CASE("under load a network has a budget of its own, a few times a source's"
 
     Door v6(limits(0.001, 10, 1'000, 1'000));
     passed = 0;
-    for (int net = 1; net <= 20; ++net) passed += v6.passed(ip("2001:db8:0:" + std::to_string(net) + "::1"), 10, kBusyVault);
+    for (int net = 1; net <= 20; ++net)
+        passed += v6.passed(ip("2001:db8:0:" + std::to_string(net) + "::1"), 10, kBusyVault);
     CHECK(passed == 20);  // a /56
     passed = 0;
     for (int net = 1; net <= 20; ++net)

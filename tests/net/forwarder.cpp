@@ -17,9 +17,13 @@ using test::Local;
 using test::pattern;
 using Pair = std::pair<Stream, Stream>;
 
-crypto::SharedKey key() { return test::secret_number<crypto::SharedKey>(1); }
+crypto::SharedKey key() {
+    return test::secret_number<crypto::SharedKey>(1);
+}
 
-Pair make_pair(asio::io_context& context, bool tcp) { return tcp ? test::tcp_pair(context) : test::unix_pair(context); }
+Pair make_pair(asio::io_context& context, bool tcp) {
+    return tcp ? test::tcp_pair(context) : test::unix_pair(context);
+}
 
 /// The other end of a tunnel, which may do what no forwarder does.
 struct Peer {
@@ -92,7 +96,10 @@ struct Rig {
         });
     }
     [[nodiscard]] bool over() {
-        return until([&] { return !done.empty() && (local.ended || local.broken) && (peer.socket.ended || peer.socket.broken); });
+        return until([&] {
+            return !done.empty() && (local.ended || local.broken) &&
+                   (peer.socket.ended || peer.socket.broken);
+        });
     }
 };
 
@@ -144,7 +151,8 @@ struct Chain {
         start(1, std::move(far.second), std::move(tunnel.second), session::Role::server);
     }
     void start(int which, Stream plain, Stream end, session::Role role) {
-        std::make_shared<Forwarder>(std::move(plain), std::move(end), Session(role, key()), ForwarderLimits{}, scratch)
+        std::make_shared<Forwarder>(std::move(plain), std::move(end), Session(role, key()), ForwarderLimits{},
+                                    scratch)
             ->start([this, which](const ForwarderSummary& summary) { endings[which] = summary.ending; });
     }
     [[nodiscard]] bool until(const std::function<bool()>& holds) {
@@ -187,8 +195,10 @@ TEST_CASE("both directions at once arrive whole", "[net][forwarder]") {
     std::size_t up_sent = 0;
     std::size_t down_sent = 0;
     REQUIRE(chain.until([&] {
-        if (up_sent < up.size() && (up_sent += chain.left.write(Bytes(up).subspan(up_sent))) == up.size()) chain.left.end();
-        if (down_sent < down.size() && (down_sent += chain.right.write(Bytes(down).subspan(down_sent))) == down.size())
+        if (up_sent < up.size() && (up_sent += chain.left.write(Bytes(up).subspan(up_sent))) == up.size())
+            chain.left.end();
+        if (down_sent < down.size() &&
+            (down_sent += chain.right.write(Bytes(down).subspan(down_sent))) == down.size())
             chain.right.end();
         return chain.left.ended && chain.right.ended && chain.endings.size() == 2;
     }));
@@ -198,11 +208,14 @@ TEST_CASE("both directions at once arrive whole", "[net][forwarder]") {
 
 // ---- truncation ----
 
-TEST_CASE("a tunnel that ends without end of stream resets the local side after what was delivered", "[net][forwarder]") {
+TEST_CASE("a tunnel that ends without end of stream resets the local side after what was delivered",
+          "[net][forwarder]") {
     Rig rig;
     rig.peer.say(pattern(5'000));
     rig.peer.say(pattern(30'000));
-    SECTION("by FIN") { rig.peer.socket.end(); }
+    SECTION("by FIN") {
+        rig.peer.socket.end();
+    }
     SECTION("by FIN within a frame") {
         const auto frame = rig.peer.frame(pattern(500));
         rig.peer.socket.write(Bytes(frame).first(frame.size() - 1));
@@ -248,15 +261,20 @@ TEST_CASE("a message after the end of stream is an error", "[net][forwarder]") {
     CHECK(rig.done[0].bytes_down == 10);
 }
 
-TEST_CASE("a message that does not open ends the connection, what came before is delivered", "[net][forwarder]") {
+TEST_CASE("a message that does not open ends the connection, what came before is delivered",
+          "[net][forwarder]") {
     Rig rig;
     rig.peer.say(pattern(10));
     Buffer bad = rig.peer.frame(pattern(20));
-    SECTION("changed on the way") { bad.back() = static_cast<Byte>(bad.back() ^ 1); }
+    SECTION("changed on the way") {
+        bad.back() = static_cast<Byte>(bad.back() ^ 1);
+    }
     SECTION("repeated") {
         rig.peer.socket.write(bad);
     }
-    SECTION("one left out") { bad = rig.peer.frame(pattern(5)); }
+    SECTION("one left out") {
+        bad = rig.peer.frame(pattern(5));
+    }
     SECTION("its length is that of no message") {
         const auto length = GENERATE(0, 1, 7, 8, 31);
         bad = {0, static_cast<Byte>(length)};
@@ -365,7 +383,8 @@ TEST_CASE("with end-of-stream = close a FIN within a frame is a truncation still
     CHECK(rig.done[0].ending == Ending::tunnel_cut);
 }
 
-TEST_CASE("with end-of-stream = close a local end closes the tunnel once all has been sent", "[net][forwarder]") {
+TEST_CASE("with end-of-stream = close a local end closes the tunnel once all has been sent",
+          "[net][forwarder]") {
     Rig rig(true, closing());
     const auto data = pattern(500'000);
     std::size_t sent = 0;
@@ -450,7 +469,8 @@ TEST_CASE("the last two message numbers are used, then both directions end", "[n
 
 TEST_CASE("every ending has words of its own", "[net][forwarder]") {
     std::set<std::string_view> words;
-    for (int i = 0; i <= static_cast<int>(Ending::stopped); ++i) words.insert(describe(static_cast<Ending>(i)));
+    for (int i = 0; i <= static_cast<int>(Ending::stopped); ++i)
+        words.insert(describe(static_cast<Ending>(i)));
     CHECK(words.size() == static_cast<std::size_t>(Ending::stopped) + 1);
     CHECK_FALSE(words.contains("unknown"));
 }

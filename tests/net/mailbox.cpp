@@ -24,7 +24,8 @@ struct Box {
     std::vector<Got> got;
 
     void wait(int who, std::optional<Duration> timeout = std::nullopt) {
-        mailbox->wait(timeout, [this, who](error_code error, int item) { got.push_back({who, error, item}); });
+        mailbox->wait(timeout,
+                      [this, who](error_code error, int item) { got.push_back({who, error, item}); });
     }
     void wait(int who, asio::cancellation_signal& signal) {
         mailbox->wait(std::nullopt,
@@ -130,7 +131,8 @@ TEST_CASE("close delivers what is there and answers all who wait, then and later
     box.mailbox->close(asio::error::eof);
     for (int who = 1; who <= 4; ++who) box.wait(who);
     box.run();
-    CHECK(box.got == std::vector<Got>{{1, {}, 10}, {2, {}, 11}, {3, asio::error::eof, 0}, {4, asio::error::eof, 0}});
+    CHECK(box.got ==
+          std::vector<Got>{{1, {}, 10}, {2, {}, 11}, {3, asio::error::eof, 0}, {4, asio::error::eof, 0}});
     box.wait(5);
     box.run();
     CHECK(box.got.back() == Got{5, asio::error::eof, 0});

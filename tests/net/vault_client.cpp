@@ -17,9 +17,9 @@ struct Desk {
 
     asio::io_context context;
     os::UniqueFd vault;
-    VaultClient client;
     std::map<int, std::vector<Result<vault::ReplyBody>>> answers;
     std::vector<std::string> lost;
+    VaultClient client;  // it answers all who wait when it goes
 
     void plug_in() {
         auto pair = os::seqpacket_pair();
@@ -29,7 +29,9 @@ struct Desk {
         client.on_lost = [this](std::string_view why) { lost.emplace_back(why); };
     }
     void ask(int who, const vault::RequestBody& body = vault::GetPublicKey{vault::KeySlot::server}) {
-        client.ask(body, [this, who](Result<vault::ReplyBody> answer) { answers[who].push_back(std::move(answer)); });
+        client.ask(body, [this, who](Result<vault::ReplyBody> answer) {
+            answers[who].push_back(std::move(answer));
+        });
     }
     /// The next request as the vault sees it.
     [[nodiscard]] vault::Request take() {
@@ -63,7 +65,9 @@ vault::PublicKeyIs key_reply(int number) {
     out.key[0] = static_cast<Byte>(number);
     return out;
 }
-int number_in(const Result<vault::ReplyBody>& answer) { return std::get<vault::PublicKeyIs>(answer.value()).key[0]; }
+int number_in(const Result<vault::ReplyBody>& answer) {
+    return std::get<vault::PublicKeyIs>(answer.value()).key[0];
+}
 
 TEST_CASE("answers that come out of order reach their askers", "[net][vault_client]") {
     Desk desk;
@@ -126,13 +130,27 @@ TEST_CASE("what is not the protocol ends the connection and answers all", "[net]
     const auto id = desk.take().id;
     vault::MessageBuffer buffer;
     test::Buffer bytes = test::copy_of(serialise(vault::Reply{id, key_reply(1)}, buffer));
-    SECTION("one byte more") { bytes.push_back(0); }
-    SECTION("one byte less") { bytes.pop_back(); }
-    SECTION("another version") { bytes[0] = 2; }
-    SECTION("a verb that does not exist") { bytes[1] = 9; }
-    SECTION("a status that does not exist") { bytes[2] = vault::kLastStatus + 1; }
-    SECTION("a reserved byte") { bytes[3] = 1; }
-    SECTION("one byte") { bytes = {1}; }
+    SECTION("one byte more") {
+        bytes.push_back(0);
+    }
+    SECTION("one byte less") {
+        bytes.pop_back();
+    }
+    SECTION("another version") {
+        bytes[0] = 2;
+    }
+    SECTION("a verb that does not exist") {
+        bytes[1] = 9;
+    }
+    SECTION("a status that does not exist") {
+        bytes[2] = vault::kLastStatus + 1;
+    }
+    SECTION("a reserved byte") {
+        bytes[3] = 1;
+    }
+    SECTION("one byte") {
+        bytes = {1};
+    }
     desk.send(bytes);
     REQUIRE(desk.answered({1, 2}));
     CHECK(desk.failed(1, VaultErrc::malformed));
@@ -153,7 +171,9 @@ TEST_CASE("a message longer than any reply ends the connection", "[net][vault_cl
 TEST_CASE("a reply of another verb than was asked ends the connection", "[net][vault_client]") {
     Desk desk;
     desk.ask(1, vault::MakeVouch{});
-    SECTION("with content") { desk.answer(desk.take().id, key_reply(1)); }
+    SECTION("with content") {
+        desk.answer(desk.take().id, key_reply(1));
+    }
     SECTION("a refusal") {
         desk.answer(desk.take().id, vault::Refused{vault::Verb::open_vouch, vault::Status::vouch_is_wrong});
     }
@@ -175,7 +195,8 @@ TEST_CASE("an answer that nobody waits for is ignored", "[net][vault_client]") {
     CHECK(desk.client.attached());
 }
 
-TEST_CASE("an answer that comes too late is ignored, and the next one is not mistaken", "[net][vault_client]") {
+TEST_CASE("an answer that comes too late is ignored, and the next one is not mistaken",
+          "[net][vault_client]") {
     Desk desk(30ms);
     desk.ask(1);
     const auto late = desk.take().id;
@@ -226,6 +247,74 @@ TEST_CASE("a vault that takes no requests bounds what waits for it", "[net][vaul
     CHECK_FALSE(desk.client.busy());
 }
 
+// ---- hellos, which any stranger can cause ----
+
+struct HelloDesk : Desk {
+    using Desk::Desk;
+
+    void ask_hello(int who) {
+        vault::AnswerHello hello{vault::KeySlot::server, {}, {}, {}, {}};
+        hello.client_short[0] = static_cast<Byte>(who);
+        ask(who, hello);
+    }
+    /// Which hellos lie with the vault and have not been taken.
+    [[nodiscard]] std::vector<int> lying() {
+        std::vector<int> out;
+        vault::MessageBuffer buffer;
+        for (;;) {
+            const auto size = ::recv(vault.get(), buffer.data(), buffer.size(), MSG_DONTWAIT);
+            if (size <= 0) return out;
+            const auto request = *vault::parse_request(Bytes(buffer).first(static_cast<std::size_t>(size)));
+            ids.push_back(request.id);
+            const auto* hello = std::get_if<vault::AnswerHello>(&request.body);
+            out.push_back(hello != nullptr ? hello->client_short[0] : -1);
+        }
+    }
+    std::vector<vault::RequestId> ids;
+};
+constexpr int kWindow = static_cast<int>(VaultClient::kMaxHellos);
+
+TEST_CASE("few hellos lie with the vault, the others wait in turn", "[net][vault_client]") {
+    HelloDesk desk;
+    for (int who = 0; who < kWindow + 3; ++who) desk.ask_hello(who);
+    auto lying = desk.lying();
+    REQUIRE(lying.size() == VaultClient::kMaxHellos);
+    CHECK(lying.front() == 0);
+    for (int i = 0; i < 2; ++i) desk.answer(desk.ids[static_cast<std::size_t>(i)], vault::HelloAnswer{});
+    REQUIRE(desk.answered({0, 1}));
+    CHECK(desk.lying() == std::vector<int>{kWindow, kWindow + 1});
+}
+
+TEST_CASE("a vouch does not wait behind hellos", "[net][vault_client]") {
+    HelloDesk desk;
+    for (int who = 0; who < kWindow + 3; ++who) desk.ask_hello(who);
+    desk.ask(200, vault::OpenVouch{vault::KeySlot::server, {}, {}, {}, {}});
+    const auto lying = desk.lying();
+    REQUIRE(lying.size() == VaultClient::kMaxHellos + 1);
+    CHECK(lying.back() == -1);
+}
+
+TEST_CASE("hellos that the vault never answers make room for the next", "[net][vault_client]") {
+    HelloDesk desk(40ms);
+    for (int who = 0; who < kWindow; ++who) desk.ask_hello(who);
+    REQUIRE(desk.lying().size() == VaultClient::kMaxHellos);
+    REQUIRE(desk.answered({0, kWindow - 1}));
+    CHECK(desk.failed(0, VaultErrc::too_slow));
+    desk.ask_hello(100);
+    CHECK(desk.lying() == std::vector<int>{100});
+}
+
+TEST_CASE("hellos that wait are answered with lost when the vault goes", "[net][vault_client]") {
+    HelloDesk desk;
+    for (int who = 0; who < kWindow + 5; ++who) desk.ask_hello(who);
+    desk.vault.reset();
+    REQUIRE(desk.answered({0, kWindow + 4}));
+    CHECK(desk.failed(kWindow + 4, VaultErrc::lost));
+    desk.plug_in();
+    desk.ask_hello(100);
+    CHECK(desk.lying() == std::vector<int>{100});
+}
+
 TEST_CASE("a new connection answers those who waited on the old one with lost", "[net][vault_client]") {
     Desk desk;
     desk.ask(1);
@@ -239,7 +328,8 @@ TEST_CASE("a new connection answers those who waited on the old one with lost", 
 
 TEST_CASE("an asker may ask again from its answer, even when the vault is lost", "[net][vault_client]") {
     Desk desk;
-    desk.client.ask(vault::GetPublicKey{vault::KeySlot::server}, [&](const Result<vault::ReplyBody>&) { desk.ask(2); });
+    desk.client.ask(vault::GetPublicKey{vault::KeySlot::server},
+                    [&](const Result<vault::ReplyBody>&) { desk.ask(2); });
     desk.vault.reset();
     REQUIRE(desk.answered({2}));
     CHECK(desk.failed(2, VaultErrc::lost));
@@ -253,7 +343,8 @@ TEST_CASE("a client that goes answers all who wait", "[net][vault_client]") {
         VaultClient client(context, 1h);
         client.attach(std::move(pair->second));
         for (int i = 0; i < 3; ++i)
-            client.ask(vault::GetPublicKey{vault::KeySlot::server}, [&](const Result<vault::ReplyBody>&) { ++answers; });
+            client.ask(vault::GetPublicKey{vault::KeySlot::server},
+                       [&](const Result<vault::ReplyBody>&) { ++answers; });
     }
     test::run_ready(context);
     CHECK(answers == 3);

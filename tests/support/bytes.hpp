@@ -48,7 +48,9 @@ inline Buffer pattern(std::size_t size) {
 }
 
 /// For large contents: a failed comparison prints neither.
-inline bool same(Bytes a, Bytes b) { return std::ranges::equal(a, b); }
+inline bool same(Bytes a, Bytes b) {
+    return std::ranges::equal(a, b);
+}
 
 /// Calls `with` with every copy of `original` in which one bit differs.
 template <class Fn>

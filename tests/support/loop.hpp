@@ -14,7 +14,8 @@ namespace curvegate::test {
 namespace asio = boost::asio;
 using boost::system::error_code;
 
-inline constexpr auto kPatience = std::chrono::seconds(20);  // for slow machines and sanitizers; nothing waits it out
+inline constexpr auto kPatience =
+    std::chrono::seconds(20);  // for slow machines and sanitizers; nothing waits it out
 
 /// Runs handlers until `done` holds, which may look at sockets too. False: it did not within kPatience.
 [[nodiscard]] inline bool run_until(asio::io_context& context, const std::function<bool()>& done) {
@@ -61,7 +62,8 @@ struct Local {
         std::size_t written = 0;
         while (written < bytes.size()) {
             error_code error;
-            const auto size = stream.write_some(asio::buffer(bytes.data() + written, bytes.size() - written), error);
+            const auto size =
+                stream.write_some(asio::buffer(bytes.data() + written, bytes.size() - written), error);
             if (error) break;
             written += size;
         }
@@ -87,7 +89,8 @@ inline net::Stream stream_of(asio::io_context& context, int fd, int family) {
 
 inline std::pair<net::Stream, net::Stream> unix_pair(asio::io_context& context) {
     std::array<int, 2> ends{};
-    if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends.data()) != 0) throw std::runtime_error("socketpair");
+    if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends.data()) != 0)
+        throw std::runtime_error("socketpair");
     return {stream_of(context, ends[0], AF_UNIX), stream_of(context, ends[1], AF_UNIX)};
 }
 

@@ -118,6 +118,19 @@ struct Reply {
     ReplyBody body;
 };
 
+[[nodiscard]] constexpr Verb verb_of(const RequestBody& body) {
+    return std::visit([](const auto& request) { return request.kVerb; }, body);
+}
+[[nodiscard]] constexpr Verb verb_of(const Refused& refused) {
+    return refused.verb;
+}
+[[nodiscard]] constexpr Verb verb_of(const auto& answer) {
+    return answer.kVerb;
+}
+[[nodiscard]] constexpr Verb verb_of(const ReplyBody& body) {
+    return std::visit([](const auto& answer) { return verb_of(answer); }, body);
+}
+
 inline constexpr std::size_t kMaxMessageSize = kHeaderSize + 32 + 8 + kHelloBoxSize + kHelloPayloadSize;
 using MessageBuffer = ByteArray<kMaxMessageSize>;
 
