@@ -58,7 +58,7 @@ class Runner final : public HandshakeHandle, public std::enable_shared_from_this
             auto actions = fsm_.handle(std::move(*next), now());
             next.reset();
             for (auto& step : actions) {
-                auto answer = std::visit([this](auto& act) { return run(act); }, step);
+                auto answer = std::visit([this](auto& act) { return this->run(act); }, step);
                 if (answer) next = std::move(answer);
             }
         }

@@ -227,10 +227,10 @@ void Worker::serve_plain(const ServiceSpec& spec, Stream stream, std::string sou
 // In the order of the file, but the one that answered last comes first.
 std::vector<crypto::PublicKey> Worker::keys_to_try(const ServiceSpec& spec) const {
     auto keys = shared_.registry->keys_of(spec.peer, wall_now());
-    if (const auto last = last_good_.find(spec.name); last != last_good_.end()) {
-        std::ranges::stable_partition(keys,
-                                      [&](const crypto::PublicKey& key) { return key == last->second; });
-    }
+    const auto last = last_good_.find(spec.name);
+    if (last == last_good_.end()) return keys;
+    const auto good = std::ranges::find(keys, last->second);
+    if (good != keys.end()) std::rotate(keys.begin(), good, good + 1);
     return keys;
 }
 

@@ -582,6 +582,8 @@ def test_established_sessions_live_through_a_flood(gate: s.ServerEnd) -> None:
 
 def test_few_descriptors_neither_spin_nor_crash_and_recover(site: s.Site, echo_backend: s.Backend) -> None:
     s.need_tool("prlimit")
+    if s.is_sanitized():
+        s.skip_loudly("UBSan's check of virtual calls opens a pipe, and reports what is not so when it cannot")
     gate = s.server_end(site, echo_backend, workers=1, wrap=["prlimit", "--nofile=20:20"])
     clients = [gate.dial() for _ in range(40)]
     for client in clients:
@@ -595,7 +597,7 @@ def test_few_descriptors_neither_spin_nor_crash_and_recover(site: s.Site, echo_b
     for client in clients:
         client.close()
     s.until(lambda: is_honestly_served(gate), "an honest client after the shortage")
-    assert gate.daemon.process.poll() is None
+    assert gate.daemon.front_pid == front, "the front died of it"
 
 
 def is_honestly_served(gate: s.ServerEnd) -> bool:

@@ -591,7 +591,7 @@ TEST_CASE("one byte a second does not hold a connection open", "[fsm][link]") {
 
 TEST_CASE("a length that is not the one allowed is refused before its bytes come", "[fsm][link]") {
     World world;
-    for (const std::size_t size : {0, 1, 7, 8, 31, 32, 127, 129, 168, 224, 65'535}) {
+    for (const std::size_t size : {0U, 1U, 7U, 8U, 31U, 32U, 127U, 129U, 168U, 224U, 65'535U}) {
         auto server = world.server();
         server.receive(to_be(static_cast<std::uint16_t>(size)), kStart);
         INFO(size);

@@ -1,4 +1,5 @@
 #include "crypto/secret.hpp"
+#include "os/sanitizer.hpp"
 #include "support/secrets.hpp"
 
 #include <fcntl.h>
@@ -178,6 +179,10 @@ TEST_CASE("pages of secrets are locked and left out of core dumps", "[crypto][se
     }
     INFO(flags);
     CHECK(flags.find(" dd ") != std::string::npos);
+    if (os::kSanitized) {
+        WARN("SKIPPED: a sanitizer makes mlock() do nothing");
+        return;
+    }
     if (!pool->all_locked()) {
         WARN("SKIPPED: this system locks no memory for us (ulimit -l)");
         return;
@@ -197,6 +202,10 @@ int without_locked_memory() {
 }
 
 TEST_CASE("memory that cannot be locked is an error, or is told", "[crypto][secret]") {
+    if (os::kSanitized) {
+        WARN("SKIPPED: a sanitizer makes mlock() do nothing");
+        return;
+    }
     const pid_t child = ::fork();
     REQUIRE(child >= 0);
     if (child == 0) ::_exit(without_locked_memory());

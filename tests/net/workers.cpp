@@ -1,0 +1,221 @@
+#include "net/worker.hpp"
+
+#include "log/log.hpp"
+#include "support/loop.hpp"
+#include "support/vault.hpp"
+#include "vault/server.hpp"
+
+#include <boost/asio/executor_work_guard.hpp>
+
+#include <catch2/catch.hpp>
+
+#include <thread>
+
+/// A client end and a server end, each a worker on a thread of its own, with a vault on a third: what
+/// curvegated wires together, in one program, so that ThreadSanitizer sees all of it.
+namespace curvegate::net {
+namespace {
+
+using namespace std::chrono_literals;
+using test::Local;
+using test::pattern;
+
+struct Fds {
+    os::UniqueFd ours;
+    os::UniqueFd theirs;
+};
+Fds seqpacket() {
+    auto pair = os::seqpacket_pair();
+    REQUIRE(pair.has_value());
+    return {std::move(pair->first), std::move(pair->second)};
+}
+
+/// A vault with a key of each role; a pool is for one thread, so it has its own.
+class VaultThread {
+  public:
+    explicit VaultThread(std::vector<os::UniqueFd> connections)
+        : pool_(std::move(*crypto::SecretPool::create(crypto::Locking::attempt, 1'000))),
+          server_key(*public_key_of(secret(1))),
+          client_key(*public_key_of(secret(2))),
+          service_(vault::Service::Key{{vault::KeyRole::server, server_key, secret(1)}, &nonces_},
+                   vault::Service::Key{{vault::KeyRole::client, client_key, secret(2)}, &nonces_}, trusted_),
+          server_(service_, {}, [](std::string_view) {}) {
+        for (auto& connection : connections) server_.add(std::move(connection));
+        server_.end_with(end_.theirs.get());
+        thread_ = std::thread([this] { server_.run(); });
+    }
+    ~VaultThread() {
+        end_.ours.reset();
+        thread_.join();
+    }
+    VaultThread(const VaultThread&) = delete;
+    VaultThread& operator=(const VaultThread&) = delete;
+
+  private:
+    crypto::LongTermSecret secret(Byte number) {
+        auto bytes = test::secret_bytes(number);
+        return std::move(*crypto::LongTermSecret::adopt(*pool_, bytes));
+    }
+    std::unique_ptr<crypto::SecretPool> pool_;
+
+  public:
+    const crypto::PublicKey server_key;
+    const crypto::PublicKey client_key;
+
+  private:
+    test::ScriptedNonces nonces_;
+    test::TrustsAll trusted_;
+    vault::Service service_;
+    vault::Server server_;
+    Fds end_ = seqpacket();
+    std::thread thread_;
+};
+
+class NoNames final : public Resolver {
+    void resolve(asio::io_context& context, const std::string&, Handler handler) override {
+        asio::post(context, [handler = std::move(handler)]() mutable { handler({}); });
+    }
+};
+
+/// A listening socket on loopback, and its port.
+std::pair<os::UniqueFd, std::uint16_t> listening() {
+    asio::io_context context;
+    tcp::acceptor acceptor(context, {asio::ip::address_v4::loopback(), 0});
+    const auto port = acceptor.local_endpoint().port();
+    return {os::UniqueFd(acceptor.release()), port};
+}
+
+Target local_port(std::uint16_t port) {
+    return {"127.0.0.1", port, {}};
+}
+
+/// A worker and the thread that it runs on.
+class WorkerThread {
+  public:
+    WorkerThread(const Shared& shared, const ServiceSpec& spec, os::UniqueFd listener, os::UniqueFd vault)
+        : worker_(std::move(*Worker::create(shared))) {
+        worker_->serve(spec, std::move(listener));
+        worker_->attach_vault(std::move(vault));
+        thread_ = std::thread([this] { worker_->run(); });
+    }
+    ~WorkerThread() {
+        worker_->stop();
+        thread_.join();
+    }
+    WorkerThread(const WorkerThread&) = delete;
+    WorkerThread& operator=(const WorkerThread&) = delete;
+
+    void drain(std::function<void()> done) { worker_->drain(std::move(done)); }
+
+  private:
+    std::unique_ptr<Worker> worker_;
+    std::thread thread_;
+};
+
+/// Sends something through the tunnel to a plain server in the same loop, which sends it back at its end.
+struct Visitor {
+    Local near;
+    test::Buffer data;
+    std::size_t sent = 0;
+    bool told = false;
+
+    void step() {
+        near.read();
+        if (sent < data.size()) sent += near.write(Bytes(data).subspan(sent));
+        if (sent == data.size() && !std::exchange(told, true)) near.end();
+    }
+};
+struct Echo {
+    Local far;
+    std::size_t sent = 0;
+    bool told = false;
+
+    void step() {
+        far.read();
+        if (far.ended && sent < far.got.size()) sent += far.write(Bytes(far.got).subspan(sent));
+        if (far.ended && sent == far.got.size() && !std::exchange(told, true)) far.end();
+    }
+};
+
+TEST_CASE("two workers and a vault on threads of their own carry many connections at once",
+          "[net][workers]") {
+    constexpr int kVisitors = 24;
+    log::configure(log::Level::error, log::Format::text, STDERR_FILENO);
+    Fds first = seqpacket();
+    Fds second = seqpacket();
+    std::vector<os::UniqueFd> vault_ends;
+    vault_ends.push_back(std::move(first.theirs));
+    vault_ends.push_back(std::move(second.theirs));
+    const VaultThread vault(std::move(vault_ends));
+
+    asio::io_context context;
+    tcp::acceptor plain(context, {asio::ip::address_v4::loopback(), 0});
+    plain.non_blocking(true);
+    auto [tunnel_listener, tunnel_port] = listening();
+    auto [local_listener, local] = listening();
+
+    test::SeededRandom random(1);
+    NoNames resolver;
+    auto entries = registry::parse_known_hosts("server curve25519 " + vault.server_key.text() +
+                                                   "\nclient curve25519 " + vault.client_key.text() + "\n",
+                                               "known_hosts");
+    REQUIRE(entries.has_value());
+    Shared shared;
+    shared.registry = std::make_shared<const registry::Registry>(std::move(*entries));
+    shared.admission = std::make_shared<Admission>(AdmissionLimits{}, random);
+    shared.sessions = std::make_shared<SessionLimits>();
+    shared.counters = std::make_shared<Counters>();
+    shared.resolver = &resolver;
+    shared.locking = crypto::Locking::attempt;
+    ServiceSpec server_end;
+    server_end.name = "server-end";
+    server_end.connect = local_port(plain.local_endpoint().port());
+    server_end.allow.names = {"client"};
+    ServiceSpec client_end;
+    client_end.name = "client-end";
+    client_end.side = Side::client;
+    client_end.connect = local_port(tunnel_port);
+    client_end.peer = "server";
+    WorkerThread server(shared, server_end, std::move(tunnel_listener), std::move(first.ours));
+    WorkerThread client(shared, client_end, std::move(local_listener), std::move(second.ours));
+
+    std::vector<Visitor> visitors;
+    for (int i = 0; i < kVisitors; ++i) {
+        tcp::socket socket(context);
+        socket.connect({asio::ip::address_v4::loopback(), local});
+        visitors.push_back({{Stream(std::move(socket)), {}, false, {}},
+                            pattern(10'000U * static_cast<unsigned>(i)),
+                            0,
+                            false});
+        visitors.back().near.stream.non_blocking(true);
+    }
+    std::vector<Echo> echoes;
+    REQUIRE(test::run_until(context, [&] {
+        error_code error;
+        for (auto socket = plain.accept(error); !error; socket = plain.accept(error)) {
+            echoes.push_back({{Stream(std::move(socket)), {}, false, {}}, 0, false});
+            echoes.back().far.stream.non_blocking(true);
+        }
+        for (auto& visitor : visitors) visitor.step();
+        for (auto& echo : echoes) echo.step();
+        return std::ranges::all_of(visitors,
+                                   [](const Visitor& one) { return one.near.ended || one.near.broken; });
+    }));
+    for (const auto& visitor : visitors) {
+        CHECK(visitor.near.ended);
+        CHECK(test::same(visitor.near.got, visitor.data));
+    }
+
+    std::atomic<int> drained{0};
+    server.drain([&] { ++drained; });
+    client.drain([&] { ++drained; });
+    REQUIRE(test::run_until(context, [&] { return drained == 2; }));
+    CHECK(shared.counters->handshakes == 2 * kVisitors);
+    CHECK(shared.counters->sessions == 0);
+    CHECK(shared.counters->truncations == 0);
+    CHECK(shared.counters->refusals().empty());
+    CHECK(shared.admission->half_open() == 0);
+}
+
+}  // namespace
+}  // namespace curvegate::net
