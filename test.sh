@@ -28,7 +28,10 @@ need $packages
 
 say "building ($preset)"
 cmake --preset "$preset" -DCURVEGATE_WERROR="${CURVEGATE_WERROR:-OFF}" >/dev/null
-cmake --build --preset "$preset"
+targets=(all)
+if [ "${only[*]}" = unit ]; then targets=(curvegate-unit-tests); fi
+if [ "${only[*]}" = net ]; then targets=(curvegate-net-tests); fi
+cmake --build --preset "$preset" --target "${targets[@]}"
 bin=$PWD/build/$preset/bin
 
 passed=0

@@ -47,12 +47,7 @@ class Parent {
           workers_(worker_count(config)),
           vault_(config, workers_) {}
 
-    ~Parent() {
-        for (const auto& service : config_.services) {
-            if (bound_ && service.accept.kind == config::Address::Kind::unix_socket)
-                ::unlink(service.accept.path.c_str());
-        }
-    }
+    ~Parent() { stop_listening(); }
 
     int run() {
         if (auto hard = os::harden_process(); !hard) {
@@ -90,9 +85,16 @@ class Parent {
                 return false;
             }
             listeners_.push_back(std::move(*sockets));
-            bound_ = true;
+            const bool on_path = service.accept.kind == config::Address::Kind::unix_socket;
+            if (on_path) socket_files_.push_back(service.accept.path);
         }
         return true;
+    }
+
+    void stop_listening() {
+        listeners_.clear();
+        for (const std::string& path : socket_files_) ::unlink(path.c_str());
+        socket_files_.clear();
     }
 
     // The sockets stay here too, so that a new front takes over what waits in their queues.
@@ -171,7 +173,7 @@ class Parent {
 
     void read_signals() {
         signalfd_siginfo info{};
-        while (::read(signals_.get(), &info, sizeof info) == sizeof info)
+        while (!exit_status_ && ::read(signals_.get(), &info, sizeof info) == sizeof info)
             on_signal(static_cast<int>(info.ssi_signo));
     }
 
@@ -190,11 +192,12 @@ class Parent {
         }
         if (stopping_) {
             log::event(Level::warning, "stopped_at_once");
-            ::kill(front_pid_, SIGKILL);
+            if (front_pid_ > 0) ::kill(front_pid_, SIGKILL);
             exit_status_ = EXIT_FAILURE;
             return;
         }
         stopping_ = true;
+        stop_listening();  // whoever comes now is told at once that nobody listens
         log::event(Level::info, "stopping", {{"signal", number == SIGTERM ? "TERM" : "INT"}});
         if (front_pid_ < 0) {
             exit_status_ = EXIT_SUCCESS;
@@ -283,13 +286,13 @@ class Parent {
     std::size_t workers_;
     VaultKeeper vault_;
     std::vector<std::vector<os::UniqueFd>> listeners_;
+    std::vector<std::string> socket_files_;  // that we made
     std::vector<Lookup> lookups_;
     os::UniqueFd signals_;
     os::UniqueFd channel_;
     pid_t front_pid_ = -1;
     std::optional<Instant> front_due_;
     std::optional<int> exit_status_;
-    bool bound_ = false;
     bool ready_ = false;
     bool stopping_ = false;
 };

@@ -43,10 +43,7 @@ VaultKeeper::VaultKeeper(const config::Config& config, std::size_t connections)
     : config_(config), connections_(connections), wanted_(connections, false), backoff_(kFirstBackoff) {}
 
 VaultKeeper::~VaultKeeper() {
-    if (process_.pid <= 0) return;
-    process_.lifeline.reset();  // the vault ends with it
-    int status = 0;
-    (void)::waitpid(process_.pid, &status, 0);
+    net::end_vault(process_);
 }
 
 void VaultKeeper::forget() noexcept {

@@ -6,8 +6,8 @@
 
 namespace curvegate::net {
 
-VaultClient::VaultClient(asio::io_context& context, Duration timeout)
-    : context_(context), timeout_(timeout), socket_(context), sweeper_(context) {}
+VaultClient::VaultClient(asio::io_context& context, Duration timeout, Detached detached)
+    : context_(context), timeout_(timeout), detached_(detached), socket_(context), sweeper_(context) {}
 
 VaultClient::~VaultClient() {
     on_lost = nullptr;
@@ -24,20 +24,20 @@ void VaultClient::attach(os::UniqueFd fd) {
     socket_.non_blocking(true, error);
     ++*life_;
     wait_readable();
+    if (!pending_.empty()) start_sweeping();
+    flush();
+    send_hellos();
 }
 
 void VaultClient::ask(const vault::RequestBody& body, Handler handler) {
     const auto refuse = [&](VaultErrc why) {
         asio::post(context_, [why, handler = std::move(handler)]() mutable { handler(fail(why)); });
     };
-    if (!socket_.is_open()) return refuse(VaultErrc::lost);
+    if (!socket_.is_open() && detached_ == Detached::fail) return refuse(VaultErrc::lost);
     if (pending_.size() >= kMaxPending) return refuse(VaultErrc::too_many);
     while (pending_.contains(next_id_)) ++next_id_;
     const vault::RequestId id{next_id_++};
-    if (pending_.empty()) {
-        sweeper_.expires_after(timeout_);
-        sweep();
-    }
+    if (pending_.empty()) start_sweeping();
     pending_.emplace(id.value, Pending{std::move(handler), std::chrono::steady_clock::now(), verb_of(body), false});
     if (const auto* hello = std::get_if<vault::AnswerHello>(&body)) {
         hellos_.push_back({id.value, *hello});
@@ -49,7 +49,7 @@ void VaultClient::ask(const vault::RequestBody& body, Handler handler) {
 
 // In turn; under load the newest first, since the oldest would be answered too late for their clients.
 void VaultClient::send_hellos() {
-    while (hellos_sent_ < kMaxHellos && !hellos_.empty()) {
+    while (socket_.is_open() && hellos_sent_ < kMaxHellos && !hellos_.empty()) {
         const bool newest = busy();
         const Waiting next = newest ? hellos_.back() : hellos_.front();
         if (newest) {
@@ -148,6 +148,11 @@ void VaultClient::lose(VaultErrc why) {
     auto orphans = std::exchange(pending_, {});
     if (on_lost) on_lost(describe(why));
     for (auto& [id, pending] : orphans) pending.handler(fail(why));
+}
+
+void VaultClient::start_sweeping() {
+    sweeper_.expires_after(timeout_);
+    sweep();
 }
 
 void VaultClient::sweep() {

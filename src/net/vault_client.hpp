@@ -44,7 +44,13 @@ class VaultClient {
     static constexpr std::size_t kMaxHellos = 32;
     using Handler = std::move_only_function<void(Result<vault::ReplyBody>)>;
 
-    VaultClient(asio::io_context& context, Duration timeout);
+    /// What becomes of requests while there is no connection.
+    enum class Detached {
+        wait,  ///< they go out with the next one, if it comes in time: somebody restarts the vault
+        fail,  ///< nobody does
+    };
+
+    VaultClient(asio::io_context& context, Duration timeout, Detached detached);
     ~VaultClient();
 
     /// A new connection (the first, or after a vault died). Requests that still wait on the old one get
@@ -82,10 +88,12 @@ class VaultClient {
     [[nodiscard]] Handler take(std::unordered_map<std::uint32_t, Pending>::iterator pending);
     void flush();
     void lose(VaultErrc why);
+    void start_sweeping();
     void sweep();
 
     asio::io_context& context_;
     Duration timeout_;
+    Detached detached_;
     Socket socket_;
     asio::steady_timer sweeper_;
     std::unordered_map<std::uint32_t, Pending> pending_;

@@ -69,7 +69,7 @@ Vault::Impl::Impl(boost::asio::io_context& on, std::unique_ptr<crypto::SecretPoo
     : context(on),
       pool(std::move(secrets)),
       keeper(std::move(minute_keys)),
-      client(on, kVaultTimeout),
+      client(on, kVaultTimeout, net::VaultClient::Detached::fail),
       registry(std::move(who)),
       resolver(std::make_unique<SystemResolver>(on)),
       cookie_timer(on) {
@@ -78,10 +78,7 @@ Vault::Impl::Impl(boost::asio::io_context& on, std::unique_ptr<crypto::SecretPoo
 
 Vault::Impl::~Impl() {
     *alive = false;
-    if (process.pid <= 0) return;
-    process.lifeline.reset();
-    int status = 0;
-    (void)::waitpid(process.pid, &status, 0);
+    net::end_vault(process);
 }
 
 void Vault::Impl::cycle_cookie_keys() {

@@ -1,14 +1,22 @@
 #include "net/vault_process.hpp"
 
+#include "base/time.hpp"
 #include "os/spawn.hpp"
 
+#include <sys/wait.h>
+
+#include <csignal>
 #include <cstdlib>
+#include <thread>
+#include <utility>
 
 namespace curvegate::net {
 namespace {
 
 constexpr int kUnavailable = 69;  // EX_UNAVAILABLE
 constexpr std::size_t kLongestAnswer = 4'096;
+constexpr Duration kLastWait = std::chrono::milliseconds(500);
+constexpr Duration kWaitStep = std::chrono::milliseconds(5);
 
 void add(std::vector<std::string>& arguments, const char* option, const std::string& value) {
     if (value.empty()) return;
@@ -51,6 +59,18 @@ Result<VaultProcess> start_vault(const VaultOptions& options, std::size_t connec
     if (!pid) return fail(std::move(pid));
     out.pid = *pid;
     return out;
+}
+
+void end_vault(VaultProcess& process) {
+    process.lifeline.reset();
+    const int pid = std::exchange(process.pid, -1);
+    if (pid <= 0) return;
+    for (Duration waited{}; waited < kLastWait; waited += kWaitStep) {
+        if (::waitpid(pid, nullptr, WNOHANG) != 0) return;
+        std::this_thread::sleep_for(kWaitStep);
+    }
+    ::kill(pid, SIGKILL);
+    (void)::waitpid(pid, nullptr, 0);
 }
 
 Result<std::optional<VaultAnswer>> vault_answer(int lifeline) {

@@ -30,6 +30,9 @@ struct VaultProcess {
 /// Starts the vault with `connections` sockets for requests. It is not ready yet: see vault_answer().
 [[nodiscard]] Result<VaultProcess> start_vault(const VaultOptions& options, std::size_t connections);
 
+/// Closes the lifeline, waits a moment for the vault's end, and kills it if it is stopped or stuck.
+void end_vault(VaultProcess& process);
+
 /// What the vault says once on its lifeline.
 struct VaultAnswer {
     int exit_code = 0;  ///< 0: ready; otherwise a sysexits code

@@ -113,7 +113,7 @@ Worker::Worker(const Shared& shared, std::unique_ptr<crypto::SecretPool> pool, c
     : shared_(shared),
       pool_(std::move(pool)),
       keeper_(std::move(keeper)),
-      vault_(context_, shared.timeouts.vault),
+      vault_(context_, shared.timeouts.vault, VaultClient::Detached::wait),
       cookie_timer_(context_),
       sweep_timer_(context_) {
     vault_.on_lost = [this](std::string_view why) {

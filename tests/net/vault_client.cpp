@@ -13,7 +13,7 @@ using namespace std::chrono_literals;
 
 /// A client with a vault at its other end that does as it is told.
 struct Desk {
-    explicit Desk(Duration timeout = 1h) : client(context, timeout) { plug_in(); }
+    explicit Desk(Duration timeout = 1h) : client(context, timeout, VaultClient::Detached::fail) { plug_in(); }
 
     asio::io_context context;
     os::UniqueFd vault;
@@ -340,7 +340,7 @@ TEST_CASE("a client that goes answers all who wait", "[net][vault_client]") {
     auto pair = os::seqpacket_pair();
     int answers = 0;
     {
-        VaultClient client(context, 1h);
+        VaultClient client(context, 1h, VaultClient::Detached::fail);
         client.attach(std::move(pair->second));
         for (int i = 0; i < 3; ++i)
             client.ask(vault::GetPublicKey{vault::KeySlot::server},
@@ -348,6 +348,36 @@ TEST_CASE("a client that goes answers all who wait", "[net][vault_client]") {
     }
     test::run_ready(context);
     CHECK(answers == 3);
+}
+
+TEST_CASE("requests wait for a connection where one will come, and are answered by it", "[net][vault_client]") {
+    asio::io_context context;
+    VaultClient client(context, 1h, VaultClient::Detached::wait);
+    std::optional<Result<vault::ReplyBody>> answer;
+    client.ask(vault::GetPublicKey{vault::KeySlot::server}, [&](auto reply) { answer = std::move(reply); });
+    test::run_ready(context);
+    CHECK_FALSE(answer.has_value());
+
+    auto pair = os::seqpacket_pair().value();
+    client.attach(std::move(pair.first));
+    test::run_ready(context);
+    vault::MessageBuffer buffer;
+    const auto got = os::receive_message(pair.second.get(), buffer).value();
+    REQUIRE(got.has_value());
+    const auto request = vault::parse_request(Bytes(buffer).first(got->size)).value();
+    vault::MessageBuffer out;
+    REQUIRE(os::send_message(pair.second.get(), serialise(vault::Reply{request.id, vault::PublicKeyIs{{7}}}, out)));
+    REQUIRE(test::run_until(context, [&] { return answer.has_value(); }));
+    CHECK(answer->has_value());
+}
+
+TEST_CASE("a request that waits for a connection gives up in time", "[net][vault_client]") {
+    asio::io_context context;
+    VaultClient client(context, std::chrono::milliseconds(50), VaultClient::Detached::wait);
+    std::optional<Result<vault::ReplyBody>> answer;
+    client.ask(vault::MakeVouch{}, [&](auto reply) { answer = std::move(reply); });
+    REQUIRE(test::run_until(context, [&] { return answer.has_value(); }));
+    CHECK(answer->error().is(VaultErrc::too_slow));
 }
 
 }  // namespace
