@@ -61,7 +61,7 @@ class Keeper {
                                                         const Binding& binding, Instant now) const;
 
     /// Cycles the keys if their time has come and wipes what is too old. On an error (crypto secrets_full)
-    /// the keys that are too old are gone all the same.
+    /// the old key stays until there is a new one, but opens nothing any more.
     [[nodiscard]] Result<> advance(Instant now, RandomSource& random);
     [[nodiscard]] Instant next_deadline() const noexcept { return current_.born + kCycle; }
 

@@ -26,7 +26,7 @@ class SecretPool {
   public:
     static constexpr std::size_t kSlotSize = 32;
 
-    /// Maps the first chunk. `max_slots` bounds the pool for its whole life.
+    /// Maps the first chunk. `max_slots`, rounded up to whole chunks of 512, bounds the pool.
     /// Errors: memory_not_locked, secrets_full (no memory at all).
     [[nodiscard]] static Result<std::unique_ptr<SecretPool>> create(Locking locking, std::size_t max_slots);
     ~SecretPool();

@@ -109,17 +109,17 @@ void Forwarder::seal_and_send(std::size_t size, std::size_t burst) {
     for (std::size_t left = size; left > 0;) {
         const std::size_t payload = std::min(left, kMaxMessageSize);
         const auto frame = scratch_.bytes().subspan(written, kFrameOverhead + payload);
-        if (!session_.seal_frame(frame)) return drain_plain(Ending::numbers_used_up);
+        if (!session_.seal_frame(frame)) break;  // used up: what was sealed before still goes out
         written += frame.size();
         left -= payload;
     }
     to_tunnel(scratch_.bytes().first(written));
     if (!done_ || draining_ || up_lost_) return;
-    if (session_.exhausted()) return drain_plain(Ending::numbers_used_up);
     if (!up_.empty()) {
         burst_ = 1;
         return;  // back-pressure: flush_up() goes on
     }
+    if (session_.exhausted()) return drain_plain(Ending::numbers_used_up);
     if (filled) burst_ = static_cast<std::uint8_t>(std::min<std::size_t>(burst * 2, Scratch::kMaxBurst));
     wait_plain();
 }
@@ -158,6 +158,7 @@ void Forwarder::flush_up() {
         }
         up_.clear();
     }
+    if (up_state_ == Direction::open && session_.exhausted()) return drain_plain(Ending::numbers_used_up);
     if (up_state_ == Direction::open) return wait_plain();
     up_state_ = Direction::closed;
     if (limits_.end_of_stream == EndOfStream::close) {

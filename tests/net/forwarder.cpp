@@ -249,6 +249,43 @@ TEST_CASE("what came before a reset is delivered even if we were sending", "[net
     CHECK(rig.done[0].ending == Ending::tunnel_cut);
 }
 
+TEST_CASE("a reset waits until a slow local side has taken what was delivered", "[net][forwarder]") {
+    ForwarderLimits limits;
+    limits.drain = 1h;
+    Rig rig(true, limits);
+    rig.local.stream.set_option(asio::socket_base::receive_buffer_size(4'096));
+    for (int i = 0; i < 4; ++i) {
+        rig.peer.say(pattern(50'000));
+        test::run_ready(rig.context);
+    }
+    rig.peer.socket.end();
+    rig.context.restart();
+    rig.context.run_for(100ms);  // the tunnel's end is seen, and most of it lies with the kernel still
+    CHECK(rig.done.empty());
+    REQUIRE(test::run_until(rig.context, [&] {
+        rig.local.read();
+        return !rig.done.empty() && (rig.local.ended || rig.local.broken);
+    }));
+    CHECK(rig.local.got.size() == 200'000);
+    CHECK(rig.local.broken == asio::error::connection_reset);
+    CHECK(rig.done[0].ending == Ending::tunnel_cut);
+}
+
+TEST_CASE("a local side that never takes what was delivered is reset at the drain's deadline",
+          "[net][forwarder]") {
+    ForwarderLimits limits;
+    limits.drain = 50ms;
+    Rig rig(true, limits);
+    rig.local.stream.set_option(asio::socket_base::receive_buffer_size(4'096));
+    for (int i = 0; i < 4; ++i) {
+        rig.peer.say(pattern(50'000));
+        test::run_ready(rig.context);
+    }
+    rig.peer.socket.end();
+    REQUIRE(test::run_until(rig.context, [&] { return !rig.done.empty(); }));
+    CHECK(rig.done[0].ending == Ending::tunnel_cut);
+}
+
 TEST_CASE("a message after the end of stream is an error", "[net][forwarder]") {
     Rig rig;
     rig.peer.say(pattern(10));

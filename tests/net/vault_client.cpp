@@ -13,7 +13,9 @@ using namespace std::chrono_literals;
 
 /// A client with a vault at its other end that does as it is told.
 struct Desk {
-    explicit Desk(Duration timeout = 1h) : client(context, timeout, VaultClient::Detached::fail) { plug_in(); }
+    explicit Desk(Duration timeout = 1h) : client(context, timeout, VaultClient::Detached::fail) {
+        plug_in();
+    }
 
     asio::io_context context;
     os::UniqueFd vault;
@@ -350,7 +352,8 @@ TEST_CASE("a client that goes answers all who wait", "[net][vault_client]") {
     CHECK(answers == 3);
 }
 
-TEST_CASE("requests wait for a connection where one will come, and are answered by it", "[net][vault_client]") {
+TEST_CASE("requests wait for a connection where one will come, and are answered by it",
+          "[net][vault_client]") {
     asio::io_context context;
     VaultClient client(context, 1h, VaultClient::Detached::wait);
     std::optional<Result<vault::ReplyBody>> answer;
@@ -366,7 +369,8 @@ TEST_CASE("requests wait for a connection where one will come, and are answered 
     REQUIRE(got.has_value());
     const auto request = vault::parse_request(Bytes(buffer).first(got->size)).value();
     vault::MessageBuffer out;
-    REQUIRE(os::send_message(pair.second.get(), serialise(vault::Reply{request.id, vault::PublicKeyIs{{7}}}, out)));
+    REQUIRE(os::send_message(pair.second.get(),
+                             serialise(vault::Reply{request.id, vault::PublicKeyIs{{7}}}, out)));
     REQUIRE(test::run_until(context, [&] { return answer.has_value(); }));
     CHECK(answer->has_value());
 }
