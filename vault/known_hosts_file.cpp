@@ -10,7 +10,7 @@
 namespace curvegate::vault {
 namespace {
 
-constexpr std::size_t kLongestKnownHosts = 64 * 1024 * 1024;
+constexpr std::size_t kLongestKnownHosts = std::size_t{64} * 1024 * 1024;
 constexpr std::int64_t kNanoseconds = 1'000'000'000;
 
 }  // namespace

@@ -80,7 +80,7 @@ Started<Need> need_of(const po::variables_map& given, const char* name) {
 std::string credential(std::string_view name) {
     const char* folder = std::getenv("CREDENTIALS_DIRECTORY");
     if (folder == nullptr || *folder == '\0') return {};
-    std::string path = std::string(folder) + "/curvegate." + std::string(name);
+    const std::string path = std::string(folder) + "/curvegate." + std::string(name);
     return ::access(path.c_str(), F_OK) == 0 ? path : std::string();
 }
 
@@ -90,8 +90,8 @@ Started<std::optional<KeyPlace>> place_of(const std::string& given, std::string_
     if (given != "credential") return KeyPlace{given, false};
     std::string found = credential(name);
     if (!found.empty()) return KeyPlace{std::move(found), true};
-    return std::unexpected(
-        Failure{EX_NOINPUT, "there is no credential curvegate." + std::string(name) + " (see systemd's LoadCredential=)"});
+    return std::unexpected(Failure{EX_NOINPUT, "there is no credential curvegate." + std::string(name) +
+                                                   " (see systemd's LoadCredential=)"});
 }
 
 /// What a set of options lacks, or empty.

@@ -45,5 +45,4 @@ inline constexpr std::array kPermissions = {
     return static_cast<Byte>(slot) < 128 ? KeyRole::server : KeyRole::client;
 }
 
-
 }  // namespace curvegate::vault

@@ -69,7 +69,7 @@ Reply Service::handle(const Request& request, Instant now, WallTime wall) {
         },
         request.body);
     if (!body) return {request.id, Refused{verb_of(request.body), body.error()}};
-    return {request.id, std::move(*body)};
+    return {request.id, *body};
 }
 
 Service::Holder* Service::holder_of(KeySlot slot, Verb verb) {

@@ -156,7 +156,7 @@ int main(int argc, char** argv) {
         const auto at = parse_host_port(values["listen"].as<std::string>());
         auto listener = curvegate::Listener::listen(*vault, {at.host, at.port, {}});
         if (!listener) give_up(EXIT_FAILURE, listener.error());
-        std::cout << "listening on port " << listener->port() << std::endl;
+        std::cout << "listening on port " << listener->port() << '\n' << std::flush;
         asio::co_spawn(context, serve(context, std::move(*listener)), asio::detached);
         context.run();
         return EXIT_SUCCESS;

@@ -162,7 +162,7 @@ class Front {
     }
 
     // Before the first byte from the network: no worker runs yet.
-    bool confine() {
+    [[nodiscard]] bool confine() const {
         auto done = os::harden_process();
         if (done) done = os::confine(os::Calls::front, {});
         if (done) return true;

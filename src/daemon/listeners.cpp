@@ -25,7 +25,7 @@ std::string where(const config::Service& service) {
 Result<os::UniqueFd> listen_on(os::UniqueFd fd, const sockaddr* address, socklen_t size,
                                const std::string& what) {
     if (::bind(fd.get(), address, size) != 0) {
-        const std::string hint = errno == EACCES ? " (a port under 1024 needs CAP_NET_BIND_SERVICE)"
+        const std::string hint = errno == EACCES       ? " (a port under 1024 needs CAP_NET_BIND_SERVICE)"
                                  : errno == EADDRINUSE ? " (another program has it)"
                                                        : "";
         return os::fail_errno(what + hint);
@@ -66,6 +66,7 @@ void remove_stale(const sockaddr_un& address) {
     struct stat info{};
     if (::lstat(address.sun_path, &info) != 0 || !S_ISSOCK(info.st_mode)) return;
     const os::UniqueFd probe(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    if (!probe) return;
     if (::connect(probe.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0 &&
         errno == ECONNREFUSED) {
         ::unlink(address.sun_path);

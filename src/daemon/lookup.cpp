@@ -49,7 +49,8 @@ std::vector<IpAddress> addresses_of(const std::string& host) {
 // look-ups.
 os::Reach resolver_files() {
     return {{"/etc/hosts", "/etc/resolv.conf", "/etc/nsswitch.conf", "/etc/host.conf", "/etc/gai.conf",
-             "/etc/services", "/etc/ld.so.cache", "/run/systemd/resolve", "/run/NetworkManager", "/run/resolvconf", "/run/nscd", "/lib", "/lib64", "/usr/lib"},
+             "/etc/services", "/etc/ld.so.cache", "/run/systemd/resolve", "/run/NetworkManager",
+             "/run/resolvconf", "/run/nscd", "/lib", "/lib64", "/usr/lib"},
             {}};
 }
 

@@ -181,7 +181,8 @@ class Parent {
         switch (number) {
             case SIGCHLD: return reap();
             case SIGHUP:
-                return log::event(Level::info, "signal", {{"name", "HUP"}, {"action", "reload: not yet, restart instead"}});
+                return log::event(Level::info, "signal",
+                                  {{"name", "HUP"}, {"action", "reload: not yet, restart instead"}});
             case SIGUSR1:
                 return log::event(Level::info, "signal",
                                   {{"name", "USR1"}, {"action", "reopen logs: not yet"}});

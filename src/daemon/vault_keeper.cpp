@@ -3,7 +3,6 @@
 #include "log/log.hpp"
 
 #include <fcntl.h>
-#include <signal.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <sys/wait.h>
@@ -26,7 +25,9 @@ Instant now() {
 net::VaultOptions options_of(const config::Config& config) {
     net::VaultOptions out;
     // A key that is needed and has no path is a credential: main() saw to that.
-    const auto place = [](const std::string& path) { return path.empty() ? std::string("credential") : path; };
+    const auto place = [](const std::string& path) {
+        return path.empty() ? std::string("credential") : path;
+    };
     if (config.needs_server_key()) out.server_key = place(config.server_key);
     if (config.needs_client_key()) out.client_key = place(config.client_key);
     out.known_hosts = config.known_hosts;
@@ -54,7 +55,7 @@ void VaultKeeper::forget() noexcept {
 
 int VaultKeeper::start() {
     if (!spawned()) {
-        std::fill(wanted_.begin(), wanted_.end(), true);
+        wanted_.assign(connections_, true);
         due_ = now();
         if (turn(false)) return 0;
         log::event(Level::warning, "vault_down",
@@ -132,7 +133,8 @@ bool VaultKeeper::on_lifeline() {
         log::event(Level::info, "vault_up", {{"pid", std::to_string(process_.pid)}});
         return true;
     }
-    const std::string why = ready_ ? "ended" : answer ? (*answer)->why : answer.error().text();
+    std::string why = "ended";
+    if (!ready_) why = answer ? (*answer)->why : answer.error().text();
     log::event(Level::error, "vault_down", {{"pid", std::to_string(process_.pid)}, {"reason", why}});
     process_.lifeline.reset();
     retry_later();
@@ -160,7 +162,7 @@ void VaultKeeper::lost(std::size_t connection) {
 
 void VaultKeeper::restart() {
     if (!spawned()) {
-        std::fill(wanted_.begin(), wanted_.end(), true);
+        wanted_.assign(connections_, true);
         due_ = now();
         return;
     }

@@ -152,7 +152,8 @@ void Channel::Impl::close(error_code why, bool deliver) {
 }
 
 void Channel::Impl::fail_sends() {
-    for (auto& outgoing : std::exchange(outbox_, {})) complete(std::move(outgoing.handler), ChannelError::closed);
+    for (auto& outgoing : std::exchange(outbox_, {}))
+        complete(std::move(outgoing.handler), ChannelError::closed);
 }
 
 // ---- the handle ----

@@ -126,7 +126,7 @@ class Forwarder : public std::enable_shared_from_this<Forwarder> {
     Direction up_state_ = Direction::open;
     Direction down_state_ = Direction::open;
     std::uint8_t burst_ = 1;  // messages to read at once; grows while both sides keep up
-    bool up_lost_ = false;   // the tunnel takes no more; what it still holds for us is read to its end
+    bool up_lost_ = false;    // the tunnel takes no more; what it still holds for us is read to its end
     bool draining_ = false;   // the tunnel is gone; the plain side gets what was opened, then a reset
 };
 

@@ -38,7 +38,8 @@ void VaultClient::ask(const vault::RequestBody& body, Handler handler) {
     while (pending_.contains(next_id_)) ++next_id_;
     const vault::RequestId id{next_id_++};
     if (pending_.empty()) start_sweeping();
-    pending_.emplace(id.value, Pending{std::move(handler), std::chrono::steady_clock::now(), verb_of(body), false});
+    pending_.emplace(id.value,
+                     Pending{std::move(handler), std::chrono::steady_clock::now(), verb_of(body), false});
     if (const auto* hello = std::get_if<vault::AnswerHello>(&body)) {
         hellos_.push_back({id.value, *hello});
         send_hellos();

@@ -151,8 +151,9 @@ void Worker::serve_tunnel(const ServiceSpec& spec, Stream stream, std::string so
     auto connection = std::make_shared<Connection>(*this, spec, source);
     const auto refused = [this, &spec, source, connection](const Error& why) {
         shared_.counters->refuse(why);
-        log::limited(log::Level::warning, "handshake_reject",
-                     {{"service", spec.name}, {"peer", connection->peer}, {"src", source}, {"reason", why.text()}});
+        log::limited(
+            log::Level::warning, "handshake_reject",
+            {{"service", spec.name}, {"peer", connection->peer}, {"src", source}, {"reason", why.text()}});
     };
     auto handle = std::make_shared<std::weak_ptr<HandshakeHandle>>();
     auto ticket = shared_.admission->admit(address, now(), vault_.busy(), [this, handle] {

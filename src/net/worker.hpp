@@ -72,7 +72,7 @@ class Worker {
     void attach_vault(os::UniqueFd socket);  ///< any thread
     void drain(
         std::function<void()> when_empty);  ///< any thread: accept no more; tell when the last has ended
-    void cut();                                    ///< any thread: end what is left, with resets
+    void cut();                             ///< any thread: end what is left, with resets
     void stop();                            ///< any thread
     [[nodiscard]] asio::io_context& context() noexcept { return context_; }
 

@@ -11,7 +11,7 @@
 namespace curvegate::os {
 namespace {
 
-constexpr std::size_t kReadChunk = 16 * 1024;
+constexpr std::size_t kReadChunk = std::size_t{16} * 1024;
 
 std::string octal(mode_t mode) {
     std::array<char, 8> out{};

@@ -23,14 +23,17 @@ enum class SandboxErrc {
 /// is memory writable and executable at once, nor is there a way to start a program, trace or read another
 /// process, change uids, mount, rename, remove, or use bpf, keyrings or io_uring.
 enum class Calls {
-    /// Threads (but no processes), TCP, UDP and unix sockets, timers, and opening what `Reach` leaves. What is
-    /// named as forbidden fails with EPERM, what is not listed at all with ENOSYS, so that libraries fall back.
+    /// Threads (but no processes), TCP, UDP and unix sockets, timers, and opening what `Reach` leaves. What
+    /// is
+    /// named as forbidden fails with EPERM, what is not listed at all with ENOSYS, so that libraries fall
+    /// back.
     front,
     /// What the front may, and what the system's resolver needs beside: netlink sockets, and code of name
     /// service modules mapped from files.
     lookup,
     /// Using descriptors that are open, accepting on a listener, and opening files to read. No sockets, no
-    /// threads, no writing to a file that was not open before, no executable memory. All else fails with EPERM.
+    /// threads, no writing to a file that was not open before, no executable memory. All else fails with
+    /// EPERM.
     vault,
 };
 

@@ -25,7 +25,8 @@ Result<std::pair<UniqueFd, UniqueFd>> seqpacket_pair() {
 }
 
 Result<> send_message(int socket, Bytes message, int fd) {
-    iovec part{const_cast<Byte*>(message.data()), message.size()};  // sendmsg does not write through it
+    // sendmsg() does not write through it. NOLINTNEXTLINE(cppcoreguidelines-pro-type-const-cast)
+    iovec part{const_cast<Byte*>(message.data()), message.size()};
     msghdr header{};
     header.msg_iov = &part;
     header.msg_iovlen = 1;

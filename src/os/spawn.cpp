@@ -66,7 +66,7 @@ std::string sibling_program(const std::string& name) {
     const std::string path(self.data(), static_cast<std::size_t>(size));
     const std::string folder = path.substr(0, path.rfind('/'));
     for (const char* place : {"/", "/../sbin/", "/../bin/", "/../libexec/curvegate/"}) {
-        const std::string candidate = folder + place + name;
+        const std::string candidate = (folder + place).append(name);
         if (::access(candidate.c_str(), X_OK) == 0) return candidate;
     }
     return name;
