@@ -10,8 +10,7 @@ template <class... Fields>
 std::vector<Byte> pack(std::size_t index, Fields... fields) {
     std::vector<Byte> out{static_cast<Byte>(index)};
     [[maybe_unused]] const auto append = [&](auto value) {
-        const auto bytes = to_be(value);
-        out.insert(out.end(), bytes.begin(), bytes.end());
+        for (const Byte byte : to_be(value)) out.push_back(byte);
     };
     (append(fields), ...);
     return out;
