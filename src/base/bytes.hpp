@@ -63,6 +63,25 @@ template <class Int>
     return out;
 }
 
+/// Little-endian integers, as CurveCP writes them.
+template <class Int>
+[[nodiscard]] constexpr Int load_le(FixedBytes<sizeof(Int)> from) noexcept {
+    Int value = 0;
+    for (std::size_t i = sizeof(Int); i-- > 0;) value = static_cast<Int>((value << 8) | from[i]);
+    return value;
+}
+template <class Int>
+constexpr void store_le(MutableFixedBytes<sizeof(Int)> to, Int value) noexcept {
+    for (std::size_t i = 0; i < sizeof(Int); ++i, value = static_cast<Int>(value >> 8))
+        to[i] = static_cast<Byte>(value & 0xff);
+}
+template <class Int>
+[[nodiscard]] constexpr ByteArray<sizeof(Int)> to_le(Int value) noexcept {
+    ByteArray<sizeof(Int)> out{};
+    store_le<Int>(out, value);
+    return out;
+}
+
 /// Reads fields of fixed size one after the other. The caller has checked that `bytes` holds them all:
 /// a reader is made only after the exact length was compared.
 class Reader {
@@ -77,6 +96,10 @@ class Reader {
     template <class Int>
     [[nodiscard]] Int integer() noexcept {
         return load_be<Int>(take<sizeof(Int)>());
+    }
+    template <class Int>
+    [[nodiscard]] Int integer_le() noexcept {
+        return load_le<Int>(take<sizeof(Int)>());
     }
     [[nodiscard]] Bytes rest() const noexcept { return rest_; }
 
@@ -96,6 +119,10 @@ class Writer {
     template <class Int>
     Writer& integer(Int value) noexcept {
         return put(to_be(value));
+    }
+    template <class Int>
+    Writer& integer_le(Int value) noexcept {
+        return put(to_le(value));
     }
     /// The next `N` bytes, for somebody else to fill.
     template <std::size_t N>

@@ -72,6 +72,25 @@ class NameCheck {
     std::set<std::string> names_;
 };
 
+/// The tunnel's side with its carrier, and over udp: the service that is asked for there.
+std::string tunnel_text(const config::Service& service) {
+    const config::Address& tunnel = service.tunnel();
+    if (tunnel.kind != config::Address::Kind::udp) return "tcp:" + tunnel.text();
+    if (service.server_name == "*") return tunnel.text() + " (any server-name)";
+    return tunnel.text() + " (server-name " + service.server_name + ")";
+}
+
+/// Where a service listens and what it dials.
+std::string describe(const config::Service& service) {
+    const std::string head = "  [" + service.name + "] ";
+    if (service.side == config::Side::server) {
+        return head + "server end: listens on " + tunnel_text(service) + ", connects to " +
+               service.connect.text();
+    }
+    return head + "client end: listens on " + service.accept.text() + ", connects to " +
+           tunnel_text(service) + ", where " + service.peer + " must answer";
+}
+
 int check_files(const config::Parsed& parsed) {
     complain(parsed.warnings, "warning: ");
     registry::ProblemList problems(parsed.config.file);
@@ -94,6 +113,7 @@ int check_files(const config::Parsed& parsed) {
     const std::size_t count = parsed.config.services.size();
     print(parsed.config.file + " is fine: " + std::to_string(count) +
           (count == 1 ? " service" : " services"));
+    for (const config::Service& service : parsed.config.services) print(describe(service));
     return finish_output();
 }
 

@@ -96,14 +96,24 @@ void end_stream(net::asio::io_context& context, net::Established& tunnel) {
     }
 }
 
-int shake_hands(const config::Service& service, const Vault& vault, net::asio::io_context& context) {
+/// What a probe dials: the service, and the keys of its peer that known_hosts holds.
+struct Dialled {
+    const config::Service& service;
+    const std::vector<crypto::PublicKey>& keys;
+};
+
+/// CurveCP. The one place in which the command meets a tunnel over udp.
+int shake_hands_over_udp(const Dialled& dialled, const Vault& /*vault*/, net::asio::io_context& /*context*/) {
+    return complain(exit_code::kUnavailable,
+                    "connect: " + dialled.service.connect.text() +
+                        ": probe does not speak CurveCP yet: comes with a later version");
+}
+
+int shake_hands_over_tcp(const Dialled& dialled, const Vault& vault, net::asio::io_context& context) {
     auto& with = *vault.impl();
-    const auto wall = std::chrono::floor<std::chrono::seconds>(std::chrono::system_clock::now());
-    const auto keys = with.registry.keys_of(service.peer, wall);
-    if (keys.empty()) return complain(kFailed, "pin: known_hosts has no valid key for " + service.peer);
-    print("pin: " + std::to_string(keys.size()) + " key(s) for " + service.peer);
+    const auto& service = dialled.service;
     const net::Target target{service.connect.host, service.connect.port, {}};
-    for (const auto& key : keys) {
+    for (const auto& key : dialled.keys) {
         const Instant deadline = std::chrono::steady_clock::now() + service.limits.connect_timeout;
         auto stream = await<net::Stream>(context, [&](auto done) {
             net::dial(context, *with.resolver, target, deadline, std::move(done));
@@ -120,7 +130,8 @@ int shake_hands(const config::Service& service, const Vault& vault, net::asio::i
         print("handshake: the server proved key " + key.text());
         if (!closes_soon(context, tunnel->stream)) {
             print("accepted: the server keeps the connection");
-            end_stream(context, *tunnel);
+            // Where the plain side is datagrams, an empty message would be one.
+            if (service.plain().kind != config::Address::Kind::udp) end_stream(context, *tunnel);
             return finish_output();
         }
         return complain(kFailed,
@@ -128,6 +139,17 @@ int shake_hands(const config::Service& service, const Vault& vault, net::asio::i
                         "and its name in the service's allow?");
     }
     return complain(kFailed, "handshake: wrong key for " + service.peer + ", or not a curve_tun server");
+}
+
+int shake_hands(const config::Service& service, const Vault& vault, net::asio::io_context& context) {
+    const auto wall = std::chrono::floor<std::chrono::seconds>(std::chrono::system_clock::now());
+    const auto keys = vault.impl()->registry.keys_of(service.peer, wall);
+    if (keys.empty()) return complain(kFailed, "pin: known_hosts has no valid key for " + service.peer);
+    print("pin: " + std::to_string(keys.size()) + " key(s) for " + service.peer);
+    const Dialled dialled{service, keys};
+    const bool over_udp = service.connect.kind == config::Address::Kind::udp;
+    return over_udp ? shake_hands_over_udp(dialled, vault, context)
+                    : shake_hands_over_tcp(dialled, vault, context);
 }
 
 }  // namespace

@@ -39,7 +39,11 @@ std::pair<std::string_view, std::string_view> split(std::string_view text) {
 }
 
 Value<std::string> parse_host(std::string_view host, Use use) {
-    if (IpAddress::parse(host)) return std::string(host);
+    if (const auto address = IpAddress::parse(host)) {
+        // One spelling for each address that is listened on, so that equal ones compare equal. The host of
+        // connect is also a name to look for in known_hosts: it stays as written.
+        return use == Use::accept ? address->text() : std::string(host);
+    }
     if (!is_host_name(host)) return Refused(quoted(host) + " is neither an address nor a host's name");
     if (use == Use::connect) return std::string(host);
     // A name might stand for any number of addresses, and its answer might change: where to listen is said
@@ -49,7 +53,8 @@ Value<std::string> parse_host(std::string_view host, Use use) {
                    quoted(host));
 }
 
-Value<Address> parse_tcp(std::string_view text, Use use) {
+/// What stands right of "tcp:" or "udp:".
+Value<Address> parse_port(Address::Kind kind, std::string_view text, Use use) {
     const auto [host_text, port_text] = split(text);
     if (host_text.empty())
         return Refused(quoted(text) + ": want HOST:PORT, or [v6]:PORT for an IPv6 address");
@@ -60,27 +65,25 @@ Value<Address> parse_tcp(std::string_view text, Use use) {
     if (error != std::errc{} || end != port_text.data() + port_text.size() || port == 0) {
         return Refused(quoted(port_text) + " is not a port: want 1 to 65535");
     }
-    return Address{.kind = Address::Kind::tcp, .host = std::move(*host), .port = port, .path = {}};
+    return Address{.kind = kind, .host = std::move(*host), .port = port, .path = {}};
 }
 
 }  // namespace
 
 Value<Address> parse_tunnel(std::string_view text, Use use) {
-    if (text.starts_with(kUdp)) return not_yet(kUdp);
+    if (text.starts_with(kTcp)) return parse_port(Address::Kind::tcp, text.substr(kTcp.size()), use);
+    if (text.starts_with(kUdp)) return parse_port(Address::Kind::udp, text.substr(kUdp.size()), use);
     if (text.starts_with(kSystemd)) return not_yet(kSystemd);
-    if (!text.starts_with(kTcp)) {
-        return Refused(
-            quoted(text) + ": the tunnel's side begins with tcp:, e.g. tcp:" +
-            (use == Use::accept ? "0.0.0.0:4433 (a client end needs client = yes)" : "server.example:4433"));
-    }
-    return parse_tcp(text.substr(kTcp.size()), use);
+    return Refused(
+        quoted(text) + ": the tunnel's side begins with tcp: or udp:, e.g. tcp:" +
+        (use == Use::accept ? "0.0.0.0:4433 (a client end needs client = yes)" : "server.example:4433"));
 }
 
 Value<Address> parse_plain(std::string_view text, Use use) {
-    if (text.starts_with(kUdp)) return not_yet(kUdp);
     if (text.starts_with(kSystemd)) return not_yet(kSystemd);
-    if (text.starts_with(kTcp)) return parse_tcp(text.substr(kTcp.size()), use);
-    if (!text.starts_with(kUnix)) return parse_tcp(text, use);
+    if (text.starts_with(kTcp)) return parse_port(Address::Kind::tcp, text.substr(kTcp.size()), use);
+    if (text.starts_with(kUdp)) return parse_port(Address::Kind::udp, text.substr(kUdp.size()), use);
+    if (!text.starts_with(kUnix)) return parse_port(Address::Kind::tcp, text, use);
     auto path = parse_unix_socket(text);
     if (!path) return Refused(std::move(path.error()));
     return Address{.kind = Address::Kind::unix_socket, .host = {}, .port = 0, .path = std::move(*path)};
@@ -88,7 +91,8 @@ Value<Address> parse_plain(std::string_view text, Use use) {
 
 std::string Address::text() const {
     if (kind == Kind::unix_socket) return std::string(kUnix) + path;
-    return (host.contains(':') ? "[" + host + "]" : host) + ":" + std::to_string(port);
+    const std::string carrier(kind == Kind::udp ? kUdp : std::string_view());
+    return carrier + (host.contains(':') ? "[" + host + "]" : host) + ":" + std::to_string(port);
 }
 
 bool overlap(const Address& a, const Address& b) {

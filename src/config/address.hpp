@@ -9,12 +9,13 @@ namespace curvegate::config {
 
 enum class Use { accept, connect };
 
-/// The side that carries curve_tun: `tcp:HOST:PORT`.
+/// The tunnel's side: `tcp:HOST:PORT` (curve_tun) or `udp:HOST:PORT` (CurveCP).
 [[nodiscard]] Value<Address> parse_tunnel(std::string_view text, Use use);
-/// The side of the application: `[tcp:]HOST:PORT` or `unix:/path`.
+/// The side of the application: `[tcp:]HOST:PORT` or `unix:/path` for streams, `udp:HOST:PORT` for datagrams.
 [[nodiscard]] Value<Address> parse_plain(std::string_view text, Use use);
 
-/// Would listening on one keep another listener from the other? `[::]` takes both families.
+/// Would listening on one keep another listener from the other? `[::]` takes both families; tcp and udp never
+/// meet.
 [[nodiscard]] bool overlap(const Address& a, const Address& b);
 
 }  // namespace curvegate::config

@@ -1,6 +1,5 @@
 #include "config/config.hpp"
 
-#include "config/address.hpp"
 #include "config/ini.hpp"
 #include "config/keys.hpp"
 #include "config/section.hpp"
@@ -135,21 +134,7 @@ class Parser {
                                       config.server_key +
                                       ": a key serves one role (curvegate keygen makes another)");
         }
-        check_listeners();
-    }
-
-    void check_listeners() {
-        const auto& services = parsed_.config.services;
-        for (std::size_t i = 0; i < services.size(); ++i) {
-            for (std::size_t j = 0; j < i; ++j) {
-                const bool both_known = services[i].accept != Address{} && services[j].accept != Address{};
-                if (!both_known || !overlap(services[i].accept, services[j].accept)) continue;
-                problems_.add(parsed_.line_of(services[i].name, "accept"),
-                              "accept: " + services[i].accept.text() + " is taken by [" + services[j].name +
-                                  "] in " + in_line(parsed_.line_of(services[j].name, "accept")));
-                break;
-            }
-        }
+        check_listeners(parsed_, problems_);
     }
 
     Scope scope_ = Scope::globals;

@@ -4,6 +4,7 @@
 #include "base/time.hpp"
 #include "registry/registry.hpp"
 
+#include <array>
 #include <cstdint>
 #include <expected>
 #include <functional>
@@ -17,12 +18,16 @@ namespace curvegate::config {
 
 /// Where something listens or is reached. `host` is a literal address or a name (resolved when dialling).
 struct Address {
-    enum class Kind { tcp, unix_socket };
+    enum class Kind {
+        tcp,          ///< tunnel: curve_tun; plain: a stream
+        unix_socket,  ///< plain only: a stream
+        udp,          ///< tunnel: CurveCP; plain: datagrams
+    };
     Kind kind = Kind::tcp;
     std::string host;
     std::uint16_t port = 0;
     std::string path;
-    /// As it is written in the file: "127.0.0.1:80", "[::1]:80", "unix:/path".
+    /// As it is written in the file: "127.0.0.1:80", "[::1]:80", "unix:/path", "udp:127.0.0.1:53".
     [[nodiscard]] std::string text() const;
     friend bool operator==(const Address&, const Address&) = default;
 };
@@ -52,9 +57,19 @@ struct Service {
     Address connect;
     std::string peer;           ///< client: the name in known_hosts whose key must answer
     registry::AllowList allow;  ///< server
-    std::string server_name;    ///< client, udp only: the service to ask for; empty: this one's name
-    EndOfStream end_of_stream = EndOfStream::message;
+    /// For a tunnel over udp: the name that a client asks for and a server answers to; never empty. "*": a
+    /// server that answers to every name that no other service on its address has.
+    std::string server_name;
+    std::array<std::uint8_t, 16> server_extension{};   ///< tunnel over udp
+    std::array<std::uint8_t, 16> client_extension{};   ///< client end of a tunnel over udp
+    EndOfStream end_of_stream = EndOfStream::message;  ///< streams over tcp alone; else always `message`
+    Duration flow_idle = std::chrono::seconds(60);  ///< client end with datagrams: how long a source may rest
+    std::size_t flows = 1'024;                      ///< the same: sources at once
     ServiceLimits limits;
+
+    /// The address on the tunnel's side, and the one on the application's.
+    [[nodiscard]] const Address& tunnel() const noexcept { return side == Side::server ? accept : connect; }
+    [[nodiscard]] const Address& plain() const noexcept { return side == Side::server ? connect : accept; }
 };
 
 /// Budgets against strangers (they bite under load only; the half-open caps always).

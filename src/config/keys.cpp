@@ -107,6 +107,15 @@ constexpr auto kKeys = std::to_array<Key>({
     {"end-of-stream", either, works, "message|close",
      "how an end is told: authenticated, or (foreign peers) by FIN (default message)",
      [](Setting& s) { s.store(s.service.service.end_of_stream, parse_choice(s.value, kEndsOfStream)); }},
+    {"server-extension", either, works, "HEX", "over udp: the server's 16 bytes of CurveCP (default 0...0)",
+     [](Setting& s) { s.store(s.service.service.server_extension, parse_extension(s.value)); }},
+    {"client-extension", either, works, "HEX", "client over udp: its 16 bytes of CurveCP (default 0...0)",
+     [](Setting& s) { s.store(s.service.service.client_extension, parse_extension(s.value)); }},
+    {"flow-idle", either, works, "DURATION",
+     "client with accept = udp:...: how long a source may carry nothing (default 60s)",
+     [](Setting& s) { s.store(s.service.service.flow_idle, parse_duration(s.value, kLong)); }},
+    {"flows", either, works, "NUMBER", "client with accept = udp:...: sources at once (default 1024)",
+     [](Setting& s) { s.store(s.service.service.flows, parse_count(s.value, kMany)); }},
 
     {"client", service, works, "yes|no", "yes: plain in, tunnel out; no: tunnel in, plain out (default no)",
      [](Setting& s) { s.store(s.service.service.side, parse_choice(s.value, kSides)); }},
@@ -117,9 +126,10 @@ constexpr auto kKeys = std::to_array<Key>({
      [](Setting& s) { s.store(s.service.service.peer, parse_name(s.value)); }},
     {"allow", service, works, "NAME,...|*", "server: who may use the service (default: nobody)",
      [](Setting& s) { s.store(s.service.service.allow, parse_allow(s.value)); }},
-    {"server-name", service, later, "NAME",
-     "client over udp: the service to ask for (default: this one's name)",
-     [](Setting& s) { s.store(s.service.service.server_name, parse_name(s.value)); }},
+    {"server-name", service, works, "NAME|*",
+     "over udp: the service that a client asks for and a server answers to (default: this one's name; *: "
+     "any)",
+     [](Setting& s) { s.store(s.service.service.server_name, parse_server_name(s.value)); }},
 
     {"metrics", global, not_yet, "ADDRESS", "where to serve counters", nothing},
     {"audit", global, not_yet, "PATH", "file of who did what", nothing},
@@ -128,8 +138,6 @@ constexpr auto kKeys = std::to_array<Key>({
     {"proxy-protocol", service, not_yet, "yes|no", "tell the service who connects", nothing},
     {"proxy-from", service, not_yet, "ADDRESS,...", "who may say so to us", nothing},
     {"failover", service, not_yet, "prio|rr", "how several connect lines are used", nothing},
-    {"server-extension", either, not_yet, "HEX", "CurveCP: the server's 16 bytes", nothing},
-    {"client-extension", either, not_yet, "HEX", "CurveCP: the client's 16 bytes", nothing},
 });
 
 }  // namespace

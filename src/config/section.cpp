@@ -2,6 +2,9 @@
 
 #include "config/address.hpp"
 
+#include <initializer_list>
+#include <utility>
+
 namespace curvegate::config {
 namespace {
 
@@ -11,8 +14,8 @@ std::size_t line_of(const ServiceDraft& draft, std::string_view key) {
     return found != draft.lines.end() ? found->second : draft.service.line;
 }
 
-std::string in_section(const ServiceDraft& draft) {
-    return "[" + draft.service.name + "]";
+std::string in_brackets(const Service& service) {
+    return "[" + service.name + "]";
 }
 
 struct End {
@@ -26,7 +29,7 @@ void finish_address(const ServiceDraft& draft, const End& end, Address& into,
     const std::string& text = end.use == Use::accept ? draft.accept : draft.connect;
     if (text.empty()) {
         problems.add(draft.service.line,
-                     in_section(draft) + " has no " + std::string(end.key) + " = ADDRESS");
+                     in_brackets(draft.service) + " has no " + std::string(end.key) + " = ADDRESS");
         return;
     }
     auto address = end.tunnel ? parse_tunnel(text, end.use) : parse_plain(text, end.use);
@@ -53,13 +56,139 @@ void finish_server(const ServiceDraft& draft, registry::ProblemList& problems,
             "peer belongs to a client end (client = yes); a server end names its peers in allow = NAME, ...");
     }
     if (!draft.lines.contains("allow")) {
-        warnings.add(draft.service.line, "nobody may use " + in_section(draft) +
+        warnings.add(draft.service.line, "nobody may use " + in_brackets(draft.service) +
                                              ": name peers of known_hosts in allow = NAME, ...");
     } else if (draft.service.allow.any) {
-        warnings.add(line_of(draft, "allow"), "allow = * lets any key into " + in_section(draft) +
+        warnings.add(line_of(draft, "allow"), "allow = * lets any key into " + in_brackets(draft.service) +
                                                   ": whoever reaches the port may use the service");
     }
 }
+
+/// Tells each of these keys that the section itself sets, with its name before `why`.
+void tell_each(const ServiceDraft& draft, std::initializer_list<std::string_view> keys, std::string_view why,
+               registry::ProblemList& problems) {
+    for (const std::string_view key : keys) {
+        if (draft.lines.contains(key))
+            problems.add(line_of(draft, key), std::string(key) + " " + std::string(why));
+    }
+}
+
+void finish_server_name(ServiceDraft& draft, registry::ProblemList& problems,
+                        registry::ProblemList& warnings) {
+    Service& service = draft.service;
+    const bool over_udp = service.tunnel().kind == Address::Kind::udp;
+    if (!draft.lines.contains("server-name")) {
+        service.server_name = service.name;
+        const auto as_sent = parse_server_name(service.name);
+        if (over_udp && !as_sent) {
+            problems.add(
+                service.line,
+                "server-name = NAME is missing, since the section's name cannot be it: " + as_sent.error());
+        }
+    } else if (over_udp && service.server_name == "*") {
+        if (service.side == Side::client) {
+            problems.add(line_of(draft, "server-name"),
+                         "server-name: a client end asks for one service: write its name, not *");
+        } else {
+            warnings.add(line_of(draft, "server-name"),
+                         "server-name = * lets " + in_brackets(service) +
+                             " answer to every name that no other section on its address has");
+        }
+    }
+}
+
+/// What the tunnel's carrier has no use for.
+void check_carrier(const ServiceDraft& draft, registry::ProblemList& problems) {
+    if (draft.service.tunnel().kind != Address::Kind::udp) {
+        return tell_each(draft, {"server-name", "server-extension", "client-extension"},
+                         "belongs to a tunnel over udp: (CurveCP); curve_tun, over tcp:, has none: remove it",
+                         problems);
+    }
+    tell_each(
+        draft, {"end-of-stream"},
+        "belongs to a tunnel over tcp:; CurveCP, over udp:, has an authenticated end of its own: remove it",
+        problems);
+    if (draft.service.side == Side::server) {
+        tell_each(
+            draft, {"client-extension"},
+            "belongs to a client end (client = yes); a server end takes what each client sends: remove it",
+            problems);
+    }
+}
+
+/// What the plain side has no use for.
+void check_plain(const ServiceDraft& draft, registry::ProblemList& problems,
+                 registry::ProblemList& warnings) {
+    const Service& service = draft.service;
+    if (service.plain().kind != Address::Kind::udp) {
+        return tell_each(
+            draft, {"flow-idle", "flows"},
+            "belongs to a service whose plain side is udp:; connections are bounded by idle-timeout "
+            "and sessions-per-peer: remove it",
+            problems);
+    }
+    if (service.tunnel().kind != Address::Kind::udp) {
+        tell_each(draft, {"end-of-stream"},
+                  "belongs to streams; the plain side is udp:, and datagrams have no end: remove it",
+                  problems);
+    }
+    if (service.side == Side::server) {
+        tell_each(draft, {"flow-idle", "flows"},
+                  "does nothing on a server end: the client end counts the sources of datagrams", warnings);
+    }
+}
+
+/// Many such services may listen on one address: the name that a client asks for tells them apart.
+bool takes_names(const Service& service) {
+    return service.side == Side::server && service.accept.kind == Address::Kind::udp;
+}
+
+/// Two sections whose listeners overlap, the later one first.
+class Neighbours {
+  public:
+    Neighbours(const Parsed& parsed, const Service& later, const Service& first)
+        : parsed_(parsed), later_(later), first_(first) {}
+
+    /// Why they cannot listen side by side; empty: they share one udp: address.
+    [[nodiscard]] std::string why_apart() const {
+        const std::string head = "accept: " + later_.accept.text();
+        if (!takes_names(later_) || !takes_names(first_)) return head + " is taken by " + first_at("accept");
+        if (later_.accept == first_.accept) return {};
+        return head + " overlaps " + first_.accept.text() + " of " + first_at("accept") +
+               ": services that share a port must write the same address";
+    }
+
+    void check_names(registry::ProblemList& problems) const {
+        if (later_.server_name.empty() || later_.server_name != first_.server_name) return;
+        const std::string head =
+            "server-name: " + later_.server_name + " is taken by " + first_at("server-name");
+        const std::string advice = later_.server_name == "*"
+                                       ? ": only one section on an address may answer to every name"
+                                       : ", on the same address: give each section a name of its own";
+        problems.add(line_of(later_, "server-name"), head + advice);
+    }
+
+    void check_extensions(registry::ProblemList& problems) const {
+        if (later_.server_extension == first_.server_extension) return;
+        problems.add(line_of(later_, "server-extension"),
+                     "server-extension is not that of " + first_at("server-extension") +
+                         ", on the same address: write the same in both, or one above the first [section]");
+    }
+
+    [[nodiscard]] std::size_t line_of(const Service& service, std::string_view key) const {
+        const std::size_t line = parsed_.line_of(service.name, key);
+        return line != 0 ? line : service.line;
+    }
+
+  private:
+    [[nodiscard]] std::string first_at(std::string_view key) const {
+        return in_brackets(first_) + " in line " + std::to_string(line_of(first_, key));
+    }
+
+    const Parsed& parsed_;
+    const Service& later_;
+    const Service& first_;
+};
 
 }  // namespace
 
@@ -72,6 +201,33 @@ void finish_section(ServiceDraft& draft, registry::ProblemList& problems, regist
         finish_client(draft, problems);
     } else {
         finish_server(draft, problems, warnings);
+    }
+    if (service.tunnel() == Address{}) return;  // and told
+    finish_server_name(draft, problems, warnings);
+    check_carrier(draft, problems);
+    if (service.plain() == Address{}) return;
+    check_plain(draft, problems, warnings);
+    const bool stream_over_tcp =
+        service.tunnel().kind != Address::Kind::udp && service.plain().kind != Address::Kind::udp;
+    // A global `close` speaks of the others.
+    if (!stream_over_tcp) service.end_of_stream = EndOfStream::message;
+}
+
+void check_listeners(const Parsed& parsed, registry::ProblemList& problems) {
+    const auto& services = parsed.config.services;
+    for (auto later = services.begin(); later != services.end(); ++later) {
+        bool compared = false;
+        for (auto first = services.begin(); first != later; ++first) {
+            const bool known = later->accept != Address{} && first->accept != Address{};
+            if (!known || !overlap(later->accept, first->accept)) continue;
+            const Neighbours pair(parsed, *later, *first);
+            if (auto why = pair.why_apart(); !why.empty()) {
+                problems.add(pair.line_of(*later, "accept"), std::move(why));
+                break;
+            }
+            pair.check_names(problems);
+            if (!std::exchange(compared, true)) pair.check_extensions(problems);
+        }
     }
 }
 

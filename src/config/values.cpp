@@ -19,6 +19,9 @@ using Refused = std::unexpected<std::string>;
 
 constexpr std::size_t kLongestPath = 4095;  // PATH_MAX without its end
 constexpr std::size_t kLongestSocketPath = sizeof(sockaddr_un::sun_path) - 1;
+// PROTOCOL 7.4: a length byte before each label, a final zero, 256 bytes in all.
+constexpr std::size_t kLongestLabel = 63;
+constexpr std::size_t kLongestServerName = 254;
 
 struct Unit {
     std::string_view name;
@@ -53,6 +56,18 @@ std::string plain(double value) {
     text.erase(text.find_last_not_of('0') + 1);
     if (text.ends_with('.')) text.pop_back();
     return text;
+}
+
+/// The labels of a name without the empty ones.
+std::string without_empty_labels(std::string_view name) {
+    std::string out;
+    Parts labels(name, '.');
+    while (const auto label = labels.next()) {
+        if (label->empty()) continue;
+        if (!out.empty()) out += '.';
+        out += *label;
+    }
+    return out;
 }
 
 }  // namespace
@@ -113,6 +128,39 @@ Value<std::string> parse_unix_socket(std::string_view text) {
 Value<std::string> parse_name(std::string_view text) {
     if (registry::is_valid_name(text)) return std::string(text);
     return Refused(quoted(text) + " is not a name: letters, digits, '.', '-', '_', ':', at most 255");
+}
+
+Value<std::string> parse_server_name(std::string_view text) {
+    if (text == "*") return std::string(text);
+    auto name = parse_name(text);
+    if (!name) return name;
+    const std::string sent = without_empty_labels(text);
+    if (sent != text) {
+        return Refused(quoted(text) + " has an empty part beside a dot, which the wire cannot carry: write " +
+                       (sent.empty() ? "a name" : quoted(sent)));
+    }
+    Parts labels(text, '.');
+    while (const auto label = labels.next()) {
+        if (label->size() <= kLongestLabel) continue;
+        return Refused(quoted(*label) + " is " + std::to_string(label->size()) +
+                       " bytes long: between dots " + std::to_string(kLongestLabel) +
+                       " is the most that the wire carries");
+    }
+    if (text.size() > kLongestServerName) {
+        return Refused(quoted(text) + " is " + std::to_string(text.size()) + " bytes long: " +
+                       std::to_string(kLongestServerName) + " is the most that the wire carries");
+    }
+    return name;
+}
+
+Value<std::array<std::uint8_t, 16>> parse_extension(std::string_view text) {
+    std::array<std::uint8_t, 16> out{};
+    const bool is_hex = text.find_first_not_of("0123456789abcdefABCDEF") == std::string_view::npos;
+    if (!is_hex || text.size() != 2 * out.size())
+        return Refused(quoted(text) + " is not an extension: want 16 bytes as 32 hexadecimal digits");
+    for (std::size_t i = 0; i < out.size(); ++i)
+        std::from_chars(text.data() + 2 * i, text.data() + 2 * i + 2, out[i], 16);
+    return out;
 }
 
 Value<registry::AllowList> parse_allow(std::string_view text) {

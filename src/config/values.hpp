@@ -35,6 +35,11 @@ struct Range {
 [[nodiscard]] Value<std::string> parse_unix_socket(std::string_view text);
 /// A name of known_hosts or of a service.
 [[nodiscard]] Value<std::string> parse_name(std::string_view text);
+/// The name of a service in CurveCP's packets (PROTOCOL 7.4): 1 to 254 bytes, with 1 to 63 between dots,
+/// since it is sent as DNS labels; or *.
+[[nodiscard]] Value<std::string> parse_server_name(std::string_view text);
+/// 32 hexadecimal digits: the 16 bytes of a CurveCP extension.
+[[nodiscard]] Value<std::array<std::uint8_t, 16>> parse_extension(std::string_view text);
 /// NAME[, NAME...] or *
 [[nodiscard]] Value<registry::AllowList> parse_allow(std::string_view text);
 /// The words in `choices`, for a message: "a, b or c", with the nearest to `text`.

@@ -3,7 +3,7 @@
 namespace curvegate::cookie {
 namespace {
 
-using wire::curve_tun::Cookie;
+using wire::Cookie;
 constexpr std::size_t kNonceSize = crypto::LongTermNonce::kSize;
 static_assert(kNonceSize + crypto::kCookieBoxSize == Cookie::kSize);
 
@@ -34,7 +34,7 @@ Result<Keeper::Minute> Keeper::make_minute(crypto::SecretPool& pool, RandomSourc
     if (!key) return fail(std::move(key));
     auto nonces = crypto::NoncePermutation::derive(*key);
     if (!nonces) return fail(std::move(nonces));
-    return Minute{std::move(*key), std::move(*nonces), now};
+    return Minute{std::move(*key), std::move(*nonces), now, 0, {}};
 }
 
 Result<Keeper> Keeper::create(crypto::SecretPool& pool, RandomSource& random, Instant now) {
@@ -59,15 +59,14 @@ Result<Cookie> Keeper::issue(const Binding& binding, const crypto::PublicKey& cl
     return cookie;
 }
 
-Result<crypto::CookieContents> Keeper::redeem(const Cookie& cookie, const Binding& binding,
-                                              Instant now) const {
-    auto contents = open_with(current_, cookie, binding, now);
-    if (contents || !previous_) return contents;
+Result<Redeemed> Keeper::redeem(const Cookie& cookie, const Binding& binding, Instant now) const {
+    auto redeemed = open_with(current_, cookie, binding, now);
+    if (redeemed || !previous_) return redeemed;
     return open_with(*previous_, cookie, binding, now);
 }
 
-Result<crypto::CookieContents> Keeper::open_with(const Minute& minute, const Cookie& cookie,
-                                                 const Binding& binding, Instant now) {
+Result<Redeemed> Keeper::open_with(const Minute& minute, const Cookie& cookie, const Binding& binding,
+                                   Instant now) {
     if (now - minute.born >= 2 * kCycle) return fail(Errc::does_not_open);
     auto key = crypto::derive_cookie_key(minute.key, context_of(binding));
     if (!key) return fail(std::move(key));
@@ -75,7 +74,20 @@ Result<crypto::CookieContents> Keeper::open_with(const Minute& minute, const Coo
     const crypto::LongTermNonce nonce{to_array(reader.take<kNonceSize>())};
     auto contents = crypto::open_cookie(*key, nonce_of(nonce), reader.take<crypto::kCookieBoxSize>());
     if (!contents && contents.error().is(crypto::Errc::box_does_not_open)) return fail(Errc::does_not_open);
-    return contents;
+    if (!contents) return fail(std::move(contents));
+    const std::uint64_t index = minute.nonces.counter_of(nonce);
+    return Redeemed{std::move(*contents), {minute.born, index}, minute.is_claimed(index)};
+}
+
+bool Keeper::claim(const Ticket& ticket) {
+    const bool previous = previous_ && previous_->born == ticket.minute;
+    if (!previous && current_.born != ticket.minute) return false;
+    Minute& minute = previous ? *previous_ : current_;
+    // What opens was issued here, so the index is below next_index: checked, as it sizes the memory.
+    if (ticket.index >= minute.next_index || minute.is_claimed(ticket.index)) return false;
+    if (ticket.index / 64 >= minute.claimed.size()) minute.claimed.resize(ticket.index / 64 + 1);
+    minute.claimed[ticket.index / 64] |= std::uint64_t{1} << (ticket.index % 64);
+    return true;
 }
 
 Result<> Keeper::advance(Instant now, RandomSource& random) {

@@ -6,10 +6,11 @@
 #include "base/time.hpp"
 #include "crypto/box.hpp"
 #include "crypto/permutation.hpp"
-#include "wire/curve_tun.hpp"
+#include "wire/common.hpp"
 
 #include <optional>
 #include <string_view>
+#include <vector>
 
 namespace curvegate::cookie {
 
@@ -39,8 +40,23 @@ struct Binding {
     IpAddress source;
 };
 
+/// Which cookie it was: the minute key that sealed it and its place among that key's cookies.
+struct Ticket {
+    Instant minute;
+    std::uint64_t index;
+};
+
+/// An opened cookie.
+struct Redeemed {
+    crypto::CookieContents contents;
+    Ticket ticket;
+    bool used;  ///< claimed before: whatever it came with is a replay
+};
+
 /// Holds the minute keys and lets nobody else see them. A key seals for 60 s and opens for 60 s more, so a
-/// cookie lives 60 to 120 s by phase. At most two keys exist; time and randomness are passed in.
+/// cookie lives 60 to 120 s by phase. At most two keys exist; time and randomness are passed in. Which cookies were
+/// claimed is one bit each, kept as long as their key (PROTOCOL 7.5): only claims make it grow, which strangers
+/// cannot make.
 class Keeper {
   public:
     static constexpr Duration kCycle = std::chrono::seconds(60);
@@ -50,15 +66,17 @@ class Keeper {
 
     /// Seals {client_short, server_short}. Every cookie has a nonce of its own, from an index that is
     /// scrambled as the vault scrambles its counter. Errors: indices_exhausted, crypto secrets_full.
-    [[nodiscard]] Result<wire::curve_tun::Cookie> issue(const Binding& binding,
+    [[nodiscard]] Result<wire::Cookie> issue(const Binding& binding,
                                                         const crypto::PublicKey& client_short,
                                                         const crypto::EphemeralSecret& server_short,
                                                         RandomSource& random, Instant now);
 
-    /// Opens a cookie that is still alive at `now`. Says nothing of whether it was used before.
-    /// Errors: does_not_open, crypto secrets_full.
-    [[nodiscard]] Result<crypto::CookieContents> redeem(const wire::curve_tun::Cookie& cookie,
-                                                        const Binding& binding, Instant now) const;
+    /// Opens a cookie that is still alive at `now`. Errors: does_not_open, crypto secrets_full.
+    [[nodiscard]] Result<Redeemed> redeem(const wire::Cookie& cookie, const Binding& binding,
+                                          Instant now) const;
+    /// Takes the cookie for good. False: it was taken before, or its key is gone. (Over TCP a cookie is bound to its
+    /// connection instead.)
+    [[nodiscard]] bool claim(const Ticket& ticket);
 
     /// Cycles the keys if their time has come and wipes what is too old. On an error (crypto secrets_full)
     /// the old key stays until there is a new one, but opens nothing any more.
@@ -71,13 +89,16 @@ class Keeper {
         crypto::NoncePermutation nonces;
         Instant born;
         std::uint64_t next_index = 0;
+        std::vector<std::uint64_t> claimed;  // bit i % 64 of word i / 64
+        [[nodiscard]] bool is_claimed(std::uint64_t index) const noexcept {
+            return index / 64 < claimed.size() && ((claimed[index / 64] >> (index % 64)) & 1) != 0;
+        }
     };
     explicit Keeper(Minute&& first) noexcept : current_(std::move(first)) {}
     [[nodiscard]] static Result<Minute> make_minute(crypto::SecretPool& pool, RandomSource& random,
                                                     Instant now);
-    [[nodiscard]] static Result<crypto::CookieContents> open_with(const Minute& minute,
-                                                                  const wire::curve_tun::Cookie& cookie,
-                                                                  const Binding& binding, Instant now);
+    [[nodiscard]] static Result<Redeemed> open_with(const Minute& minute, const wire::Cookie& cookie,
+                                                    const Binding& binding, Instant now);
 
     Minute current_;
     std::optional<Minute> previous_;

@@ -33,6 +33,14 @@ net::ServiceSpec spec_of(const config::Service& service) {
     out.connect = target_of(service.connect);
     out.peer = service.peer;
     out.allow = service.allow;
+    out.carrier = service.tunnel().kind == config::Address::Kind::udp ? net::Carrier::curvecp
+                                                                      : net::Carrier::curve_tun;
+    out.plain = service.plain().kind == config::Address::Kind::udp ? net::PlainSide::datagrams
+                                                                   : net::PlainSide::stream;
+    if (service.server_name != "*") out.server_name = wire::curvecp::encode_server_name(service.server_name);
+    out.extensions = {{service.server_extension}, {service.client_extension}};
+    out.flow_idle = service.flow_idle;
+    out.flows = service.flows;
     out.end_of_stream = service.end_of_stream == config::EndOfStream::close ? net::EndOfStream::close
                                                                             : net::EndOfStream::message;
     out.connect_timeout = service.limits.connect_timeout;
@@ -150,8 +158,7 @@ class Front {
                 log::event(Level::error, "start_failed", {{"reason", worker.error().text()}});
                 return false;
             }
-            for (std::size_t s = 0; s < specs_.size(); ++s)
-                (*worker)->serve(specs_[s], std::move(setup_.listeners[s][i]));
+            for (std::size_t s = 0; s < specs_.size(); ++s) serve(**worker, s, i);
             (*worker)->on_vault_lost = [this, i] {
                 asio::post(context_,
                            [this, i] { send(to_parent::VaultLost{static_cast<std::uint16_t>(i)}); });
@@ -159,6 +166,24 @@ class Front {
             workers_.push_back(std::move(*worker));
         }
         return true;
+    }
+
+    // The sockets of service `s` go to worker `i`. A UDP endpoint's stand with the first service of its address.
+    void serve(net::Worker& worker, std::size_t s, std::size_t i) {
+        const auto& services = setup_.config->services;
+        auto& sockets = setup_.listeners[s];
+        const bool endpoint =
+            services[s].side == config::Side::server && specs_[s].carrier == net::Carrier::curvecp;
+        if (!endpoint) return worker.serve(specs_[s], std::move(sockets[i]));
+        if (sockets.empty()) return;
+        std::vector<const net::ServiceSpec*> specs;
+        for (std::size_t other = s; other < services.size(); ++other) {
+            const bool same = services[other].side == config::Side::server &&
+                              services[other].accept == services[s].accept;
+            if (same) specs.push_back(&specs_[other]);
+        }
+        worker.serve_endpoint(std::move(specs), std::move(sockets[i]),
+                              std::move(sockets[setup_.workers + i]));
     }
 
     // Before the first byte from the network: no worker runs yet.
@@ -230,6 +255,8 @@ class Front {
                     {"accepted", std::to_string(counters_->accepted)},
                     {"handshakes", std::to_string(counters_->handshakes)},
                     {"truncations", std::to_string(counters_->truncations)},
+                    {"hellos", std::to_string(counters_->hellos_answered)},
+                    {"hellos_dropped", std::to_string(counters_->hellos_dropped)},
                     {"bytes_in", std::to_string(counters_->bytes_down)},
                     {"bytes_out", std::to_string(counters_->bytes_up)},
                     {"refused", refusals}});

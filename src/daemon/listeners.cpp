@@ -1,8 +1,8 @@
 #include "daemon/listeners.hpp"
 
-#include <arpa/inet.h>
+#include "net/listen.hpp"
+
 #include <fcntl.h>
-#include <netinet/in.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -10,7 +10,6 @@
 #include <unistd.h>
 
 #include <cerrno>
-#include <cstring>
 
 namespace curvegate::daemon {
 namespace {
@@ -22,43 +21,11 @@ std::string where(const config::Service& service) {
     return "[" + service.name + "] accept = " + service.accept.text();
 }
 
-Result<os::UniqueFd> listen_on(os::UniqueFd fd, const sockaddr* address, socklen_t size,
-                               const std::string& what) {
-    if (::bind(fd.get(), address, size) != 0) {
-        const std::string hint = errno == EACCES       ? " (a port under 1024 needs CAP_NET_BIND_SERVICE)"
-                                 : errno == EADDRINUSE ? " (another program has it)"
-                                                       : "";
-        return os::fail_errno(what + hint);
-    }
-    if (::listen(fd.get(), kBacklog) != 0) return os::fail_errno(what);
-    return fd;
-}
-
-Result<os::UniqueFd> listen_tcp(const config::Service& service, bool share) {
-    std::string host = service.accept.host;
-    if (host == "localhost") host = "127.0.0.1";
-    const auto address = IpAddress::parse(host);
+Result<net::ListenPlace> place_of(const config::Service& service) {
+    const std::string& host = service.accept.host;
+    const auto address = IpAddress::parse(host == "localhost" ? "127.0.0.1" : host);
     if (!address) return fail(os::Errc::system, where(service) + ": accept takes an address, not a name");
-    const bool v4 = host.find(':') == std::string::npos;
-    os::UniqueFd fd(::socket(v4 ? AF_INET : AF_INET6, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-    if (!fd) return os::fail_errno(where(service));
-    const int yes = 1;
-    const int no = 0;
-    (void)::setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes);
-    if (share) (void)::setsockopt(fd.get(), SOL_SOCKET, SO_REUSEPORT, &yes, sizeof yes);
-    if (v4) {
-        sockaddr_in in{};
-        in.sin_family = AF_INET;
-        in.sin_port = htons(service.accept.port);
-        std::memcpy(&in.sin_addr, address->bytes.data() + 12, 4);
-        return listen_on(std::move(fd), reinterpret_cast<sockaddr*>(&in), sizeof in, where(service));
-    }
-    (void)::setsockopt(fd.get(), IPPROTO_IPV6, IPV6_V6ONLY, &no, sizeof no);  // [::] listens on both families
-    sockaddr_in6 in{};
-    in.sin6_family = AF_INET6;
-    in.sin6_port = htons(service.accept.port);
-    std::memcpy(&in.sin6_addr, address->bytes.data(), 16);
-    return listen_on(std::move(fd), reinterpret_cast<sockaddr*>(&in), sizeof in, where(service));
+    return net::ListenPlace{*address, service.accept.port, where(service)};
 }
 
 // A socket file that nobody listens on any more is a leftover of a crash.
@@ -86,33 +53,40 @@ Result<os::UniqueFd> listen_unix(const config::Service& service) {
     if (!fd) return os::fail_errno(where(service));
     remove_stale(address);
     const mode_t before = ::umask(static_cast<mode_t>(~kSocketMode & 0777));
-    auto out =
-        listen_on(std::move(fd), reinterpret_cast<sockaddr*>(&address), sizeof address, where(service));
+    const int bound = ::bind(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address);
+    const int code = errno;
     ::umask(before);
+    errno = code;
+    if (bound != 0)
+        return os::fail_errno(where(service) + (code == EADDRINUSE ? " (another program has it)" : ""));
+    if (::listen(fd.get(), kBacklog) != 0) return os::fail_errno(where(service));
+    return fd;
+}
+
+// The workers accept from one queue.
+Result<std::vector<os::UniqueFd>> listen_unix(const config::Service& service, std::size_t workers) {
+    auto fd = listen_unix(service);
+    if (!fd) return fail(std::move(fd));
+    std::vector<os::UniqueFd> out;
+    out.push_back(std::move(*fd));
+    while (out.size() < workers) {
+        os::UniqueFd copy(::fcntl(out.front().get(), F_DUPFD_CLOEXEC, 0));
+        if (!copy) return os::fail_errno(where(service));
+        out.push_back(std::move(copy));
+    }
     return out;
 }
 
 }  // namespace
 
 Result<std::vector<os::UniqueFd>> open_listeners(const config::Service& service, std::size_t workers) {
-    std::vector<os::UniqueFd> out;
-    const bool tcp = service.accept.kind == config::Address::Kind::tcp;
-    if (tcp && workers > 1) {
-        // Without SO_REUSEPORT first: it would let us share a port with somebody else's listener.
-        if (auto alone = listen_tcp(service, false); !alone) return fail(std::move(alone));
-    }
-    for (std::size_t i = 0; i < workers; ++i) {
-        if (!tcp && i > 0) {
-            os::UniqueFd copy(::fcntl(out.front().get(), F_DUPFD_CLOEXEC, 0));
-            if (!copy) return os::fail_errno(where(service));
-            out.push_back(std::move(copy));
-            continue;
-        }
-        auto fd = tcp ? listen_tcp(service, workers > 1) : listen_unix(service);
-        if (!fd) return fail(std::move(fd));
-        out.push_back(std::move(*fd));
-    }
-    return out;
+    using Kind = config::Address::Kind;
+    if (service.accept.kind == Kind::unix_socket) return listen_unix(service, workers);
+    const auto place = place_of(service);
+    if (!place) return std::unexpected(place.error());
+    if (service.accept.kind == Kind::tcp) return net::listen_tcp(*place, workers);
+    const bool tunnel = service.side == config::Side::server;
+    return tunnel ? net::open_udp_endpoint(*place, workers) : net::open_udp(*place, workers);
 }
 
 std::size_t raise_descriptor_limit() {

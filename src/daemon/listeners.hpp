@@ -8,8 +8,9 @@
 
 namespace curvegate::daemon {
 
-/// The listening sockets of one service, one a worker: workers share a TCP port by SO_REUSEPORT, and a unix
-/// socket by copies of its descriptor.
+/// The sockets of one service's `accept`. One a worker: workers share a TCP port, or a UDP port that takes
+/// plain datagrams, by SO_REUSEPORT, and a unix socket by copies of its descriptor. A server end's UDP port
+/// has two a worker, for sessions and for Hellos: see net::open_udp_endpoint.
 [[nodiscard]] Result<std::vector<os::UniqueFd>> open_listeners(const config::Service& service,
                                                                std::size_t workers);
 

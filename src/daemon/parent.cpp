@@ -75,8 +75,21 @@ class Parent {
         return static_cast<bool>(signals_);
     }
 
+    // One UDP endpoint carries all services whose tunnels come to its address: the first of them opens it.
+    [[nodiscard]] bool shares_address(const config::Service& service) const {
+        const auto same = [&](const config::Service& other) {
+            return other.side == config::Side::server && other.accept == service.accept;
+        };
+        return service.side == config::Side::server && service.accept.kind == config::Address::Kind::udp &&
+               &*std::ranges::find_if(config_.services, same) != &service;
+    }
+
     bool open_all() {
         for (const auto& service : config_.services) {
+            if (shares_address(service)) {
+                listeners_.emplace_back();
+                continue;
+            }
             auto sockets = open_listeners(service, workers_);
             if (!sockets) {
                 log::event(Level::error, "listen_failed",

@@ -9,6 +9,7 @@ enum class Errc {
     unexpected_packet = 1,  ///< peer fault: a packet that its place does not allow
     wrong_number,           ///< peer fault: hello not 0, or vouch not 1
     cookie_not_ours,        ///< peer fault: not the cookie issued on this connection, or its second use
+    cookie_used,            ///< peer fault (udp): a replay; the cookie made a session before
     cookie_mismatch,        ///< peer fault: the cookie holds another client's short-term key
     vouch_does_not_open,    ///< peer fault: the outer box of the vouch
     cookie_does_not_open,   ///< peer fault (client side): wrong server key, or not a curve_tun server
@@ -34,6 +35,7 @@ enum class Errc {
         case Errc::unexpected_packet: return "packet is not allowed here";
         case Errc::wrong_number: return "hello or vouch has the wrong number";
         case Errc::cookie_not_ours: return "cookie was not issued on this connection";
+        case Errc::cookie_used: return "cookie was used before: a replay";
         case Errc::cookie_mismatch: return "cookie belongs to another short-term key";
         case Errc::vouch_does_not_open: return "vouch packet does not open";
         case Errc::cookie_does_not_open: return "cookie packet does not open";

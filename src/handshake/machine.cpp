@@ -1,46 +1,25 @@
 #include "handshake/machine.hpp"
 
 namespace curvegate::handshake {
-namespace {
 
-struct KindOf {
-    EventKind operator()(const event::Start&) const { return EventKind::start; }
-    EventKind operator()(const event::PacketArrived& arrived) const {
-        constexpr std::array kinds = {EventKind::hello, EventKind::cookie, EventKind::vouch,
-                                      EventKind::message};
-        static_assert(kinds.size() == std::variant_size_v<wire::curve_tun::Packet>);
-        return kinds[arrived.packet.index()];
-    }
-    EventKind operator()(const event::PacketRefused&) const { return EventKind::packet_refused; }
-    EventKind operator()(const event::CookieIssued&) const { return EventKind::cookie_issued; }
-    EventKind operator()(const event::CookieRedeemed&) const { return EventKind::cookie_redeemed; }
-    EventKind operator()(const event::CookieRefused&) const { return EventKind::cookie_refused; }
-    EventKind operator()(const event::HelloAnswered&) const { return EventKind::hello_answered; }
-    EventKind operator()(const event::VouchMade&) const { return EventKind::vouch_made; }
-    EventKind operator()(const event::VouchIsGood&) const { return EventKind::vouch_is_good; }
-    EventKind operator()(const event::VaultRefused&) const { return EventKind::vault_refused; }
-    EventKind operator()(const event::VaultLost&) const { return EventKind::vault_lost; }
-    EventKind operator()(const event::Authorised&) const { return EventKind::authorised; }
-    EventKind operator()(const event::NotAuthorised&) const { return EventKind::not_authorised; }
-    EventKind operator()(const event::Written&) const { return EventKind::written; }
-    EventKind operator()(const event::PeerClosed&) const { return EventKind::peer_closed; }
-    EventKind operator()(const event::DeadlineReached&) const { return EventKind::deadline_reached; }
-    EventKind operator()(const event::Stop&) const { return EventKind::stop; }
-};
-
-}  // namespace
+EventKind KindOf::operator()(const event::PacketArrived& arrived) const noexcept {
+    constexpr std::array kinds = {EventKind::hello, EventKind::cookie, EventKind::vouch, EventKind::message};
+    static_assert(kinds.size() == std::variant_size_v<wire::curve_tun::Packet>);
+    return kinds[arrived.packet.index()];
+}
 
 EventKind kind_of(const Event& event) noexcept {
     return std::visit(KindOf{}, event);
 }
 
 std::string_view name_of(EventKind kind) noexcept {
-    constexpr std::array<std::string_view, kEventKinds> names = {
+    constexpr std::array<std::string_view, kEventKinds + 1> names = {
         "start",          "hello",          "cookie",           "vouch",
         "message",        "packet_refused", "cookie_issued",    "cookie_redeemed",
         "cookie_refused", "hello_answered", "vouch_made",       "vouch_is_good",
         "vault_refused",  "vault_lost",     "authorised",       "not_authorised",
-        "written",        "peer_closed",    "deadline_reached", "stop"};
+        "written",        "peer_closed",    "deadline_reached", "stop",
+        "cookie_claimed"};
     return names[static_cast<std::size_t>(kind)];
 }
 

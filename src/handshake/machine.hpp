@@ -40,9 +40,7 @@ struct CookieIssued {
     wire::curve_tun::Cookie cookie;
 };
 /// The keeper opened the cookie that came back.
-struct CookieRedeemed {
-    crypto::CookieContents contents;
-};
+using CookieRedeemed = cookie::Redeemed;
 /// The keeper could not do what it was asked.
 struct CookieRefused {
     Error why;
@@ -103,8 +101,29 @@ enum class EventKind {
     peer_closed,
     deadline_reached,
     stop,
+    cookie_claimed,  ///< CurveCP only
 };
-inline constexpr std::size_t kEventKinds = 20;
+inline constexpr std::size_t kEventKinds = 20;  ///< of curve_tun
+/// A visitor; CurveCP's adds its own packets to it.
+struct KindOf {
+    EventKind operator()(const event::Start&) const noexcept { return EventKind::start; }
+    EventKind operator()(const event::PacketArrived& arrived) const noexcept;
+    EventKind operator()(const event::PacketRefused&) const noexcept { return EventKind::packet_refused; }
+    EventKind operator()(const event::CookieIssued&) const noexcept { return EventKind::cookie_issued; }
+    EventKind operator()(const event::CookieRedeemed&) const noexcept { return EventKind::cookie_redeemed; }
+    EventKind operator()(const event::CookieRefused&) const noexcept { return EventKind::cookie_refused; }
+    EventKind operator()(const event::HelloAnswered&) const noexcept { return EventKind::hello_answered; }
+    EventKind operator()(const event::VouchMade&) const noexcept { return EventKind::vouch_made; }
+    EventKind operator()(const event::VouchIsGood&) const noexcept { return EventKind::vouch_is_good; }
+    EventKind operator()(const event::VaultRefused&) const noexcept { return EventKind::vault_refused; }
+    EventKind operator()(const event::VaultLost&) const noexcept { return EventKind::vault_lost; }
+    EventKind operator()(const event::Authorised&) const noexcept { return EventKind::authorised; }
+    EventKind operator()(const event::NotAuthorised&) const noexcept { return EventKind::not_authorised; }
+    EventKind operator()(const event::Written&) const noexcept { return EventKind::written; }
+    EventKind operator()(const event::PeerClosed&) const noexcept { return EventKind::peer_closed; }
+    EventKind operator()(const event::DeadlineReached&) const noexcept { return EventKind::deadline_reached; }
+    EventKind operator()(const event::Stop&) const noexcept { return EventKind::stop; }
+};
 [[nodiscard]] EventKind kind_of(const Event& event) noexcept;
 [[nodiscard]] std::string_view name_of(EventKind kind) noexcept;
 

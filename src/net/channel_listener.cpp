@@ -1,44 +1,15 @@
 #include "net/admission.hpp"
 #include "net/channel.hpp"
+#include "net/listen.hpp"
 #include "net/listener.hpp"
-
-#include <netinet/in.h>
-#include <sys/socket.h>
 
 namespace curvegate {
 namespace {
 
-constexpr int kBacklog = 4'096;
 constexpr std::size_t kSessionsPerPeer = 16'384;
 
 WallTime wall_now() {
     return std::chrono::floor<std::chrono::seconds>(std::chrono::system_clock::now());
-}
-
-Result<os::UniqueFd> open_socket(const ListenOptions& options) {
-    const auto address = IpAddress::parse(options.host);
-    if (!address) return fail(os::Errc::system, options.host + " is not an address");
-    const std::string where = "listen on " + options.host + " port " + std::to_string(options.port);
-    const bool v4 = options.host.find(':') == std::string::npos;
-    os::UniqueFd fd(::socket(v4 ? AF_INET : AF_INET6, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-    if (!fd) return os::fail_errno(where);
-    const int yes = 1;
-    (void)::setsockopt(fd.get(), SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes);
-    const auto endpoint = net::endpoint_of(*address, options.port);
-    const auto mapped =
-        v4 ? endpoint : net::tcp::endpoint(net::asio::ip::make_address_v6(options.host), options.port);
-    if (::bind(fd.get(), mapped.data(), static_cast<socklen_t>(mapped.size())) != 0 ||
-        ::listen(fd.get(), kBacklog) != 0) {
-        return os::fail_errno(where);
-    }
-    return fd;
-}
-
-std::uint16_t port_of(int fd) {
-    sockaddr_in6 address{};
-    socklen_t size = sizeof address;
-    (void)::getsockname(fd, reinterpret_cast<sockaddr*>(&address), &size);
-    return ntohs(address.sin6_port);  // at the same place in sockaddr_in
 }
 
 }  // namespace
@@ -57,9 +28,12 @@ Listener::Impl::Impl(Vault vault, ListenOptions options)
 }
 
 Result<> Listener::Impl::listen() {
-    auto fd = open_socket(options_);
+    const auto address = IpAddress::parse(options_.host);
+    if (!address) return fail(os::Errc::system, options_.host + " is not an address");
+    const std::string what = "listen on " + options_.host + " port " + std::to_string(options_.port);
+    auto fd = net::listen_tcp({*address, options_.port, what});
     if (!fd) return fail(std::move(fd));
-    port = port_of(fd->get());
+    port = net::port_of(fd->get());
     listener_ = std::make_unique<net::Listener>(
         vault_.impl()->context, std::move(*fd), "channels",
         [weak = weak_from_this()](net::Stream stream, const std::string&, const IpAddress& source) {

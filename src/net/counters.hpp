@@ -19,6 +19,8 @@ struct Counters {
     std::atomic<std::uint64_t> truncations{0};
     std::atomic<std::uint64_t> bytes_up{0};
     std::atomic<std::uint64_t> bytes_down{0};
+    std::atomic<std::uint64_t> hellos_answered{0};  ///< udp
+    std::atomic<std::uint64_t> hellos_dropped{0};   ///< udp: for want of time
 
     /// Counts by the reason's fixed words: the set is bounded by our own enums, never by what a peer sends.
     void refuse(const Error& why) {

@@ -17,6 +17,7 @@ enum class DialErrc {
     refused,           ///< no address took the connection; the detail has the last one and its reason
     timeout,           ///< connect-timeout
     no_pin,            ///< known_hosts holds no usable key for the peer: named before anything is dialled
+    no_cookie,         ///< udp: no answer to any Hello; a wrong key, a wrong port and a lost network look alike
     wrong_key,         ///< version 1 cannot tell these apart: wrong key, or not a curve_tun server
 };
 [[nodiscard]] constexpr std::string_view layer_name(DialErrc) {
@@ -29,6 +30,8 @@ enum class DialErrc {
         case DialErrc::timeout: return "no connection in time";
         case DialErrc::no_pin:
             return "known_hosts has no valid key for this peer (curvegate peers add NAME KEY)";
+        case DialErrc::no_cookie:
+            return "no answer: wrong key for this peer, no CurveCP server there, or no way to it";
         case DialErrc::wrong_key: return "wrong key for this peer, or not a curve_tun server";
     }
     return "unknown";

@@ -2,13 +2,9 @@
 
 #include "net/dial.hpp"
 
-#include <linux/sockios.h>
-#include <netinet/tcp.h>
-#include <sys/ioctl.h>
 #include <sys/uio.h>
 
 #include <array>
-#include <cerrno>
 
 namespace curvegate::net {
 namespace {
@@ -16,46 +12,12 @@ namespace {
 using session::curve_tun::kFrameOverhead;
 using session::curve_tun::kMaxMessageSize;
 constexpr std::size_t kHeader = wire::curve_tun::kFrameHeaderSize;
-constexpr Duration kDrainPoll = std::chrono::milliseconds(20);
 
 Instant now() {
     return std::chrono::steady_clock::now();
 }
 
-bool would_block(ssize_t result) {
-    return result < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR);
-}
-
-/// Sends what the socket takes. Gives the number of bytes, or nothing if the connection is broken.
-std::optional<std::size_t> send_some(Stream& to, Bytes bytes) {
-    const ssize_t sent = ::send(to.native_handle(), bytes.data(), bytes.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
-    if (would_block(sent)) return 0;
-    if (sent < 0) return std::nullopt;
-    return static_cast<std::size_t>(sent);
-}
-
-int unsent_bytes(Stream& socket) {
-    int count = 0;
-    return ::ioctl(socket.native_handle(), SIOCOUTQ, &count) == 0 ? count : 0;
-}
-
 }  // namespace
-
-std::string_view describe(Ending ending) {
-    switch (ending) {
-        case Ending::orderly: return "end of stream";
-        case Ending::tunnel_cut: return "tunnel was cut without an end of stream";
-        case Ending::bad_message: return "message does not open or is out of order";
-        case Ending::after_end: return "message after the end of stream";
-        case Ending::plain_reset: return "local side reset the connection";
-        case Ending::numbers_used_up: return "message numbers are used up";
-        case Ending::idle: return "idle-timeout";
-        case Ending::dead_peer: return "peer does not answer";
-        case Ending::max_session: return "max-session";
-        case Ending::stopped: return "stopped";
-    }
-    return "unknown";
-}
 
 Forwarder::Forwarder(Stream plain, Stream tunnel, session::curve_tun::Session session,
                      const ForwarderLimits& limits, Scratch& scratch)
@@ -276,7 +238,7 @@ void Forwarder::flush_down() {
         return;
     }
     down_.clear();
-    if (draining_) return;  // wait_drained() looks by itself
+    if (draining_) return;  // when_drained() looks by itself
     if (down_state_ == Direction::ending) pass_end_down();
     if (done_ && !draining_) wait_tunnel();
 }
@@ -305,21 +267,21 @@ void Forwarder::drain_plain(Ending why) {
     partial_ = {};
     draining_ = true;
     if (!down_.empty()) flush_down();
-    if (done_) wait_drained(why, now() + limits_.drain);
+    if (!done_) return;
+    const auto self = shared_from_this();
+    when_drained(
+        plain_.get_executor(), limits_.drain, [self, why] { return self->is_drained(why); },
+        [self, why] { self->finish(why, why != Ending::orderly); });
 }
 
-void Forwarder::wait_drained(Ending why, Instant deadline) {
-    if (down_.empty() && why == Ending::orderly) {
+bool Forwarder::is_drained(Ending why) {
+    if (!done_) return true;
+    if (!down_.empty()) return false;
+    if (why == Ending::orderly) {
         error_code ignored;
         plain_.shutdown(Stream::shutdown_send, ignored);
     }
-    const bool drained = down_.empty() && unsent_bytes(plain_) == 0;
-    if (drained || now() >= deadline) return finish(why, why != Ending::orderly);
-    if (!drain_timer_) drain_timer_ = std::make_unique<asio::steady_timer>(plain_.get_executor());
-    drain_timer_->expires_after(kDrainPoll);
-    drain_timer_->async_wait([self = shared_from_this(), why, deadline](error_code error) {
-        if (!error && self->done_) self->wait_drained(why, deadline);
-    });
+    return is_delivered(plain_);
 }
 
 void Forwarder::finish(Ending why, bool reset) {
@@ -338,13 +300,7 @@ void Forwarder::sweep(Instant at) {
     if (!done_ || draining_) return;
     if (at - active_ >= limits_.idle) return drain_plain(Ending::idle);
     if (limits_.max_session && at >= *limits_.max_session) return drain_plain(Ending::max_session);
-    if (at - active_ < limits_.dead_peer || unsent_bytes(tunnel_) == 0) return;
-    // Keepalive does not run while data waits for its acknowledgment; a peer whose application does not read
-    // still acknowledges the probes of its closed window.
-    tcp_info info{};
-    socklen_t size = sizeof info;
-    if (::getsockopt(tunnel_.native_handle(), IPPROTO_TCP, TCP_INFO, &info, &size) != 0) return;
-    if (std::chrono::milliseconds(info.tcpi_last_ack_recv) >= limits_.dead_peer)
+    if (at - active_ >= limits_.dead_peer && is_silent(tunnel_, limits_.dead_peer))
         drain_plain(Ending::dead_peer);
 }
 

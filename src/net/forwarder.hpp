@@ -1,47 +1,13 @@
 #pragma once
 
-#include "base/time.hpp"
-#include "net/asio.hpp"
+#include "net/forwarding.hpp"
 #include "session/curve_tun.hpp"
 
 #include <functional>
 #include <memory>
-#include <string_view>
 #include <vector>
 
 namespace curvegate::net {
-
-enum class EndOfStream { message, close };  ///< PROTOCOL 5.4; as config::EndOfStream
-
-/// How a forwarded connection ended.
-enum class Ending {
-    orderly,          ///< both directions told their end
-    tunnel_cut,       ///< FIN or RST without an end of stream: a truncation
-    bad_message,      ///< the peer sent what does not open or is out of order
-    after_end,        ///< the peer sent a message after its end of stream
-    plain_reset,      ///< the local side reset
-    numbers_used_up,  ///< the last message number was used
-    idle,             ///< idle-timeout
-    dead_peer,        ///< nothing acknowledged for dead-peer
-    max_session,      ///< max-session
-    stopped,          ///< our side ended it
-};
-[[nodiscard]] std::string_view describe(Ending ending);
-
-struct ForwarderLimits {
-    EndOfStream end_of_stream = EndOfStream::message;
-    Duration idle = std::chrono::hours(12);
-    Duration dead_peer = std::chrono::seconds(60);
-    Deadline max_session;
-    Duration drain = std::chrono::seconds(5);  ///< for what was delivered before a reset of the plain side
-};
-
-struct ForwarderSummary {
-    Ending ending;
-    std::uint64_t bytes_up = 0;    ///< plain to tunnel
-    std::uint64_t bytes_down = 0;  ///< tunnel to plain
-    Duration lasted{};
-};
 
 /// A worker's scratch memory: every read lands here and nothing stays in it between two events, so a
 /// connection without traffic owns no buffer.
@@ -61,18 +27,13 @@ class Scratch {
 /// Carries bytes between a plain socket and a tunnel, both ways, until both have ended. One read, one
 /// sealing in place and one write an event; what the other side does not take at once is kept, and the
 /// reading side waits until it is gone.
-class Forwarder : public std::enable_shared_from_this<Forwarder> {
+class Forwarder final : public ForwarderBase, public std::enable_shared_from_this<Forwarder> {
   public:
-    using DoneFn = std::move_only_function<void(const ForwarderSummary&)>;
-
     Forwarder(Stream plain, Stream tunnel, session::curve_tun::Session session, const ForwarderLimits& limits,
               Scratch& scratch);
-    /// `done` is called exactly once, when both sockets are closed.
-    void start(DoneFn done);
-    /// Resets the plain side and closes the tunnel at once; done() is called from within.
-    void stop();
-    /// Checks idle, dead peer and age; the worker calls it every second or so.
-    void sweep(Instant at);
+    void start(DoneFn done) override;
+    void stop() override;
+    void sweep(Instant at) override;
 
   private:
     struct Pending {
@@ -107,7 +68,7 @@ class Forwarder : public std::enable_shared_from_this<Forwarder> {
     // the end
     void finish_if_over();
     void drain_plain(Ending why);
-    void wait_drained(Ending why, Instant deadline);
+    [[nodiscard]] bool is_drained(Ending why);
     void finish(Ending why, bool reset);
 
     Stream plain_;
@@ -122,7 +83,6 @@ class Forwarder : public std::enable_shared_from_this<Forwarder> {
     ForwarderSummary summary_{};
     Instant started_;
     Instant active_;
-    std::unique_ptr<asio::steady_timer> drain_timer_;
     Direction up_state_ = Direction::open;
     Direction down_state_ = Direction::open;
     std::uint8_t burst_ = 1;  // messages to read at once; grows while both sides keep up

@@ -94,9 +94,9 @@ class Runner final : public HandshakeHandle, public std::enable_shared_from_this
         return event::CookieIssued{keys->public_key, *cookie};
     }
     std::optional<Event> run(action::RedeemCookie& redeem) {
-        auto contents = tools_.keeper->redeem(redeem.cookie, binding(), now());
-        if (!contents) return event::CookieRefused{contents.error()};
-        return event::CookieRedeemed{std::move(*contents)};
+        auto redeemed = tools_.keeper->redeem(redeem.cookie, binding(), now());
+        if (!redeemed) return event::CookieRefused{redeemed.error()};
+        return event::CookieRedeemed{std::move(*redeemed)};
     }
     std::optional<Event> run(action::AskVault& ask) {
         tools_.vault->ask(ask.request, [self = this->shared_from_this()](Result<vault::ReplyBody> reply) {

@@ -1,6 +1,8 @@
 #include "net/worker.hpp"
 
 #include "log/log.hpp"
+#include "net/dial_stream.hpp"
+#include "net/stream_forwarder.hpp"
 
 #include <boost/asio/post.hpp>
 
@@ -37,30 +39,30 @@ bool is_truncation(Ending ending) {
 /// are there.
 class Worker::Connection : public std::enable_shared_from_this<Connection> {
   public:
-    Connection(Worker& worker, const ServiceSpec& spec, std::string source)
-        : worker_(worker), spec_(spec), source_(std::move(source)) {}
+    Connection(Worker& worker, const ServiceSpec& service, std::string source_text)
+        : spec(service), source(std::move(source_text)), worker_(worker) {}
 
+    const ServiceSpec& spec;
+    const std::string source;
     std::optional<SessionLimits::Slot> slot;
     std::string peer;
 
     void forward(Stream plain, Established tunnel) {
-        set_tunnel_options(tunnel.stream, spec_.dead_peer);
-        ForwarderLimits limits{spec_.end_of_stream, spec_.idle, spec_.dead_peer, {}, worker_.shared_.drain};
-        if (spec_.max_session) limits.max_session = now() + *spec_.max_session;
-        forwarder_ = std::make_shared<Forwarder>(std::move(plain), std::move(tunnel.stream),
-                                                 std::move(tunnel.session), limits, worker_.scratch_);
-        ++worker_.shared_.counters->sessions;
-        forwarder_->start(
-            [self = shared_from_this()](const ForwarderSummary& summary) { self->ended(summary); });
+        set_tunnel_options(tunnel.stream, spec.dead_peer);
+        run(std::make_shared<Forwarder>(std::move(plain), std::move(tunnel.stream), std::move(tunnel.session),
+                                        limits(), worker_.scratch_));
+    }
+    void forward(Stream plain, TunnelHandle tunnel) {
+        run(std::make_shared<StreamForwarder>(std::move(plain), std::move(tunnel), limits()));
     }
 
     [[nodiscard]] Duration shortest_limit() const {
-        return std::min({spec_.idle, spec_.dead_peer, spec_.max_session.value_or(Duration::max())});
+        return std::min({spec.idle, spec.dead_peer, spec.max_session.value_or(Duration::max())});
     }
 
     void log_handshake() const {
         log::event(log::Level::info, "handshake_ok",
-                   {{"service", spec_.name}, {"peer", peer}, {"src", source_}});
+                   {{"service", spec.name}, {"peer", peer}, {"src", source}});
     }
 
     void cut() {
@@ -75,6 +77,19 @@ class Worker::Connection : public std::enable_shared_from_this<Connection> {
     }
 
   private:
+    [[nodiscard]] ForwarderLimits limits() const {
+        ForwarderLimits out{spec.end_of_stream, spec.idle, spec.dead_peer, {}, worker_.shared_.drain};
+        if (spec.max_session) out.max_session = now() + *spec.max_session;
+        return out;
+    }
+
+    void run(std::shared_ptr<ForwarderBase> forwarder) {
+        forwarder_ = std::move(forwarder);
+        ++worker_.shared_.counters->sessions;
+        forwarder_->start(
+            [self = shared_from_this()](const ForwarderSummary& summary) { self->ended(summary); });
+    }
+
     void ended(const ForwarderSummary& summary) {
         auto& counters = *worker_.shared_.counters;
         --counters.sessions;
@@ -83,9 +98,9 @@ class Worker::Connection : public std::enable_shared_from_this<Connection> {
         counters.bytes_down += summary.bytes_down;
         log::event(summary.ending == Ending::orderly ? log::Level::info : log::Level::warning,
                    "session_close",
-                   {{"service", spec_.name},
+                   {{"service", spec.name},
                     {"peer", peer},
-                    {"src", source_},
+                    {"src", source},
                     {"reason", std::string(describe(summary.ending))},
                     {"bytes_in", std::to_string(summary.bytes_down)},
                     {"bytes_out", std::to_string(summary.bytes_up)},
@@ -95,9 +110,54 @@ class Worker::Connection : public std::enable_shared_from_this<Connection> {
     }
 
     Worker& worker_;
-    const ServiceSpec& spec_;
-    std::string source_;
-    std::shared_ptr<Forwarder> forwarder_;
+    std::shared_ptr<ForwarderBase> forwarder_;
+};
+
+/// A client that came over UDP: which service it asked for, and its connection.
+class Worker::UdpGuest final : public Guest {
+  public:
+    UdpGuest(Worker& worker, const std::vector<const ServiceSpec*>& services, const Path& from)
+        : worker_(worker), services_(services), from_(from) {}
+
+    std::optional<std::string> authorise(const crypto::PublicKey& client,
+                                         const wire::curvecp::ServerName& name) override {
+        const auto answers = [&](const ServiceSpec* spec) {
+            return !spec->server_name || *spec->server_name == name;
+        };
+        const auto service = std::ranges::find_if(services_, answers);
+        if (service == services_.end()) {
+            return "no service is called " + wire::curvecp::decode_server_name(name).value_or("so");
+        }
+        connection_ = std::make_shared<Connection>(worker_, **service, text_of(from_.peer));
+        key_ = client;
+        return worker_.authorise(*connection_, client, address_of(from_.peer));
+    }
+
+    bool may_come_from(const IpAddress& source) override {
+        const auto decision =
+            worker_.shared_.registry->authorise(*key_, connection_->spec.allow, source, wall_now());
+        return decision.verdict == registry::Verdict::allowed;
+    }
+
+    void established(TunnelHandle tunnel) override {
+        worker_.watch(*tunnel);
+        ++worker_.shared_.counters->handshakes;
+        connection_->log_handshake();
+        worker_.add(connection_);
+        worker_.reach_application(connection_, std::move(tunnel));
+    }
+
+    void refused(const Error& why) override {
+        if (connection_) return worker_.refuse(*connection_, why);
+        worker_.refuse(Connection(worker_, *services_.front(), text_of(from_.peer)), why);
+    }
+
+  private:
+    Worker& worker_;
+    const std::vector<const ServiceSpec*>& services_;
+    Path from_;
+    std::shared_ptr<Connection> connection_;
+    std::optional<crypto::PublicKey> key_;
 };
 
 Result<std::unique_ptr<Worker>> Worker::create(const Shared& shared) {
@@ -145,84 +205,135 @@ void Worker::serve(const ServiceSpec& spec, os::UniqueFd listening) {
     listeners_.back()->start();
 }
 
-// The server end: handshake, then the plain side.
+void Worker::serve_endpoint(std::vector<const ServiceSpec*> specs, os::UniqueFd sessions, os::UniqueFd hellos) {
+    const auto any_name_last = [](const ServiceSpec* spec) { return spec->server_name.has_value(); };
+    std::ranges::stable_partition(specs, any_name_last);
+    const CurvecpEndpoint::Options options{specs.front()->extensions.server, specs.front()->dead_peer, {}};
+    endpoints_.push_back(std::make_unique<CurvecpEndpoint>(
+        context_, std::move(sessions), std::move(hellos), options, tools(), shared_.admission, *shared_.counters,
+        [this, services = std::make_shared<const std::vector<const ServiceSpec*>>(std::move(specs))](const Path& from) {
+            ++shared_.counters->accepted;
+            return std::make_shared<UdpGuest>(*this, *services, from);
+        }));
+    endpoints_.back()->start();
+}
+
+// ---- the server end ----
+
+void Worker::refuse(const Connection& connection, const Error& why) {
+    shared_.counters->refuse(why);
+    log::limited(log::Level::warning, "handshake_reject",
+                 {{"service", connection.spec.name},
+                  {"peer", connection.peer},
+                  {"src", connection.source},
+                  {"reason", why.text()}});
+}
+
+// Nothing: the key may use the service, and its session is counted.
+std::optional<std::string> Worker::authorise(Connection& connection, const crypto::PublicKey& key,
+                                             const IpAddress& address) {
+    const auto decision = shared_.registry->authorise(key, connection.spec.allow, address, wall_now());
+    connection.peer = decision.name;
+    if (decision.verdict != registry::Verdict::allowed) {
+        return std::string(describe(decision.verdict)) + ": " +
+               (decision.name.empty() ? key.text() : decision.name);
+    }
+    if (decision.name.empty()) connection.peer = key.text();
+    auto slot = shared_.sessions->take(key, connection.spec.sessions_per_peer);
+    if (!slot) return "too many sessions of this peer (sessions-per-peer)";
+    connection.slot.emplace(std::move(*slot));
+    return std::nullopt;
+}
+
 void Worker::serve_tunnel(const ServiceSpec& spec, Stream stream, std::string source,
                           const IpAddress& address) {
-    auto connection = std::make_shared<Connection>(*this, spec, source);
-    const auto refused = [this, &spec, source, connection](const Error& why) {
-        shared_.counters->refuse(why);
-        log::limited(
-            log::Level::warning, "handshake_reject",
-            {{"service", spec.name}, {"peer", connection->peer}, {"src", source}, {"reason", why.text()}});
-    };
+    auto connection = std::make_shared<Connection>(*this, spec, std::move(source));
     auto handle = std::make_shared<std::weak_ptr<HandshakeHandle>>();
     auto ticket = shared_.admission->admit(address, now(), vault_.busy(), [this, handle] {
         asio::post(context_, [handle] {
             if (const auto running = handle->lock()) running->stop();
         });
     });
-    if (!ticket) {
-        refused(ticket.error());
-        return;  // the stream closes itself
-    }
+    if (!ticket) return refuse(*connection, ticket.error());  // the stream closes itself
     set_tunnel_options(stream, spec.dead_peer);
-    auto authorise = [this, &spec, address,
-                      connection](const crypto::PublicKey& key) -> std::optional<std::string> {
-        const auto decision = shared_.registry->authorise(key, spec.allow, address, wall_now());
-        connection->peer = decision.name;
-        if (decision.verdict != registry::Verdict::allowed) {
-            return std::string(describe(decision.verdict)) + ": " +
-                   (decision.name.empty() ? key.text() : decision.name);
-        }
-        if (decision.name.empty()) connection->peer = key.text();
-        auto slot = shared_.sessions->take(key, spec.sessions_per_peer);
-        if (!slot) return "too many sessions of this peer (sessions-per-peer)";
-        connection->slot.emplace(std::move(*slot));
-        return std::nullopt;
+    auto may_in = [this, address, connection](const crypto::PublicKey& key) {
+        return authorise(*connection, key, address);
     };
-    auto done = [this, &spec, connection, refused,
-                 ticket = std::move(*ticket)](Result<Established> result) mutable {
-        if (!result) return refused(result.error());
+    auto done = [this, connection, ticket = std::move(*ticket)](Result<Established> result) mutable {
+        if (!result) return refuse(*connection, result.error());
         ticket.succeed(now());
         ++shared_.counters->handshakes;
         connection->log_handshake();
         add(connection);
-        dial(context_, *shared_.resolver, spec.connect, now() + spec.connect_timeout,
-             [this, &spec, connection, tunnel = std::move(*result)](Result<Stream> plain) mutable {
-                 if (plain) return connection->forward(std::move(*plain), std::move(tunnel));
-                 log::limited(
-                     log::Level::error, "connect_failed",
-                     {{"service", spec.name}, {"peer", connection->peer}, {"reason", plain.error().text()}});
-                 remove(connection);
-             });
+        reach_application(connection, std::move(*result));
     };
-    *handle =
-        start_server_handshake(std::move(stream), tools(), address, std::move(authorise), std::move(done));
+    *handle = start_server_handshake(std::move(stream), tools(), address, std::move(may_in), std::move(done));
 }
 
-// The client end: a tunnel for a local connection.
+template <class Tunnel>
+void Worker::reach_application(const std::shared_ptr<Connection>& connection, Tunnel tunnel) {
+    const ServiceSpec& spec = connection->spec;
+    dial(context_, *shared_.resolver, spec.connect, now() + spec.connect_timeout,
+         [this, connection, tunnel = std::move(tunnel)](Result<Stream> plain) mutable {
+             if (plain) return connection->forward(std::move(*plain), std::move(tunnel));
+             log::limited(log::Level::error, "connect_failed",
+                          {{"service", connection->spec.name},
+                           {"peer", connection->peer},
+                           {"reason", plain.error().text()}});
+             remove(connection);
+         });
+}
+
+// ---- the client end ----
+
 void Worker::serve_plain(const ServiceSpec& spec, Stream stream, std::string source) {
     set_plain_options(stream);
     auto connection = std::make_shared<Connection>(*this, spec, std::move(source));
     connection->peer = spec.peer;
     add(connection);
+    if (spec.carrier == Carrier::curvecp) {
+        open_stream_tunnel(connection, std::move(stream));
+    } else {
+        open_tunnel(connection, std::move(stream));
+    }
+}
+
+void Worker::open_tunnel(const std::shared_ptr<Connection>& connection, Stream plain) {
+    const ServiceSpec& spec = connection->spec;
     TunnelTarget target{spec.connect, spec.peer, keys_to_try(spec)};
     dial_tunnel(context_, *shared_.resolver, tools(), std::move(target), now() + spec.connect_timeout,
-                [this, &spec, connection, plain = std::move(stream)](Result<Established> result) mutable {
-                    if (result) {
-                        ++shared_.counters->handshakes;
-                        last_good_.insert_or_assign(spec.name, result->peer);
-                        connection->log_handshake();
-                        return connection->forward(std::move(plain), std::move(*result));
-                    }
-                    shared_.counters->refuse(result.error());
-                    log::limited(
-                        log::Level::error, "connect_failed",
-                        {{"service", spec.name}, {"peer", spec.peer}, {"reason", result.error().text()}});
-                    error_code ignored;
-                    plain.close(ignored);  // a reset, by set_plain_options()
-                    remove(connection);
+                [this, connection, plain = std::move(plain)](Result<Established> result) mutable {
+                    if (!result) return not_connected(connection, std::move(plain), result.error());
+                    ++shared_.counters->handshakes;
+                    last_good_.insert_or_assign(connection->spec.name, result->peer);
+                    connection->log_handshake();
+                    connection->forward(std::move(plain), std::move(*result));
                 });
+}
+
+void Worker::open_stream_tunnel(const std::shared_ptr<Connection>& connection, Stream plain) {
+    const ServiceSpec& spec = connection->spec;
+    StreamTarget target{spec.connect,    spec.peer,         keys_to_try(spec),
+                        spec.extensions, *spec.server_name, spec.dead_peer};
+    dial_stream(context_, *shared_.resolver, tools(), std::move(target), now() + spec.connect_timeout,
+                [this, connection, plain = std::move(plain)](Result<DialedStream> result) mutable {
+                    if (!result) return not_connected(connection, std::move(plain), result.error());
+                    ++shared_.counters->handshakes;
+                    last_good_.insert_or_assign(connection->spec.name, result->peer);
+                    connection->log_handshake();
+                    watch(*result->tunnel);
+                    connection->forward(std::move(plain), std::move(result->tunnel));
+                });
+}
+
+void Worker::not_connected(const std::shared_ptr<Connection>& connection, Stream plain, const Error& why) {
+    shared_.counters->refuse(why);
+    log::limited(
+        log::Level::error, "connect_failed",
+        {{"service", connection->spec.name}, {"peer", connection->peer}, {"reason", why.text()}});
+    error_code ignored;
+    plain.close(ignored);  // a reset, by set_plain_options()
+    remove(connection);
 }
 
 // In the order of the file, but the one that answered last comes first.
@@ -242,8 +353,9 @@ void Worker::attach_vault(os::UniqueFd socket) {
 void Worker::drain(std::function<void()> when_empty) {
     asio::post(context_, [this, when_empty = std::move(when_empty)]() mutable {
         for (auto& listener : listeners_) listener->stop();
-        if (connections_.empty()) return when_empty();
+        for (auto& endpoint : endpoints_) endpoint->stop_accepting();
         when_empty_ = std::move(when_empty);
+        tell_if_empty();
     });
 }
 
@@ -251,6 +363,8 @@ void Worker::cut() {
     asio::post(context_, [this] {
         const std::vector<std::shared_ptr<Connection>> all(connections_.begin(), connections_.end());
         for (const auto& connection : all) connection->cut();
+        undelivered_ = 0;
+        tell_if_empty();
     });
 }
 
@@ -265,7 +379,21 @@ void Worker::add(const std::shared_ptr<Connection>& connection) {
 
 void Worker::remove(const std::shared_ptr<Connection>& connection) {
     connections_.erase(connection);
-    if (connections_.empty() && when_empty_) std::exchange(when_empty_, nullptr)();
+    tell_if_empty();
+}
+
+// TCP's last bytes are the kernel's to deliver; a stream's are ours.
+void Worker::watch(StreamTunnel& tunnel) {
+    ++undelivered_;
+    tunnel.on_delivered = [this] {
+        if (undelivered_ > 0) --undelivered_;
+        tell_if_empty();
+    };
+}
+
+void Worker::tell_if_empty() {
+    const bool empty = connections_.empty() && undelivered_ == 0;
+    if (empty && when_empty_) std::exchange(when_empty_, nullptr)();
 }
 
 void Worker::cycle_cookie_keys() {

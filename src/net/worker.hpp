@@ -2,15 +2,13 @@
 
 #include "cookie/keeper.hpp"
 #include "crypto/secret.hpp"
-#include "net/admission.hpp"
-#include "net/counters.hpp"
-#include "net/dial.hpp"
+#include "net/curvecp_endpoint.hpp"
 #include "net/forwarder.hpp"
 #include "net/listener.hpp"
+#include "net/service.hpp"
 #include "net/vault_client.hpp"
 #include "os/random.hpp"
 #include "os/socket.hpp"
-#include "registry/registry.hpp"
 
 #include <boost/asio/executor_work_guard.hpp>
 
@@ -23,35 +21,6 @@
 
 namespace curvegate::net {
 
-enum class Side { client, server };
-
-/// One section of the configuration, as the network part needs it.
-struct ServiceSpec {
-    std::string name;
-    Side side = Side::server;
-    Target connect;
-    std::string peer;           ///< client: whose key must answer
-    registry::AllowList allow;  ///< server
-    EndOfStream end_of_stream = EndOfStream::message;
-    Duration connect_timeout = std::chrono::seconds(10);
-    Duration idle = std::chrono::hours(12);
-    Duration dead_peer = std::chrono::seconds(60);
-    std::optional<Duration> max_session;
-    std::size_t sessions_per_peer = 16'384;
-};
-
-/// What all workers share; every member is immutable or locks itself.
-struct Shared {
-    std::shared_ptr<const registry::Registry> registry;
-    std::shared_ptr<Admission> admission;
-    std::shared_ptr<SessionLimits> sessions;
-    std::shared_ptr<Counters> counters;
-    Resolver* resolver = nullptr;
-    handshake::Timeouts timeouts;
-    Duration drain = std::chrono::seconds(5);
-    crypto::Locking locking = crypto::Locking::require;
-};
-
 /// One thread's share of the daemon: an io_context, locked memory for its secrets, minute keys, a connection
 /// to the vault, and every connection that was accepted here, which stays here. Construct and call run() on
 /// any one thread; the methods marked so may be called from others.
@@ -63,6 +32,9 @@ class Worker {
 
     /// Before run(). The socket listens already; `spec` outlives the worker.
     void serve(const ServiceSpec& spec, os::UniqueFd listening);
+    /// The same for a server's UDP port and all the services that share it, asked in their order; the one that takes any
+    /// name comes last.
+    void serve_endpoint(std::vector<const ServiceSpec*> specs, os::UniqueFd sessions, os::UniqueFd hellos);
     /// Before run(): called on the worker's thread when its connection to the vault ends.
     std::function<void()> on_vault_lost;
 
@@ -78,11 +50,23 @@ class Worker {
 
   private:
     class Connection;
+    class UdpGuest;
     friend class Connection;
+    friend class UdpGuest;
 
     Worker(const Shared& shared, std::unique_ptr<crypto::SecretPool> pool, cookie::Keeper keeper);
     void serve_tunnel(const ServiceSpec& spec, Stream stream, std::string source, const IpAddress& address);
     void serve_plain(const ServiceSpec& spec, Stream stream, std::string source);
+    void open_tunnel(const std::shared_ptr<Connection>& connection, Stream plain);
+    void open_stream_tunnel(const std::shared_ptr<Connection>& connection, Stream plain);
+    template <class Tunnel>
+    void reach_application(const std::shared_ptr<Connection>& connection, Tunnel tunnel);
+    void not_connected(const std::shared_ptr<Connection>& connection, Stream plain, const Error& why);
+    [[nodiscard]] std::optional<std::string> authorise(Connection& connection, const crypto::PublicKey& key,
+                                                       const IpAddress& address);
+    void refuse(const Connection& connection, const Error& why);
+    void watch(StreamTunnel& tunnel);
+    void tell_if_empty();
     void cycle_cookie_keys();
     void sweep();
     void add(const std::shared_ptr<Connection>& connection);
@@ -102,10 +86,12 @@ class Worker {
     asio::steady_timer cookie_timer_;
     asio::steady_timer sweep_timer_;
     std::vector<std::unique_ptr<Listener>> listeners_;
+    std::vector<std::unique_ptr<CurvecpEndpoint>> endpoints_;
     std::unordered_set<std::shared_ptr<Connection>> connections_;
     std::function<void()> when_empty_;
     std::unordered_map<std::string, crypto::PublicKey>
         last_good_;  // which of a peer's keys answered, by service
+    std::size_t undelivered_ = 0;  // tunnels over udp whose peers do not have everything yet
     bool sweeping_ = false;
 };
 

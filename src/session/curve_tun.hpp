@@ -5,14 +5,8 @@
 #include "crypto/nonce.hpp"
 #include "crypto/secret.hpp"
 #include "session/errors.hpp"
+#include "session/role.hpp"
 #include "wire/curve_tun.hpp"
-
-namespace curvegate::session {
-
-/// Which end of the handshake we were; it decides the nonce of each direction.
-enum class Role { client, server };
-
-}  // namespace curvegate::session
 
 namespace curvegate::session::curve_tun {
 

@@ -72,21 +72,6 @@ Result<MessageHeader> parse_message_header(Bytes packet) {
     return MessageHeader{{reader.integer<std::uint64_t>()}};
 }
 
-Result<CookieBody> parse_cookie_body(FixedBytes<kCookieBodySize> plain) {
-    Reader reader(plain);
-    auto server_short = crypto::PublicKey::parse(reader.take<32>());
-    if (!server_short) return fail(std::move(server_short));
-    return CookieBody{*server_short, take<Cookie>(reader)};
-}
-
-Result<VouchBody> parse_vouch_body(FixedBytes<kVouchBodySize> plain) {
-    Reader reader(plain);
-    auto client = crypto::PublicKey::parse(reader.take<32>());
-    if (!client) return fail(std::move(client));
-    const auto nonce = take<crypto::LongTermNonce>(reader);
-    return VouchBody{*client, nonce, take<VouchBox>(reader)};
-}
-
 void serialise(const SealedHello& hello, MutableFixedBytes<kHelloSize> out) noexcept {
     Writer(out)
         .put(kHelloMagic)
@@ -105,14 +90,6 @@ void serialise(const SealedVouch& vouch, MutableFixedBytes<kVouchSize> out) noex
 
 void serialise(const MessageHeader& message, MutableFixedBytes<kMessageHeaderSize> out) noexcept {
     Writer(out).put(kMessageMagic).put(number_bytes(message.number));
-}
-
-void serialise(const CookieBody& body, MutableFixedBytes<kCookieBodySize> out) noexcept {
-    Writer(out).put(body.server_short.bytes()).put(body.cookie.bytes);
-}
-
-void serialise(const VouchBody& body, MutableFixedBytes<kVouchBodySize> out) noexcept {
-    Writer(out).put(body.client.bytes()).put(body.nonce.bytes).put(body.vouch.bytes);
 }
 
 ByteArray<kNumberSize> number_bytes(crypto::PacketNumber number) noexcept {

@@ -4,6 +4,7 @@
 #include "base/result.hpp"
 #include "crypto/keys.hpp"
 #include "crypto/nonce.hpp"
+#include "wire/common.hpp"
 #include "wire/errors.hpp"
 
 #include <variant>
@@ -16,14 +17,14 @@ namespace curvegate::wire::curve_tun {
 inline constexpr std::size_t kFrameHeaderSize = 2;
 inline constexpr std::size_t kMaxPacketSize = 65'535;
 inline constexpr std::size_t kMagicSize = 8;
-inline constexpr std::size_t kNumberSize = 8;
-inline constexpr std::size_t kCookieSize = 96;
-inline constexpr std::size_t kVouchBoxSize = 48;
-inline constexpr std::size_t kHelloPlainSize = 64;
-inline constexpr std::size_t kHelloBoxSize = kHelloPlainSize + 16;
-inline constexpr std::size_t kCookieBodySize = 32 + kCookieSize;
-inline constexpr std::size_t kCookieBoxSize = kCookieBodySize + 16;
-inline constexpr std::size_t kVouchBodySize = 32 + 16 + kVouchBoxSize;
+using wire::kCookieBodySize;
+using wire::kCookieBoxSize;
+using wire::kCookieSize;
+using wire::kHelloBoxSize;
+using wire::kHelloPlainSize;
+using wire::kNumberSize;
+using wire::kVouchBodySize;
+using wire::kVouchBoxSize;
 inline constexpr std::size_t kInitiateBoxSize = kVouchBodySize + 16;
 inline constexpr std::size_t kHelloSize = kMagicSize + 32 + kNumberSize + kHelloBoxSize;
 inline constexpr std::size_t kCookiePacketSize = kMagicSize + 16 + kCookieBoxSize;
@@ -38,16 +39,12 @@ inline constexpr crypto::PacketNumber kHelloNumber{0};
 inline constexpr crypto::PacketNumber kVouchNumber{1};
 inline constexpr crypto::PacketNumber kFirstMessageNumber{2};
 
-/// A cookie K: for its issuer nonce and secret box, for everybody else 96 bytes to give back unread.
-struct CookieTag;
-using Cookie = Strong<CookieTag, kCookieSize>;
-/// A vouch V: Box[EC](Cs -> S).
-struct VouchBoxTag;
-using VouchBox = Strong<VouchBoxTag, kVouchBoxSize>;
-struct HelloBoxTag;
-using HelloBox = Strong<HelloBoxTag, kHelloBoxSize>;
-struct CookieBoxTag;
-using CookieBox = Strong<CookieBoxTag, kCookieBoxSize>;
+using wire::Cookie;
+using wire::CookieBody;
+using wire::CookieBox;
+using wire::HelloBox;
+using wire::VouchBody;
+using wire::VouchBox;
 struct InitiateBoxTag;
 using InitiateBox = Strong<InitiateBoxTag, kInitiateBoxSize>;
 
@@ -71,16 +68,6 @@ struct MessageHeader {
 };
 using Packet = std::variant<SealedHello, SealedCookie, SealedVouch, MessageHeader>;
 
-struct CookieBody {
-    crypto::PublicKey server_short;
-    Cookie cookie;
-};
-struct VouchBody {
-    crypto::PublicKey client;
-    crypto::LongTermNonce nonce;
-    VouchBox vouch;
-};
-
 /// The length of the packet that follows.
 [[nodiscard]] std::size_t parse_frame_header(FixedBytes<kFrameHeaderSize> header) noexcept;
 /// Writes the length of a packet of at most kMaxPacketSize bytes.
@@ -90,17 +77,14 @@ void serialise_frame_header(std::size_t packet_size, MutableFixedBytes<kFrameHea
 [[nodiscard]] Result<Packet> parse_packet(Bytes packet);
 /// Error: wrong_magic, wrong_length (shorter than an empty message).
 [[nodiscard]] Result<MessageHeader> parse_message_header(Bytes packet);
-/// Error: crypto weak_key.
-[[nodiscard]] Result<CookieBody> parse_cookie_body(FixedBytes<kCookieBodySize> plain);
-/// Error: crypto weak_key.
-[[nodiscard]] Result<VouchBody> parse_vouch_body(FixedBytes<kVouchBodySize> plain);
+using wire::parse_cookie_body;
+using wire::parse_vouch_body;
 
 void serialise(const SealedHello& hello, MutableFixedBytes<kHelloSize> out) noexcept;
 void serialise(const SealedCookie& cookie, MutableFixedBytes<kCookiePacketSize> out) noexcept;
 void serialise(const SealedVouch& vouch, MutableFixedBytes<kVouchSize> out) noexcept;
 void serialise(const MessageHeader& message, MutableFixedBytes<kMessageHeaderSize> out) noexcept;
-void serialise(const CookieBody& body, MutableFixedBytes<kCookieBodySize> out) noexcept;
-void serialise(const VouchBody& body, MutableFixedBytes<kVouchBodySize> out) noexcept;
+using wire::serialise;
 
 /// A packet number as curve_tun writes it: 8 bytes, big-endian.
 [[nodiscard]] ByteArray<kNumberSize> number_bytes(crypto::PacketNumber number) noexcept;

@@ -114,6 +114,34 @@ def make_tunnel(make_site: Callable[[str], support.Site]) -> Iterator[Callable[.
 
 
 @pytest.fixture
+def make_udp_tunnel(make_site: Callable[[str], support.Site]) -> Iterator[Callable[..., support.UdpTunnel]]:
+    """Two daemons over UDP with a backend behind them; `line` puts a bad line in the middle."""
+    relays: list[support.UdpRelay] = []
+
+    def make(
+        backend: support.Backend,
+        *,
+        line: dict[str, Any] | None = None,
+        server: dict[str, Any] | None = None,
+        client: dict[str, Any] | None = None,
+        **more: Any,
+    ) -> support.UdpTunnel:
+        near, far = make_site("near"), make_site("far")
+        far.know("phone", near.key("client").public)
+        end_of_server = support.udp_server_end(far, backend, {"allow": "laptop, phone"} | (server or {}), **more)
+        relay = support.UdpRelay(end_of_server.address, **line) if line is not None else None
+        if relay:
+            relays.append(relay)
+        target = relay.address if relay else end_of_server.address
+        end_of_client = support.udp_client_end(near, target, end_of_server.key, client, **more)
+        return support.UdpTunnel(end_of_server, end_of_client, relay)
+
+    yield make
+    for relay in relays:
+        relay.close()
+
+
+@pytest.fixture
 def echo_backend() -> Iterator[support.Backend]:
     with support.Backend(support.echo) as backend:
         yield backend

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+import json
 import os
 import random
 import re
@@ -12,6 +13,7 @@ import signal
 import socket
 import struct
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -20,6 +22,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import curve_tun as ct
+import curvecp as cp
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -829,6 +832,66 @@ class Relay:
         self.close()
 
 
+class UdpRelay:
+    """udp_relay.py in a process of its own: a bad line to a UDP server, by seed. `line` are its settings."""
+
+    def __init__(
+        self,
+        target: tuple[str, int],
+        *,
+        seed: int = 1,
+        source: str = "",
+        record: Path | None = None,
+        wrap: list[str] | None = None,
+        listen: str = "127.0.0.1:0",
+        **line: float,
+    ) -> None:
+        args = [*(wrap or []), sys.executable, "-B", str(Path(__file__).parent / "udp_relay.py")]
+        args += ["--listen", listen, "--to", f"{target[0]}:{target[1]}", "--seed", str(seed)]
+        args += ["--source", source] if source else []
+        args += ["--record", str(record)] if record else []
+        for name, value in line.items():
+            args += ["--" + name.replace("_", "-"), str(value)]
+        self.process = subprocess.Popen(args, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        assert self.process.stdin and self.process.stdout
+        self.record = record
+        host, port = json.loads(self.process.stdout.readline())[:2]
+        self.address: tuple[str, int] = (host, port)
+
+    def _ask(self, command: str) -> bytes:
+        assert self.process.stdin and self.process.stdout
+        self.process.stdin.write(command.encode() + b"\n")
+        self.process.stdin.flush()
+        answer = self.process.stdout.readline()
+        assert answer, "the relay has died"
+        return answer
+
+    def set(self, **line: float) -> None:
+        self._ask("set " + " ".join(f"{name}={value}" for name, value in line.items()))
+
+    def outage(self, seconds: float) -> None:
+        self._ask(f"outage {seconds}")
+
+    def rebind(self, source: str = "") -> None:
+        """The server sees all clients come from new ports (of another address) from now on."""
+        self._ask(f"rebind {source}".strip())
+
+    def counts(self) -> dict[str, int]:
+        return json.loads(self._ask("counts"))
+
+    def close(self) -> None:
+        assert self.process.stdin and self.process.stdout
+        self.process.stdin.close()
+        self.process.wait(PATIENCE)
+        self.process.stdout.close()
+
+    def __enter__(self) -> UdpRelay:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+
 # ---- a server end with a client of ours ----
 
 
@@ -879,6 +942,51 @@ def server_end(
 
 
 @dataclass
+class UdpServerEnd:
+    """As ServerEnd, over UDP."""
+
+    site: Site
+    daemon: Daemon
+    address: tuple[str, int]
+    backend: Backend
+    client: ct.KeyPair
+
+    @property
+    def key(self) -> bytes:
+        return self.site.key("server").public
+
+    def dial(self, source: str = "127.0.0.1", keys: ct.KeyPair | None = None, name: str = "web") -> cp.Client:
+        return cp.Client(self.address, self.key, keys or self.client, name, source=source)
+
+    def connect(self, source: str = "127.0.0.1", keys: ct.KeyPair | None = None, name: str = "web") -> cp.Client:
+        client = self.dial(source, keys, name)
+        client.handshake()
+        return client
+
+    def restart(self) -> None:
+        self.daemon.stop()
+        self.daemon = self.site.run(self.site.folder / "curvegate.conf")
+
+    def check_honest(self, source: str = "127.0.0.1") -> None:
+        """An honest client is served."""
+        with self.connect(source) as client:
+            data = b"echo" + os.urandom(96)
+            assert client.stream.echo(data) == data
+            client.stream.close()
+
+
+def udp_server_end(
+    site: Site, backend: Backend, service: dict[str, Any] | None = None, *, known: str = "", **more: Any
+) -> UdpServerEnd:
+    client = ct.KeyPair.generate()
+    site.know("laptop", client.public, known)
+    port = free_port()
+    section = {"accept": f"udp:127.0.0.1:{port}", "connect": backend.address, "allow": "laptop"} | (service or {})
+    daemon = site.start({"web": section}, **more)
+    return UdpServerEnd(site, daemon, ("127.0.0.1", port), backend, client)
+
+
+@dataclass
 class ClientEnd:
     """A daemon whose plain service `app` leads to a tunnel server at `target`."""
 
@@ -899,6 +1007,31 @@ def client_end(
     section = {"client": "yes", "accept": f"127.0.0.1:{port}", "connect": f"tcp:{host}:{target[1]}", "peer": "gate"}
     daemon = site.start({"app": section | (service or {})}, **more)
     return ClientEnd(site, daemon, ("127.0.0.1", port))
+
+
+def udp_client_end(
+    site: Site, target: tuple[str, int], server: bytes, service: dict[str, Any] | None = None, **more: Any
+) -> ClientEnd:
+    """A plain service `app` that asks the CurveCP server at `target` for its service `web`."""
+    host = f"[{target[0]}]" if ":" in target[0] else target[0]
+    section = {"connect": f"udp:{host}:{target[1]}", "server_name": "web"} | (service or {})
+    return client_end(site, target, server, section, **more)
+
+
+@dataclass
+class UdpTunnel:
+    """As Tunnel, over UDP."""
+
+    server: UdpServerEnd
+    client: ClientEnd
+    relay: UdpRelay | None
+
+    def open(self) -> Local:
+        return self.client.open()
+
+    @property
+    def daemons(self) -> tuple[Daemon, Daemon]:
+        return self.client.daemon, self.server.daemon
 
 
 @dataclass

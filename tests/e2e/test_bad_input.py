@@ -28,7 +28,7 @@ def server(module_site: Callable[[str], s.Site]) -> Iterator[Server]:
 
 
 WRONG_LENGTH = "packet has the wrong length"
-NOT_OURS = "not a curve_tun packet"
+NOT_OURS = "not a packet of this protocol"
 WRONG_NUMBER = "hello or vouch has the wrong number"
 NOT_FOR_US = "hello is not for this server's key"
 WEAK_KEY = "public key is not canonical or is of low order"

@@ -382,6 +382,78 @@ def test_check_is_content_with_a_good_configuration(site: s.Site) -> None:
     assert done.returncode == OK, said(done)
 
 
+def udp_config(site: s.Site, **more: Any) -> Path:
+    """Two services on one udp address, and their client ends."""
+    site.know("laptop", ct.KeyPair.generate().public)
+    site.know("gate", ct.KeyPair.generate().public)
+    services = {
+        "web": {"accept": "udp:[::]:4433", "connect": "127.0.0.1:8080", "allow": "laptop"},
+        "dns": {"accept": "udp:[::]:4433", "connect": "udp:127.0.0.1:53", "allow": "laptop"},
+        "ask": {"client": "yes", "accept": "udp:127.0.0.1:5353", "connect": "udp:gate:4433", "server-name": "dns"},
+        "old": {"client": "yes", "accept": "udp:127.0.0.1:5354", "connect": "tcp:gate:4433"},
+    }
+    return site.write_config(services, **more)
+
+
+def test_check_says_where_each_service_listens_and_what_it_dials(site: s.Site) -> None:
+    path = udp_config(site)
+    done = check(path)
+    assert done.returncode == OK, said(done)
+    assert done.stderr == b""
+    assert done.stdout.decode().splitlines() == [
+        f"{path} is fine: 4 services",
+        "  [web] server end: listens on udp:[::]:4433 (server-name web), connects to 127.0.0.1:8080",
+        "  [dns] server end: listens on udp:[::]:4433 (server-name dns), connects to udp:127.0.0.1:53",
+        "  [ask] client end: listens on udp:127.0.0.1:5353, connects to udp:gate:4433 (server-name dns), "
+        "where gate must answer",
+        "  [old] client end: listens on udp:127.0.0.1:5354, connects to tcp:gate:4433, where gate must answer",
+    ]
+    done = check(good_config(site))
+    assert "listens on tcp:0.0.0.0:4433, connects to 127.0.0.1:8080" in done.stdout.decode()
+
+
+def test_check_explains_a_verdict_for_a_service_over_udp(site: s.Site) -> None:
+    path = udp_config(site)
+    done = check(path, "--peer", "laptop", "--service", "dns")
+    assert done.returncode == OK and b"verdict for [dns]: allowed" in done.stdout
+    assert check(path, "--peer", "gate", "--service", "dns").returncode == NO
+    assert check(path, "--peer", "gate", "--service", "ask").returncode == OK
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "words"),
+    [
+        ("[dns]\naccept = udp:[::]:4433", "[dns]\naccept = udp:127.0.0.1:4433", "overlaps udp:.*the same address"),
+        ("[dns]", "[dns]\nserver-name = web", r"server-name: web is taken by \[web\] in line [0-9]+"),
+        ("[dns]", "[dns]\nserver-name = a..b", 'empty part beside a dot.*write "a.b"'),
+        ("[dns]", "[dns]\nserver-extension = " + "0" * 31 + "1", r"server-extension is not that of \[web\]"),
+        ("[dns]", "[dns]\nend-of-stream = close", "end-of-stream belongs to a tunnel over tcp"),
+        ("[web]", "[web]\nflows = 5", "flows belongs to a service whose plain side is udp"),
+        ("[old]", "[old]\nserver-name = dns", "server-name belongs to a tunnel over udp.*remove it"),
+        ("[old]", "[old]\nend-of-stream = close", "end-of-stream belongs to streams"),
+        ("[ask]", "[ask]\nclient-extension = 00", "32 hexadecimal digits"),
+    ],
+)
+def test_check_names_what_does_not_go_together_over_udp(site: s.Site, old: str, new: str, words: str) -> None:
+    path = udp_config(site)
+    text = path.read_text()
+    assert old in text
+    place = text[: text.index(old)].count("\n") + 2
+    path.write_text(text.replace(old, new))
+    done = check(path)
+    assert done.returncode == CONFIG
+    at = next(found for found in said(done).splitlines() if f"{path}:{place}:" in found)
+    assert re.search(words, at), at
+
+
+def test_check_warns_of_what_answers_to_every_name(site: s.Site) -> None:
+    path = udp_config(site)
+    path.write_text(path.read_text().replace("[dns]", "[dns]\nserver-name = *"))
+    done = check(path)
+    assert done.returncode == OK and re.search(r"warning: server-name = \* lets \[dns\] answer", said(done))
+    assert b"udp:[::]:4433 (any server-name)" in done.stdout
+
+
 def test_check_takes_the_keys_of_a_later_version(site: s.Site) -> None:
     done = check(good_config(site, control_group="adm", vault_control="/run/v.sock"))
     assert done.returncode == OK, said(done)
@@ -541,6 +613,24 @@ def test_probe_of_a_good_server_ends_with_0(site: s.Site) -> None:
         assert done.returncode == OK, said(done)
         assert b"gate" in done.stdout
         assert server.errors == []
+
+
+@pytest.mark.parametrize(("accept", "says_end"), [("", True), ("udp:", False)])
+def test_probe_ends_a_stream_and_sends_no_datagram(site: s.Site, accept: str, says_end: bool) -> None:
+    """An empty message is the end of a stream, but a datagram where the plain side is udp:."""
+    rest: list[bytes] = []
+
+    def listens(connection: ct.ServerConnection) -> None:
+        connection.handshake()
+        rest.append(connection.frames.wait_closed()[1])
+
+    with ct.Server(ct.KeyPair.generate()) as server:
+        server.serve(listens)
+        own = f"{accept}127.0.0.1:{s.free_port()}"
+        done = probe(probe_site(site, server.address, server.keys.public, accept=own))
+        assert done.returncode == OK, said(done)
+        s.until(lambda: rest, "the probe to leave")
+        assert (rest != [b""]) == says_end
 
 
 def test_probe_says_at_which_step_it_ended(site: s.Site) -> None:

@@ -1,13 +1,10 @@
+#include "support/golden.hpp"
 #include "support/script.hpp"
 
 #include <catch2/catch.hpp>
 
-#include <cstdlib>
-#include <fstream>
-#include <sstream>
-
 /// Every state x event pair of both machines, driven for real and compared with server.golden and
-/// client.golden. CURVEGATE_UPDATE_GOLDEN=1 writes the files anew: read the difference before committing it.
+/// client.golden.
 namespace curvegate::handshake::curve_tun {
 namespace {
 
@@ -85,45 +82,16 @@ std::string listing(const std::vector<Step>& steps) {
     return out;
 }
 
-std::vector<std::string> lines_of(const std::string& text) {
-    std::vector<std::string> out;
-    std::istringstream in(text);
-    for (std::string line; std::getline(in, line);) out.push_back(line);
-    return out;
-}
-
-void compare(const std::string& file, const std::string& actual) {
-    const std::string path = std::string(CURVEGATE_TESTS_DIR) + "/fsm/" + file;
-    if (std::getenv("CURVEGATE_UPDATE_GOLDEN") != nullptr) {  // NOLINT(concurrency-mt-unsafe)
-        std::ofstream(path) << actual;
-        WARN(path << " was written anew");
-        return;
-    }
-    std::ifstream in(path);
-    REQUIRE(in.is_open());
-    const std::string expected((std::istreambuf_iterator<char>(in)), {});
-    const auto was = lines_of(expected);
-    const auto is = lines_of(actual);
-    std::string difference;
-    for (std::size_t i = 0; i < std::max(was.size(), is.size()); ++i) {
-        if (i < was.size() && i < is.size() && was[i] == is[i]) continue;
-        if (i < was.size()) difference += "- " + was[i] + "\n";
-        if (i < is.size()) difference += "+ " + is[i] + "\n";
-    }
-    INFO(path << "\n" << difference);
-    CHECK(difference.empty());
-}
-
 TEST_CASE("the server's machine does in each state with each event what the listing says", "[fsm]") {
     const auto steps = server_steps();
     REQUIRE(steps.size() == kServerStates * kEventKinds);
-    compare("server.golden", listing(steps));
+    test::compare_with_golden("fsm/server.golden", listing(steps));
 }
 
 TEST_CASE("the client's machine does in each state with each event what the listing says", "[fsm]") {
     const auto steps = client_steps();
     REQUIRE(steps.size() == kClientStates * kEventKinds);
-    compare("client.golden", listing(steps));
+    test::compare_with_golden("fsm/client.golden", listing(steps));
 }
 
 template <class State, std::size_t N>

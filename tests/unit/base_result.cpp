@@ -16,7 +16,7 @@ TEST_CASE("an error knows its code, and no code of another layer", "[base]") {
     CHECK_FALSE(error.is(crypto::Errc::box_does_not_open));
     CHECK_FALSE(error.is(session::Errc::box_does_not_open));
     CHECK(error.layer() == "wire");
-    CHECK(error.text() == "not a curve_tun packet");
+    CHECK(error.text() == "not a packet of this protocol");
 }
 
 TEST_CASE("a detail stands in front of the words", "[base]") {

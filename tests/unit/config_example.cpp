@@ -1,4 +1,4 @@
-#include "config/config.hpp"
+#include "config/keys.hpp"
 
 #include <catch2/catch.hpp>
 
@@ -9,12 +9,24 @@
 namespace curvegate::config {
 namespace {
 
-std::string example() {
-    const std::ifstream file(std::string(CURVEGATE_TESTS_DIR) + "/../conf/curvegate.conf");
+std::string content_of(const std::string& name) {
+    const std::ifstream file(std::string(CURVEGATE_TESTS_DIR) + "/../" + name);
     std::ostringstream text;
     text << file.rdbuf();
     REQUIRE(file.good());
     return text.str();
+}
+
+std::string example() {
+    return content_of("conf/curvegate.conf");
+}
+
+TEST_CASE("the manual names every key of the file", "[config]") {
+    const std::string manual = content_of("README.md");
+    for (const Key& key : all_keys()) {
+        CAPTURE(key.name);
+        CHECK_THAT(manual, Catch::Matchers::Contains("`" + std::string(key.name) + "`"));
+    }
 }
 
 TEST_CASE("the example configuration is good as it is", "[config]") {
@@ -34,7 +46,11 @@ TEST_CASE(
     REQUIRE(all);
     const Config& a = plain->config;
     const Config& b = all->config;
-    CHECK(b.services.size() == 3);
+    REQUIRE(b.services.size() == 7);
+    CHECK(all->warnings.empty());
+    CHECK(b.services[3].accept == b.services[4].accept);
+    CHECK(b.services[5].server_name == b.services[3].server_name);
+    CHECK(b.services[6].server_name == b.services[4].server_name);
     CHECK(b.state_dir == "/var/lib/curvegate");
     CHECK(a.workers == b.workers);
     CHECK(a.log_level == b.log_level);
@@ -51,6 +67,10 @@ TEST_CASE(
     CHECK(a.admission.half_open == b.admission.half_open);
     CHECK(a.services[0].end_of_stream == b.services[0].end_of_stream);
     CHECK(a.services[1].peer == b.services[1].peer);
+    CHECK(a.services[1].server_extension == b.services[1].server_extension);
+    CHECK(a.services[1].client_extension == b.services[1].client_extension);
+    CHECK(a.services[1].flow_idle == b.services[1].flow_idle);
+    CHECK(a.services[1].flows == b.services[1].flows);
     const ServiceLimits& x = a.services[0].limits;
     const ServiceLimits& y = b.services[0].limits;
     CHECK(x.connect_timeout == y.connect_timeout);

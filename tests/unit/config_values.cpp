@@ -95,8 +95,8 @@ TEST_CASE("one of a few words is told with the nearest", "[config]") {
 }
 
 TEST_CASE("an address reads back as it was written", "[config]") {
-    for (const auto* text :
-         {"127.0.0.1:80", "[::1]:80", "[2001:db8::1]:65535", "0.0.0.0:1", "unix:/run/a.sock"}) {
+    for (const auto* text : {"127.0.0.1:80", "[::1]:80", "[2001:db8::1]:65535", "0.0.0.0:1",
+                             "unix:/run/a.sock", "udp:127.0.0.1:53", "udp:[::1]:53"}) {
         CAPTURE(text);
         REQUIRE(parse_plain(text, Use::accept));
         CHECK(parse_plain(text, Use::accept)->text() == text);
@@ -106,8 +106,16 @@ TEST_CASE("an address reads back as it was written", "[config]") {
     CHECK(parse_plain("server.example:80", Use::connect)->host == "server.example");
     CHECK(parse_tunnel("tcp:[::]:4433", Use::accept)->host == "::");
     CHECK(parse_tunnel("tcp:server_1.example:4433", Use::connect)->text() == "server_1.example:4433");
+    CHECK(parse_tunnel("udp:[::]:4433", Use::accept)->text() == "udp:[::]:4433");
+    CHECK(parse_tunnel("udp:server.example:4433", Use::connect)->kind == Address::Kind::udp);
     CHECK(parse_plain("localhost:80", Use::accept)->text() == "127.0.0.1:80");
     CHECK(parse_plain("localhost:80", Use::connect)->text() == "localhost:80");
+}
+
+TEST_CASE("an address to listen on has one spelling, one to connect to keeps its own", "[config]") {
+    CHECK(parse_plain("[0:0::0:1]:80", Use::accept) == parse_plain("[::1]:80", Use::accept));
+    CHECK(parse_tunnel("udp:[::ffff:127.0.0.1]:80", Use::accept)->text() == "udp:127.0.0.1:80");
+    CHECK(parse_plain("[2001:DB8::1]:80", Use::connect)->host == "2001:DB8::1");
 }
 
 TEST_CASE("what is no address is told", "[config]") {
@@ -133,7 +141,9 @@ TEST_CASE("what is no address is told", "[config]") {
         {"127.0.0.1:65536", "is not a port"},
         {"127.0.0.1:http", "is not a port"},
         {"127.0.0.1:-1", "is not a port"},
-        {"udp:127.0.0.1:80", "udp: is not yet carried"},
+        {"udp:127.0.0.1", "want HOST:PORT"},
+        {"udp:127.0.0.1:0", "\"0\" is not a port: want 1 to 65535"},
+        {"udp:unix:/a", "\"/a\" is not a port"},
         {"systemd:web", "systemd: is not yet carried"},
         {"unix:run/a", "is not a full path"},
     };
@@ -145,9 +155,8 @@ TEST_CASE("what is no address is told", "[config]") {
     }
     CHECK_THAT(parse_plain("server.example:80", Use::accept).error(),
                Contains("not the name \"server.example\""));
-    CHECK_THAT(parse_tunnel("0.0.0.0:4433", Use::accept).error(), Contains("begins with tcp:"));
-    CHECK_THAT(parse_tunnel("unix:/a", Use::connect).error(), Contains("begins with tcp:"));
-    CHECK_THAT(parse_tunnel("udp:0.0.0.0:4433", Use::accept).error(), Contains("not yet"));
+    CHECK_THAT(parse_tunnel("0.0.0.0:4433", Use::accept).error(), Contains("begins with tcp: or udp:"));
+    CHECK_THAT(parse_tunnel("unix:/a", Use::connect).error(), Contains("begins with tcp: or udp:"));
     CHECK_THAT(parse_tunnel("systemd:a", Use::accept).error(), Contains("not yet"));
 }
 
@@ -171,6 +180,10 @@ TEST_CASE("listeners overlap where one keeps the other out", "[config]") {
     CHECK_FALSE(both("0.0.0.0:80", "[::1]:80"));
     CHECK_FALSE(both("unix:/a", "unix:/b"));
     CHECK_FALSE(both("unix:/a", "127.0.0.1:80"));
+    CHECK(both("udp:0.0.0.0:80", "udp:127.0.0.1:80"));
+    CHECK(both("udp:[::]:80", "udp:[::1]:80"));
+    CHECK_FALSE(both("udp:0.0.0.0:80", "tcp:0.0.0.0:80"));
+    CHECK_FALSE(both("udp:127.0.0.1:80", "udp:127.0.0.1:81"));
 }
 
 TEST_CASE("a line is blank, a section, a setting or told", "[config]") {

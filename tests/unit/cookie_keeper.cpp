@@ -3,6 +3,7 @@
 
 #include <catch2/catch.hpp>
 
+#include <malloc.h>
 #include <set>
 
 namespace curvegate::cookie {
@@ -10,7 +11,7 @@ namespace {
 
 using namespace std::chrono_literals;
 using test::kStart;
-using wire::curve_tun::Cookie;
+using wire::Cookie;
 
 static_assert(!std::is_copy_constructible_v<Keeper>);
 
@@ -31,13 +32,14 @@ struct Clocked {
         return *keeper.issue(binding, client.public_key, server, random, now);
     }
     [[nodiscard]] bool redeems(const Cookie& cookie, const Binding& binding = kHere) const {
-        const auto contents = keeper.redeem(cookie, binding, now);
-        if (!contents) {
-            CHECK(contents.error().is(Errc::does_not_open));
+        const auto redeemed = keeper.redeem(cookie, binding, now);
+        if (!redeemed) {
+            CHECK(redeemed.error().is(Errc::does_not_open));
             return false;
         }
-        CHECK(contents->client_short == client.public_key);
-        CHECK(std::ranges::equal(crypto::SecretBytes::of(contents->server_short),
+        CHECK_FALSE(redeemed->used);
+        CHECK(redeemed->contents.client_short == client.public_key);
+        CHECK(std::ranges::equal(crypto::SecretBytes::of(redeemed->contents.server_short),
                                  crypto::SecretBytes::of(server)));
         return true;
     }
@@ -55,7 +57,7 @@ TEST_CASE("a cookie gives back what was sealed in it", "[cookie]") {
     Clocked clock;
     const auto cookie = clock.issue();
     CHECK(clock.redeems(cookie));
-    CHECK(clock.redeems(cookie));  // that it is used once is the connection's business
+    CHECK(clock.redeems(cookie));  // over TCP, that it is used once is the connection's business
 }
 
 TEST_CASE("a cookie lives as long as its minute key", "[cookie]") {
@@ -203,6 +205,162 @@ TEST_CASE("a cookie with any bit changed does not open", "[cookie]") {
         REQUIRE(contents.error().is(Errc::does_not_open));
     });
     CHECK(clock.redeems(cookie));
+}
+
+// ---- claims ----
+
+const Binding kUdp{Carrier::udp, 0, *IpAddress::parse("192.0.2.7")};
+
+Redeemed redeemed(const Clocked& clock, const Cookie& cookie) {
+    auto out = clock.keeper.redeem(cookie, kUdp, clock.now);
+    REQUIRE(out.has_value());
+    return std::move(*out);
+}
+
+TEST_CASE("a cookie is claimed once, and whoever redeems it after sees that", "[cookie]") {
+    Clocked clock;
+    const auto cookie = clock.issue(kUdp);
+    const auto other = clock.issue(kUdp);
+    const auto first = redeemed(clock, cookie);
+    const auto second = redeemed(clock, cookie);  // two Initiates at once, both let through
+    CHECK_FALSE(first.used);
+    CHECK_FALSE(second.used);
+    CHECK(clock.keeper.claim(first.ticket));
+    CHECK_FALSE(clock.keeper.claim(second.ticket));
+    CHECK_FALSE(clock.keeper.claim(first.ticket));
+    CHECK(redeemed(clock, cookie).used);
+    CHECK_FALSE(redeemed(clock, other).used);
+    CHECK(clock.keeper.claim(redeemed(clock, other).ticket));
+}
+
+TEST_CASE("to redeem is not to claim", "[cookie]") {
+    Clocked clock;
+    const auto cookie = clock.issue(kUdp);
+    for (int i = 0; i < 100; ++i) CHECK_FALSE(redeemed(clock, cookie).used);
+    CHECK(clock.keeper.claim(redeemed(clock, cookie).ticket));
+}
+
+TEST_CASE("each cookie has a ticket of its own, in whatever order they are claimed", "[cookie]") {
+    Clocked clock;
+    std::vector<Cookie> cookies;
+    for (int i = 0; i < 200; ++i) cookies.push_back(clock.issue(i % 2 == 0 ? kUdp : kHere));
+    std::set<std::uint64_t> indices;
+    for (std::size_t i = 200; i-- > 0;) {
+        const auto& binding = i % 2 == 0 ? kUdp : kHere;
+        const auto ticket = clock.keeper.redeem(cookies[i], binding, clock.now)->ticket;
+        CHECK(ticket.index < 200);
+        CHECK(indices.insert(ticket.index).second);
+        CHECK(clock.keeper.claim(ticket));
+    }
+    for (std::size_t i = 0; i < 200; ++i)
+        CHECK(clock.keeper.redeem(cookies[i], i % 2 == 0 ? kUdp : kHere, clock.now)->used);
+}
+
+TEST_CASE("only what was issued can be claimed", "[cookie]") {
+    Clocked clock;
+    auto ticket = redeemed(clock, clock.issue(kUdp)).ticket;
+    for (const std::uint64_t index : {std::uint64_t{1}, std::uint64_t{63}, std::uint64_t{64},
+                                      std::uint64_t{1} << 40, ~std::uint64_t{0}}) {
+        INFO(index);
+        CHECK_FALSE(clock.keeper.claim({ticket.minute, index}));  // would be memory for a stranger's number
+    }
+    CHECK_FALSE(clock.keeper.claim({ticket.minute - 1s, ticket.index}));
+    CHECK_FALSE(clock.keeper.claim({ticket.minute + 60s, ticket.index}));
+    CHECK(clock.keeper.claim(ticket));
+}
+
+TEST_CASE("what was claimed is remembered as long as its cookie opens", "[cookie]") {
+    Clocked clock;
+    const auto cookie = clock.issue(kUdp);
+    const auto late = clock.issue(kUdp);
+    const auto ticket = redeemed(clock, cookie).ticket;
+    const auto late_ticket = redeemed(clock, late).ticket;
+    REQUIRE(clock.keeper.claim(ticket));
+    for (const auto age : {0s, 59s, 60s, 61s, 119s}) {
+        INFO(age.count() << " s");
+        clock.pass_to(kStart + age);
+        CHECK(redeemed(clock, cookie).used);
+        CHECK_FALSE(clock.keeper.claim(ticket));
+        CHECK_FALSE(redeemed(clock, late).used);
+    }
+    CHECK(clock.keeper.claim(late_ticket));  // under the previous key
+    CHECK(redeemed(clock, late).used);
+    clock.pass_to(kStart + 120s);
+    CHECK_FALSE(clock.keeper.redeem(cookie, kUdp, clock.now).has_value());
+    CHECK_FALSE(clock.keeper.claim(ticket));
+}
+
+TEST_CASE("a ticket dies with its minute key", "[cookie]") {
+    Clocked clock;
+    const auto ticket = redeemed(clock, clock.issue(kUdp)).ticket;
+    clock.pass_to(kStart + 120s);
+    CHECK_FALSE(clock.keeper.claim(ticket));
+    const auto fresh = redeemed(clock, clock.issue(kUdp)).ticket;
+    CHECK(fresh.index == ticket.index);  // each key counts from the start
+    CHECK(clock.keeper.claim(fresh));
+    clock.now += 7h;
+    REQUIRE(clock.keeper.advance(clock.now, clock.random).has_value());
+    CHECK_FALSE(clock.keeper.claim(fresh));
+}
+
+TEST_CASE("claims under one key say nothing about the other's", "[cookie]") {
+    Clocked clock;
+    const auto old = clock.issue(kUdp);
+    clock.pass_to(kStart + 60s);
+    const auto fresh = clock.issue(kUdp);
+    REQUIRE(redeemed(clock, old).ticket.index == redeemed(clock, fresh).ticket.index);
+    CHECK(clock.keeper.claim(redeemed(clock, old).ticket));
+    CHECK_FALSE(redeemed(clock, fresh).used);
+    CHECK(clock.keeper.claim(redeemed(clock, fresh).ticket));
+    CHECK_FALSE(clock.keeper.claim(redeemed(clock, old).ticket));
+}
+
+TEST_CASE("of a million cookies a hundred thousand come twice, and each counts once", "[cookie]") {
+    constexpr std::size_t kIssued = 1'000'000;
+    Clocked clock;
+    std::vector<Cookie> kept;
+    for (std::size_t i = 0; i < kIssued; ++i) {
+        const auto cookie = clock.issue(kUdp);
+        if (i % 10 == 9) kept.push_back(cookie);
+    }
+    REQUIRE(kept.size() == 100'000);
+    std::vector<std::size_t> order;
+    for (std::size_t i = 0; i < kept.size(); ++i) order.insert(order.end(), 2, i);
+    for (std::size_t i = order.size(); i-- > 1;) std::swap(order[i], order[clock.random.below(i + 1)]);
+    std::vector<bool> accepted(kept.size());
+    for (const auto at : order) {
+        const auto came = redeemed(clock, kept[at]);
+        if (came.used != accepted[at]) FAIL("cookie " << at << " is used: " << came.used);
+        if (clock.keeper.claim(came.ticket) == accepted[at]) FAIL("cookie " << at << " counts otherwise");
+        accepted[at] = true;
+    }
+    CHECK(std::ranges::all_of(accepted, [](bool one) { return one; }));
+}
+
+/// Bytes that the program has from the heap. Nothing: a sanitizer's allocator does not tell.
+std::optional<std::size_t> heap_in_use() {
+    const auto info = ::mallinfo2();
+    if (info.uordblks == 0) return std::nullopt;
+    return info.uordblks + info.hblkhd;
+}
+
+TEST_CASE("what was claimed is remembered in one bit a cookie, from the first claim on", "[cookie]") {
+    constexpr std::size_t kIssued = 500'000;
+    if (!heap_in_use()) {
+        WARN("skipped: this allocator does not count its bytes");
+        return;
+    }
+    Clocked clock;
+    const auto before = *heap_in_use();
+    for (std::size_t i = 1; i < kIssued; ++i) (void)clock.issue(kUdp);
+    const auto last = redeemed(clock, clock.issue(kUdp)).ticket;
+    REQUIRE(last.index == kIssued - 1);
+    CHECK(*heap_in_use() < before + 4'096);  // to ask for cookies makes nothing grow
+    REQUIRE(clock.keeper.claim(last));
+    CHECK(*heap_in_use() > before + kIssued / 8 - 4'096);
+    CHECK(*heap_in_use() < before + kIssued / 8 + 8'192);
+    clock.pass_to(kStart + 120s);
+    CHECK(*heap_in_use() < before + 4'096);
 }
 
 // ---- without locked memory ----

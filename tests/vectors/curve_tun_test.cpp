@@ -114,7 +114,7 @@ action::Established run_server(const Recording& from) {
     const auto redeem =
         server.handle(event::PacketArrived{*packets::parse_packet(from.packet("vouch"))}, kStart);
     const auto& came_back = one<action::RedeemCookie>(redeem).cookie;
-    const auto check = server.handle(event::CookieRedeemed{from.redeemed(came_back)}, kStart);
+    const auto check = server.handle(event::CookieRedeemed{from.redeemed(came_back), {}, false}, kStart);
     const auto authorise = server.handle(event_of(vault.ask(one<action::AskVault>(check).request)), kStart);
     CHECK(to_array(one<action::Authorise>(authorise).client.bytes()) ==
           from.public_key("long_term_keys", "client"));

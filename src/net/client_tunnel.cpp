@@ -1,0 +1,221 @@
+#include "net/client_tunnel.hpp"
+
+#include "net/asio.hpp"
+
+#include <sys/socket.h>
+#include <boost/asio/post.hpp>
+
+namespace curvegate::net {
+namespace {
+
+namespace machine = handshake::curvecp;
+namespace wire = wire::curvecp;
+namespace action = machine::action;
+namespace event = machine::event;
+using machine::Event;
+
+// A server checks one Initiate and keeps a few more packets in mind; more of them would be lost.
+constexpr unsigned kInitiatesAtOnce = 4;
+constexpr Duration kInitiateAgain = std::chrono::milliseconds(250);
+constexpr int kBatches = 4;
+
+Instant now() {
+    return std::chrono::steady_clock::now();
+}
+
+struct EventOf {
+    Event operator()(vault::HelloAnswer&) const { return event::VaultLost{}; }  // nobody asked
+    Event operator()(vault::Vouch& vouch) const { return event::VouchMade{vouch}; }
+    Event operator()(vault::VouchIsGood&) const { return event::VaultLost{}; }
+    Event operator()(vault::PublicKeyIs&) const { return event::VaultLost{}; }
+    Event operator()(vault::Refused& refused) const { return event::VaultRefused{refused.status}; }
+};
+
+}  // namespace
+
+Result<std::shared_ptr<ClientTunnel>> ClientTunnel::create(asio::io_context& context,
+                                                           const HandshakeTools& tools,
+                                                           const Options& options, DoneFn done) {
+    const int family = options.server.address().is_v4() ? AF_INET : AF_INET6;
+    os::UniqueFd socket(::socket(family, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+    if (!socket) return os::fail_errno("a socket for " + text_of(options.server));
+    return std::make_shared<ClientTunnel>(context, std::move(socket), tools, options, std::move(done));
+}
+
+ClientTunnel::ClientTunnel(asio::io_context& context, os::UniqueFd socket, const HandshakeTools& tools,
+                           const Options& options, DoneFn done)
+    : CurvecpTunnel(context, options.stream, options.dead_peer),
+      tools_(tools),
+      options_(options),
+      socket_(context, std::move(socket), Gro::on),
+      fsm_(options.destination, tools.timeouts, options.limit),
+      done_(std::move(done)) {
+    stream_.limit_blocks(wire::kFirstBlock);
+    stream_.want_ping();  // so that a server whose application speaks first hears of us
+}
+
+void ClientTunnel::start() {
+    // Not from within: done() may come of this.
+    asio::post(context_, [self = std::static_pointer_cast<ClientTunnel>(shared_from_this())] { self->begin(); });
+}
+
+void ClientTunnel::begin() {
+    if (!done_) return;
+    feed(fresh_start());
+    if (!is_over()) wait_socket();
+}
+
+void ClientTunnel::stop() {
+    feed(event::Stop{});
+}
+
+bool ClientTunnel::is_confirmed() const noexcept {
+    return fsm_.state() == machine::ClientState::connected;
+}
+bool ClientTunnel::has_cookie() const noexcept {
+    return session_.has_value() || fsm_.state() == machine::ClientState::vouching;
+}
+
+Event ClientTunnel::fresh_start() {
+    auto keys = crypto::EphemeralKeyPair::generate(*tools_.pool, *tools_.random);
+    if (!keys) return event::CookieRefused{keys.error()};
+    ByteArray<8> first{};
+    tools_.random->fill(MutableBytes(first).first(6));  // below 2^48
+    return event::Start{std::move(*keys), {load_le<std::uint64_t>(first)}};
+}
+
+// ---- the machine ----
+
+void ClientTunnel::feed(Event&& first) {
+    std::optional<Event> next(std::move(first));
+    while (next && !is_over()) {
+        auto actions = fsm_.handle(std::move(*next), now());
+        next.reset();
+        for (auto& step : actions) {
+            if (auto answer = run(step)) next = std::move(answer);
+        }
+    }
+    arm_timer();
+}
+
+std::optional<Event> ClientTunnel::run(machine::Action& step) {
+    if (const auto* send = std::get_if<action::Send>(&step)) {
+        (void)socket_.send({options_.server, {}}, send->packet(), send->size);
+    } else if (const auto* ask = std::get_if<action::AskVault>(&step)) {
+        auto self = std::static_pointer_cast<ClientTunnel>(shared_from_this());
+        tools_.vault->ask(ask->request, [self](Result<vault::ReplyBody> reply) {
+            if (self->is_over()) return;
+            if (!reply) return self->feed(event::VaultLost{});
+            self->feed(std::visit(EventOf{}, *reply));
+        });
+    } else if (auto* vouched = std::get_if<action::Vouched>(&step)) {
+        session_.emplace(std::move(vouched->session));
+        introduction_ = std::make_unique<session::curvecp::Introduction>(vouched->introduction);
+        initiates_ = kInitiatesAtOnce;
+        next_initiate_ = now() + kInitiateAgain;
+        finish({});
+        pump();
+    } else if (std::get_if<action::AskAfresh>(&step) != nullptr) {
+        // PROTOCOL 7.5: our address may have changed since the Hello. What has left may have been received: it is not
+        // told twice.
+        if (stream_.has_sent_bytes()) return std::nullopt;
+        session_.reset();
+        introduction_.reset();
+        stream_.want_ping();
+        return fresh_start();
+    } else if (const auto* close = std::get_if<action::Close>(&step)) {
+        finish(std::unexpected(close->why));
+        cut(TunnelEnd::no_answer);
+    }
+    return std::nullopt;
+}
+
+void ClientTunnel::finish(Result<> result) {
+    if (auto done = std::exchange(done_, nullptr)) done(std::move(result));
+}
+
+// ---- packets ----
+
+void ClientTunnel::wait_socket() {
+    auto self = std::static_pointer_cast<ClientTunnel>(shared_from_this());
+    socket_.wait_readable([weak = std::weak_ptr(self)] {
+        const auto alive = weak.lock();
+        if (!alive || alive->is_over()) return;
+        for (int i = 0; i < kBatches && !alive->is_over(); ++i) {
+            const std::size_t count = alive->socket_.receive(
+                [&](const Path& from, MutableBytes packet) { alive->on_packet(from, packet); });
+            if (std::exchange(alive->heard_, false)) alive->after_batch();
+            if (count == 0) break;
+        }
+        if (!alive->is_over()) alive->wait_socket();
+    });
+}
+
+void ClientTunnel::on_packet(const Path& from, MutableBytes packet) {
+    if (is_over() || from.peer != options_.server) return;
+    const auto parsed = wire::parse_to_client(packet);
+    if (!parsed) return;
+    if (const auto* cookie = std::get_if<wire::SealedCookie>(&*parsed)) return feed(event::CookieArrived{*cookie});
+    const auto& header = std::get<wire::ServerMessageHeader>(*parsed);
+    if (!session_ || header.extensions != session_->extensions()) return;
+    const auto opened = session_->open_message(header.number, packet);
+    if (!opened) return;
+    if (session_->exhausted()) return cut(TunnelEnd::numbers_used_up);
+    if (introduction_) {
+        introduction_.reset();
+        stream_.limit_blocks(wire::kMaxBlock);
+        feed(event::Confirmed{});
+    }
+    heard_ = true;
+    (void)deliver(opened->message, now());
+}
+
+// ---- sending ----
+
+std::optional<CurvecpTunnel::Envelope> ClientTunnel::envelope() {
+    if (!session_) return std::nullopt;
+    if (!introduction_) return Envelope{wire::kClientOverhead, wire::kMaxMessage};
+    if (initiates_ == 0) return std::nullopt;
+    return Envelope{wire::kInitiateOverhead, wire::kMaxInitiateMessage};
+}
+
+Result<> ClientTunnel::seal(MutableBytes packet) {
+    if (!introduction_) return session_->seal_message(packet);
+    --initiates_;
+    return session_->seal_initiate(*introduction_, packet);
+}
+
+std::size_t ClientTunnel::transmit(Bytes train, std::size_t segment) {
+    const std::size_t taken = socket_.send({options_.server, {}}, train, segment);
+    if (taken < train.size() && !std::exchange(waits_room_, true)) {
+        auto self = std::static_pointer_cast<ClientTunnel>(shared_from_this());
+        socket_.wait_writable([weak = std::weak_ptr(self)] {
+            const auto alive = weak.lock();
+            if (!alive || alive->is_over()) return;
+            alive->waits_room_ = false;
+            alive->on_writable();
+        });
+    }
+    return taken;
+}
+
+Deadline ClientTunnel::own_deadline() const {
+    const Deadline handshake = fsm_.next_deadline();
+    if (!introduction_ || initiates_ != 0) return handshake;
+    return handshake ? std::min(*handshake, next_initiate_) : next_initiate_;
+}
+
+void ClientTunnel::on_own_deadline(Instant at) {
+    if (introduction_ && at >= next_initiate_) {
+        initiates_ = 1;
+        next_initiate_ = at + kInitiateAgain;
+    }
+    if (const Deadline deadline = fsm_.next_deadline(); deadline && at >= *deadline) feed(event::DeadlineReached{});
+}
+
+void ClientTunnel::on_over() {
+    socket_.close();
+    finish(fail(handshake::Errc::stopped));
+}
+
+}  // namespace curvegate::net

@@ -1,0 +1,67 @@
+#pragma once
+
+#include "handshake/curvecp_client.hpp"
+#include "net/curvecp_tunnel.hpp"
+#include "net/handshake.hpp"
+
+#include <functional>
+
+namespace curvegate::net {
+
+/// A client's end of a CurveCP connection, from its first Hello to the end, on a socket of its own: a server's packets
+/// name no connection (PROTOCOL 7.1). The socket is bound to no address of ours, so that the kernel's routes decide
+/// where packets leave from, after a change of network too.
+class ClientTunnel final : public CurvecpTunnel {
+  public:
+    struct Options {
+        handshake::curvecp::Destination destination;
+        udp::endpoint server;
+        Instant limit;  ///< of the handshake, up to the server's first Message
+        Duration dead_peer = std::chrono::seconds(60);
+        stream::Options stream;
+    };
+    /// `done` is called once, when messages may go (the server has not confirmed the session then), or with the reason
+    /// why they never will; never from within.
+    using DoneFn = std::move_only_function<void(Result<>)>;
+    [[nodiscard]] static Result<std::shared_ptr<ClientTunnel>> create(asio::io_context& context,
+                                                                      const HandshakeTools& tools,
+                                                                      const Options& options, DoneFn done);
+    ClientTunnel(asio::io_context& context, os::UniqueFd socket, const HandshakeTools& tools,
+                 const Options& options, DoneFn done);
+    void start();
+    /// Gives up; done() gets handshake stopped if it was not called yet.
+    void stop();
+    /// The server's first Message has come.
+    [[nodiscard]] bool is_confirmed() const noexcept;
+    [[nodiscard]] bool has_cookie() const noexcept;
+
+  private:
+    [[nodiscard]] std::optional<Envelope> envelope() override;
+    [[nodiscard]] Result<> seal(MutableBytes packet) override;
+    [[nodiscard]] std::size_t transmit(Bytes train, std::size_t segment) override;
+    [[nodiscard]] Deadline own_deadline() const override;
+    void on_own_deadline(Instant now) override;
+    void on_over() override;
+
+    void begin();
+    void feed(handshake::curvecp::Event&& event);
+    [[nodiscard]] std::optional<handshake::curvecp::Event> run(handshake::curvecp::Action& action);
+    [[nodiscard]] handshake::curvecp::Event fresh_start();
+    void wait_socket();
+    void on_packet(const Path& from, MutableBytes packet);
+    void finish(Result<> result);
+
+    HandshakeTools tools_;
+    Options options_;
+    UdpSocket socket_;
+    handshake::curvecp::Client fsm_;
+    std::optional<session::curvecp::Session> session_;
+    std::unique_ptr<session::curvecp::Introduction> introduction_;  // until the server is heard
+    DoneFn done_;
+    Instant next_initiate_;
+    unsigned initiates_ = 0;  // that may go before next_initiate_
+    bool heard_ = false;      // something of this batch was for us
+    bool waits_room_ = false;
+};
+
+}  // namespace curvegate::net

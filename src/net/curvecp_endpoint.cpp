@@ -1,0 +1,351 @@
+#include "net/curvecp_endpoint.hpp"
+
+#include "crypto/permutation.hpp"
+#include "log/log.hpp"
+#include "net/server_tunnel.hpp"
+
+#include <boost/asio/post.hpp>
+
+namespace curvegate::net {
+namespace {
+
+namespace machine = handshake::curvecp;
+namespace wire = wire::curvecp;
+namespace action = machine::action;
+namespace event = machine::event;
+using machine::Event;
+
+constexpr int kBatches = 4;               // in a row, then others get their turn
+constexpr std::size_t kQueuedPackets = 4;  // that may overtake the check of their connection's Initiate
+constexpr auto kSlot = vault::KeySlot::server;
+
+Instant now() {
+    return std::chrono::steady_clock::now();
+}
+
+struct EventOf {
+    Event operator()(vault::HelloAnswer& answer) const { return event::HelloAnswered{answer}; }
+    Event operator()(vault::Vouch&) const { return event::VaultLost{}; }  // nobody asked
+    Event operator()(vault::VouchIsGood&) const { return event::VouchIsGood{}; }
+    Event operator()(vault::PublicKeyIs&) const { return event::VaultLost{}; }
+    Event operator()(vault::Refused& refused) const { return event::VaultRefused{refused.status}; }
+};
+
+Event event_of(Result<vault::ReplyBody>& reply) {
+    if (!reply) return event::VaultLost{};
+    return std::visit(EventOf{}, *reply);
+}
+
+}  // namespace
+
+/// A Hello that is being answered.
+struct CurvecpEndpoint::Hello {
+    std::optional<machine::Server> fsm;  // empty: the slot is free
+    Path path;
+};
+
+/// An Initiate that is being checked.
+struct CurvecpEndpoint::Newcomer {
+    machine::Server fsm;
+    Path path;
+    wire::ClientShort client_short;
+    std::shared_ptr<Guest> guest;               // from when the cookie has opened
+    std::optional<Admission::Ticket> ticket;    // the same
+    std::vector<std::vector<Byte>> overtaking;  // packets of the same connection, at most kQueuedPackets
+};
+
+std::size_t CurvecpEndpoint::ShortKeyHash::operator()(const wire::ClientShort& client_short) const noexcept {
+    return crypto::siphash(key, client_short.bytes);
+}
+
+CurvecpEndpoint::CurvecpEndpoint(asio::io_context& context, os::UniqueFd sessions, os::UniqueFd hellos,
+                                 const Options& options, const HandshakeTools& tools,
+                                 std::shared_ptr<Admission> admission, Counters& counters, MakeGuest make_guest)
+    : context_(context),
+      sessions_(context, std::move(sessions), Gro::on),
+      hellos_(context, std::move(hellos), Gro::off),
+      options_(options),
+      tools_(tools),
+      admission_(std::move(admission)),
+      counters_(counters),
+      make_guest_(std::move(make_guest)),
+      queue_(*tools.random),
+      hello_timer_(context),
+      answering_(VaultClient::kMaxHellos) {
+    ShortKeyHash hash{};
+    tools_.random->fill(hash.key);
+    tunnels_ = decltype(tunnels_)(0, hash);
+    newcomers_ = decltype(newcomers_)(0, hash);
+}
+
+CurvecpEndpoint::~CurvecpEndpoint() {
+    *alive_ = false;
+    for (const auto& [key, tunnel] : tunnels_) tunnel->forget_endpoint();
+}
+
+void CurvecpEndpoint::start() {
+    wait_sessions();
+    wait_hellos();
+}
+
+void CurvecpEndpoint::stop_accepting() {
+    accepting_ = false;
+    hellos_.close();
+}
+
+void CurvecpEndpoint::drop(const Error& why, const Path& from) {
+    counters_.refuse(why);
+    log::limited(log::Level::info, "packet_drop", {{"src", text_of(from.peer)}, {"reason", why.text()}});
+}
+
+cookie::Binding CurvecpEndpoint::binding(const Path& from) const {
+    return {cookie::Carrier::udp, static_cast<Byte>(kSlot), address_of(from.peer)};
+}
+
+crypto::PacketNumber CurvecpEndpoint::first_number() {
+    ByteArray<8> bytes{};
+    tools_.random->fill(MutableBytes(bytes).first(6));  // below 2^48
+    return {load_le<std::uint64_t>(bytes)};
+}
+
+// ---- sockets ----
+
+void CurvecpEndpoint::wait_sessions() {
+    sessions_.wait_readable([this, alive = alive_] {
+        if (!*alive) return;
+        for (int i = 0; i < kBatches && *alive; ++i) {
+            const std::size_t count = sessions_.receive(
+                [this](const Path& from, MutableBytes packet) { on_packet(from, packet); });
+            for (const auto& tunnel : std::exchange(touched_, {})) {
+                tunnel->touched = false;
+                tunnel->after_batch();
+                if (!*alive) return;
+            }
+            if (count == 0) break;
+        }
+        wait_sessions();
+    });
+}
+
+void CurvecpEndpoint::wait_hellos() {
+    hellos_.wait_readable([this, alive = alive_] {
+        if (!*alive || !accepting_) return;
+        for (int i = 0; i < kBatches; ++i) {
+            const std::size_t count =
+                hellos_.receive([this](const Path& from, MutableBytes packet) { on_hello(from, packet); });
+            if (count == 0) break;
+        }
+        serve_hellos();
+        wait_hellos();
+    });
+}
+
+std::size_t CurvecpEndpoint::send(const Path& to, Bytes train, std::size_t segment) {
+    return sessions_.send(to, train, segment);
+}
+
+void CurvecpEndpoint::wait_room() {
+    if (std::exchange(waits_room_, true)) return;
+    sessions_.wait_writable([this, alive = alive_] {
+        if (!*alive) return;
+        waits_room_ = false;
+        for (const auto& waiting : std::exchange(blocked_, {})) {
+            if (const auto tunnel = waiting.lock()) tunnel->on_writable();
+            if (!*alive) return;
+        }
+    });
+}
+
+// ---- packets of sessions, and Initiates ----
+
+void CurvecpEndpoint::on_packet(const Path& from, MutableBytes packet) {
+    const auto parsed = wire::parse_to_server(packet);
+    if (!parsed) return drop(parsed.error(), from);
+    const auto handle = [&](const auto& header) {
+        if (header.extensions.server != options_.extension)
+            return drop(curvegate::wire::Errc::wrong_extension, from);
+        const auto found = tunnels_.find(header.client_short);
+        if (found != tunnels_.end()) {
+            const auto tunnel = found->second;
+            if (!tunnel->touched) touched_.push_back(tunnel);
+            tunnel->touched = true;
+            if (const auto taken = tunnel->receive(from, header, packet); !taken) drop(taken.error(), from);
+            return;
+        }
+        const auto newcomer = newcomers_.find(header.client_short);
+        if (newcomer != newcomers_.end()) {
+            auto& waiting = newcomer->second->overtaking;
+            if (waiting.size() < kQueuedPackets) waiting.emplace_back(packet.begin(), packet.end());
+            return;
+        }
+        if constexpr (std::is_same_v<std::decay_t<decltype(header)>, wire::InitiateHeader>) {
+            if (accepting_) on_initiate(from, header, packet);
+        } else {
+            drop(handshake::Errc::unexpected_packet, from);
+        }
+    };
+    if (const auto* message = std::get_if<wire::ClientMessageHeader>(&*parsed)) return handle(*message);
+    if (const auto* initiate = std::get_if<wire::InitiateHeader>(&*parsed)) return handle(*initiate);
+    drop(handshake::Errc::unexpected_packet, from);  // Hellos have a socket of their own
+}
+
+void CurvecpEndpoint::on_initiate(const Path& from, const wire::InitiateHeader& header, MutableBytes packet) {
+    auto newcomer = std::make_shared<Newcomer>(Newcomer{machine::Server(kSlot, tools_.timeouts, first_number()),
+                                                        from,
+                                                        header.client_short,
+                                                        nullptr,
+                                                        std::nullopt,
+                                                        {}});
+    newcomers_.emplace(header.client_short, newcomer);
+    feed(newcomer, event::InitiateArrived{header, packet});
+}
+
+void CurvecpEndpoint::feed(const std::shared_ptr<Newcomer>& newcomer, Event&& first) {
+    std::optional<Event> next(std::move(first));
+    while (next) {
+        auto actions = newcomer->fsm.handle(std::move(*next), now());
+        next.reset();
+        for (auto& step : actions) {
+            if (auto answer = run(newcomer, step)) next = std::move(answer);
+        }
+    }
+}
+
+// Gives the event that answers the action at once, or nothing if the answer comes later or it was the last.
+std::optional<Event> CurvecpEndpoint::run(const std::shared_ptr<Newcomer>& newcomer, machine::Action& step) {
+    if (const auto* redeem = std::get_if<action::RedeemCookie>(&step)) {
+        auto redeemed = tools_.keeper->redeem(redeem->cookie, binding(newcomer->path), now());
+        if (!redeemed) return event::CookieRefused{redeemed.error()};
+        // The source has proven itself; what follows costs public-key work, so the budgets come first.
+        auto ticket = admission_->admit(address_of(newcomer->path.peer), now(), tools_.vault->busy(),
+                                        [this, alive = alive_, weak = std::weak_ptr(newcomer)] {
+                                            asio::post(context_, [this, alive, weak] {
+                                                const auto evicted = weak.lock();
+                                                if (*alive && evicted) feed(evicted, event::Stop{});
+                                            });
+                                        });
+        if (!ticket) return event::CookieRefused{ticket.error()};
+        newcomer->ticket.emplace(std::move(*ticket));
+        newcomer->guest = make_guest_(newcomer->path);
+        return event::CookieRedeemed{std::move(*redeemed)};
+    }
+    if (const auto* ask = std::get_if<action::AskVault>(&step)) {
+        tools_.vault->ask(ask->request, [this, alive = alive_, newcomer](Result<vault::ReplyBody> reply) {
+            if (*alive) feed(newcomer, event_of(reply));
+        });
+        return std::nullopt;
+    }
+    if (const auto* ask = std::get_if<action::Authorise>(&step)) {
+        auto why = newcomer->guest->authorise(ask->client, ask->name);
+        if (why) return event::NotAuthorised{std::move(*why)};
+        return event::Authorised{};
+    }
+    if (const auto* claim = std::get_if<action::ClaimCookie>(&step)) {
+        if (!tools_.keeper->claim(claim->ticket)) return event::CookieRefused{handshake::Errc::cookie_used};
+        return event::CookieClaimed{};
+    }
+    if (auto* established = std::get_if<action::Established>(&step)) {
+        admit(newcomer, *established);
+    } else if (const auto* close = std::get_if<action::Close>(&step)) {
+        newcomers_.erase(newcomer->client_short);
+        if (!newcomer->guest) {
+            drop(close->why, newcomer->path);
+        } else {
+            newcomer->guest->refused(close->why);
+        }
+    }
+    return std::nullopt;
+}
+
+void CurvecpEndpoint::admit(const std::shared_ptr<Newcomer>& newcomer, action::Established& established) {
+    newcomers_.erase(newcomer->client_short);
+    newcomer->ticket->succeed(now());
+    newcomer->ticket.reset();
+    const auto tunnel = std::make_shared<ServerTunnel>(*this, std::move(established.session), newcomer->path,
+                                                       newcomer->guest);
+    tunnels_.emplace(newcomer->client_short, tunnel);
+    newcomer->guest->established(tunnel->hand_over());
+    tunnel->receive_first(MutableBytes(established.message).first(established.message_size));
+    for (auto& packet : newcomer->overtaking) on_packet(newcomer->path, packet);
+    // This may run within a batch or after an answer of the vault.
+    if (tunnel->touched) return;
+    touched_.push_back(tunnel);
+    tunnel->touched = true;
+    asio::post(context_, [this, alive = alive_] {
+        if (!*alive) return;
+        for (const auto& each : std::exchange(touched_, {})) {
+            each->touched = false;
+            each->after_batch();
+        }
+    });
+}
+
+// ---- Hellos ----
+
+void CurvecpEndpoint::on_hello(const Path& from, MutableBytes packet) {
+    const auto parsed = wire::parse_to_server(packet);
+    if (!parsed) return drop(parsed.error(), from);
+    const auto* hello = std::get_if<wire::SealedHello>(&*parsed);
+    if (hello == nullptr) return drop(handshake::Errc::unexpected_packet, from);
+    if (hello->extensions.server != options_.extension) return drop(curvegate::wire::Errc::wrong_extension, from);
+    if (!queue_.push(from, packet.first<wire::kHelloSize>(), now())) ++counters_.hellos_dropped;
+}
+
+void CurvecpEndpoint::serve_hellos() {
+    for (auto& slot : answering_) {
+        if (slot.fsm || queue_.size() == 0) continue;
+        if (!queue_.allowed(now())) {
+            hello_timer_.expires_after(std::chrono::milliseconds(2));
+            hello_timer_.async_wait([this, alive = alive_](error_code error) {
+                if (!error && *alive) serve_hellos();
+            });
+            return;
+        }
+        if (const auto waiting = queue_.pop(now())) answer(slot, *waiting);
+    }
+}
+
+void CurvecpEndpoint::answer(Hello& slot, const HelloQueue::Hello& waiting) {
+    const auto parsed = wire::parse_to_server(waiting.packet);
+    slot.path = waiting.path;
+    slot.fsm.emplace(kSlot, tools_.timeouts, crypto::PacketNumber{});
+    feed(slot, event::HelloArrived{std::get<wire::SealedHello>(*parsed)});
+}
+
+void CurvecpEndpoint::feed(Hello& slot, Event&& first) {
+    std::optional<Event> next(std::move(first));
+    while (next) {
+        auto actions = slot.fsm->handle(std::move(*next), now());
+        next.reset();
+        auto& step = actions.front();
+        if (const auto* issue = std::get_if<action::IssueCookie>(&step)) {
+            // PROTOCOL 4.2: a key pair of its own for each Hello, an identical one too.
+            auto keys = crypto::EphemeralKeyPair::generate(*tools_.pool, *tools_.random);
+            if (!keys) {
+                next = event::CookieRefused{keys.error()};
+                continue;
+            }
+            auto cookie = tools_.keeper->issue(binding(slot.path), issue->client_short, keys->secret,
+                                               *tools_.random, now());
+            if (cookie) {
+                next = event::CookieIssued{keys->public_key, *cookie};
+            } else {
+                next = event::CookieRefused{cookie.error()};
+            }
+        } else if (const auto* ask = std::get_if<action::AskVault>(&step)) {
+            tools_.vault->ask(ask->request, [this, alive = alive_, &slot](Result<vault::ReplyBody> reply) {
+                if (!*alive) return;
+                feed(slot, event_of(reply));
+                serve_hellos();
+            });
+        } else if (const auto* send = std::get_if<action::Send>(&step)) {
+            ++counters_.hellos_answered;
+            (void)sessions_.send(slot.path, send->packet(), send->size);
+        } else if (const auto* close = std::get_if<action::Close>(&step)) {
+            drop(close->why, slot.path);
+        }
+    }
+    if (slot.fsm->state() == machine::ServerState::closed) slot.fsm.reset();
+}
+
+}  // namespace curvegate::net

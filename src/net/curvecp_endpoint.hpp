@@ -1,0 +1,105 @@
+#pragma once
+
+#include "handshake/curvecp_server.hpp"
+#include "net/admission.hpp"
+#include "net/counters.hpp"
+#include "net/curvecp_tunnel.hpp"
+#include "net/handshake.hpp"
+#include "net/hello_queue.hpp"
+#include "net/udp_socket.hpp"
+
+#include <array>
+#include <functional>
+#include <memory>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+namespace curvegate::net {
+
+class ServerTunnel;
+
+/// What an endpoint asks of whoever owns it, for one client.
+class Guest {
+  public:
+    virtual ~Guest() = default;
+    /// May this key use the service of that name? Nothing: yes; otherwise why not, for the log.
+    [[nodiscard]] virtual std::optional<std::string> authorise(const crypto::PublicKey& client,
+                                                               const wire::curvecp::ServerName& name) = 0;
+    /// The same client shows itself at another address: is it still welcome there?
+    [[nodiscard]] virtual bool may_come_from(const IpAddress& source) = 0;
+    virtual void established(TunnelHandle tunnel) = 0;
+    /// For the log.
+    virtual void refused(const Error& why) = 0;
+};
+
+/// One worker's part of a CurveCP server's port (PROTOCOL 7): a socket for sessions, one for Hellos, and the table of
+/// connections by C'. Whatever is wrong with a packet, the answer is silence.
+class CurvecpEndpoint {
+  public:
+    struct Options {
+        wire::curvecp::HostExtension extension;
+        Duration dead_peer = std::chrono::seconds(60);
+        stream::Options stream;
+    };
+    using MakeGuest = std::function<std::shared_ptr<Guest>(const Path& from)>;
+
+    CurvecpEndpoint(asio::io_context& context, os::UniqueFd sessions, os::UniqueFd hellos, const Options& options,
+                    const HandshakeTools& tools, std::shared_ptr<Admission> admission, Counters& counters,
+                    MakeGuest make_guest);
+    ~CurvecpEndpoint();
+    void start();
+    /// No new connections; those that stand go on.
+    void stop_accepting();
+
+  private:
+    friend class ServerTunnel;
+    struct Newcomer;
+    struct Hello;
+    struct ShortKeyHash {
+        ByteArray<16> key;
+        std::size_t operator()(const wire::curvecp::ClientShort& client_short) const noexcept;
+    };
+    template <class Value>
+    using ByShortKey = std::unordered_map<wire::curvecp::ClientShort, Value, ShortKeyHash>;
+
+    void wait_sessions();
+    void wait_hellos();
+    void wait_room();
+    void on_packet(const Path& from, MutableBytes packet);
+    void on_initiate(const Path& from, const wire::curvecp::InitiateHeader& header, MutableBytes packet);
+    void on_hello(const Path& from, MutableBytes packet);
+    void serve_hellos();
+    void answer(Hello& slot, const HelloQueue::Hello& waiting);
+    void feed(Hello& slot, handshake::curvecp::Event&& event);
+    void feed(const std::shared_ptr<Newcomer>& newcomer, handshake::curvecp::Event&& event);
+    [[nodiscard]] std::optional<handshake::curvecp::Event> run(const std::shared_ptr<Newcomer>& newcomer,
+                                                               handshake::curvecp::Action& action);
+    void admit(const std::shared_ptr<Newcomer>& newcomer, handshake::curvecp::action::Established& established);
+    void drop(const Error& why, const Path& from);
+    [[nodiscard]] cookie::Binding binding(const Path& from) const;
+    [[nodiscard]] crypto::PacketNumber first_number();
+    [[nodiscard]] std::size_t send(const Path& to, Bytes train, std::size_t segment);
+
+    asio::io_context& context_;
+    UdpSocket sessions_;
+    UdpSocket hellos_;
+    Options options_;
+    HandshakeTools tools_;
+    std::shared_ptr<Admission> admission_;
+    Counters& counters_;
+    MakeGuest make_guest_;
+    HelloQueue queue_;
+    asio::steady_timer hello_timer_;
+    // As many as the vault client takes at once; made once, so that a Hello allocates nothing here.
+    std::vector<Hello> answering_;
+    ByShortKey<std::shared_ptr<ServerTunnel>> tunnels_;
+    ByShortKey<std::shared_ptr<Newcomer>> newcomers_;
+    std::vector<std::shared_ptr<ServerTunnel>> touched_;  // in this batch
+    std::vector<std::weak_ptr<ServerTunnel>> blocked_;    // wait for room in the socket
+    std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
+    bool waits_room_ = false;
+    bool accepting_ = true;
+};
+
+}  // namespace curvegate::net

@@ -1,0 +1,214 @@
+#include "net/curvecp_tunnel.hpp"
+
+#include <boost/asio/post.hpp>
+
+namespace curvegate::net {
+namespace {
+
+// What this program chose.
+constexpr Duration kTimeWait = std::chrono::seconds(3);
+// A foreign peer acknowledges nothing while its program does not read (PROTOCOL 9.6).
+constexpr Duration kForeignPatience = std::chrono::minutes(10);
+constexpr int kTrainsInARow = 8;  // then others get their turn
+
+Instant now() {
+    return std::chrono::steady_clock::now();
+}
+
+/// Where trains are put together: nothing stays in it between two calls.
+MutableBytes scratch() {
+    thread_local std::vector<Byte> bytes(UdpSocket::kMaxTrain);
+    return bytes;
+}
+
+template <class... Others>
+Deadline earliest(Deadline first, Others... others) {
+    ((first = !first ? others : !others ? first : std::min(first, others)), ...);
+    return first;
+}
+
+}  // namespace
+
+CurvecpTunnel::CurvecpTunnel(asio::io_context& context, const stream::Options& options, Duration dead_peer)
+    : context_(context), stream_(options, now()), dead_peer_(dead_peer), timer_(context) {}
+
+TunnelHandle CurvecpTunnel::hand_over() {
+    self_ = shared_from_this();
+    return TunnelHandle(this);
+}
+
+void CurvecpTunnel::release() {
+    const auto self = std::exchange(self_, nullptr);
+    released_ = true;
+    on_event = nullptr;
+    on_end = nullptr;
+    if (over_) return;  // tell_end() frees it
+    self_ = self;
+    if (!stream_.outgoing_ended()) stream_.abort();
+    pump();
+    settle(now());
+    arm_timer();
+}
+
+void CurvecpTunnel::cut(TunnelEnd why) {
+    end(why);
+}
+
+bool CurvecpTunnel::deliver(MutableBytes message, Instant at) {
+    const auto received = stream_.receive(message, at);
+    if (!received && received.error().is(stream::Errc::ack_of_unsent)) {
+        end(TunnelEnd::bad_peer);
+        return false;
+    }
+    return true;  // what is no message at all is ignored, as the packet layer ignores junk
+}
+
+void CurvecpTunnel::after_batch() {
+    if (over_) return;
+    const auto self = shared_from_this();
+    if (on_event) on_event();
+    if (over_) return;
+    if (released_) stream_.consume(stream_.readable().size());  // nobody is left to read it
+    pump();
+    settle(now());
+    arm_timer();
+}
+
+void CurvecpTunnel::on_writable() {
+    while (!tail_.empty() && !over_) {
+        Train& train = tail_.front();
+        const std::size_t taken = transmit(train.bytes, train.segment);
+        if (taken < train.bytes.size()) {
+            train.bytes.erase(train.bytes.begin(), train.bytes.begin() + static_cast<std::ptrdiff_t>(taken));
+            return;
+        }
+        tail_.pop_front();
+    }
+    after_batch();
+}
+
+// ---- sending ----
+
+void CurvecpTunnel::pump() {
+    if (over_ || pumping_) return;
+    pumping_ = true;
+    int trains = 0;
+    while (tail_.empty() && !over_ && trains < kTrainsInARow && send_train(now())) ++trains;
+    pumping_ = false;
+    if (trains == kTrainsInARow && tail_.empty() && !over_) {
+        asio::post(context_, [weak = weak_from_this()] {
+            if (const auto self = weak.lock()) self->after_batch();
+        });
+    }
+    arm_timer();
+}
+
+// Puts messages of one size together and sends them. False: there was none.
+bool CurvecpTunnel::send_train(Instant at) {
+    const MutableBytes buffer = scratch();
+    const std::size_t limit = std::min(buffer.size(), allowance());
+    std::size_t used = 0;
+    std::size_t segment = 0;
+    std::size_t count = 0;
+    while (count < UdpSocket::kMaxSegments) {
+        const auto form = envelope();
+        held_back_ = used == 0 && (!form || form->overhead + form->most > limit);
+        if (!form || used + form->overhead + form->most > limit) break;
+        const auto room = buffer.subspan(used, form->overhead + form->most);
+        const std::size_t size = stream_.next_message(room.subspan(form->overhead), at);
+        if (size == 0) break;
+        const auto packet = room.first(form->overhead + size);
+        if (!seal(packet)) {
+            end(TunnelEnd::numbers_used_up);
+            return false;
+        }
+        ++count;
+        if (segment == 0) segment = packet.size();
+        if (packet.size() > segment) {  // the next train begins with it
+            send_or_keep(buffer.first(used), segment);
+            std::ranges::copy(packet, buffer.begin());
+            used = segment = packet.size();
+            continue;
+        }
+        used += packet.size();
+        if (packet.size() < segment) break;
+    }
+    if (used == 0) return false;
+    send_or_keep(buffer.first(used), segment);
+    return true;
+}
+
+void CurvecpTunnel::send_or_keep(Bytes train, std::size_t segment) {
+    const std::size_t taken = tail_.empty() ? transmit(train, segment) : 0;
+    if (taken == train.size()) return;
+    const auto rest = train.subspan(taken);
+    tail_.push_back({{rest.begin(), rest.end()}, segment});
+}
+
+// ---- time ----
+
+Deadline CurvecpTunnel::dead_at() const {
+    const Deadline silent = stream_.silent_since();
+    if (!silent) return std::nullopt;
+    return *silent + (stream_.peer_is_ours() ? dead_peer_ : std::max(dead_peer_, kForeignPatience));
+}
+
+Deadline CurvecpTunnel::next_deadline() const {
+    const bool may_send = tail_.empty() && !held_back_;
+    const Deadline stream = may_send ? stream_.next_deadline() : std::nullopt;
+    return earliest(stream, dead_at(), own_deadline(), time_wait_until_);
+}
+
+// A timer that stands earlier than needed is left alone: it fires, finds nothing, and is set anew. So a packet that puts
+// a deadline off costs no system call.
+void CurvecpTunnel::arm_timer() {
+    if (over_) return;
+    const Deadline deadline = next_deadline();
+    if (!deadline || (armed_ && *armed_ <= *deadline)) return;
+    armed_ = deadline;
+    timer_.expires_at(*deadline);
+    timer_.async_wait([weak = weak_from_this()](error_code error) {
+        const auto self = weak.lock();
+        if (!error && self && !self->over_) self->on_timer();
+    });
+}
+
+void CurvecpTunnel::on_timer() {
+    armed_.reset();
+    const Instant at = now();
+    if (const Deadline dead = dead_at(); dead && at >= *dead) return end(TunnelEnd::dead_peer);
+    if (const Deadline own = own_deadline(); own && at >= *own) on_own_deadline(at);
+    if (over_) return;
+    pump();
+    settle(at);
+    arm_timer();
+}
+
+// ---- the end ----
+
+// Released: once the peer has everything, what is left is to repeat acknowledgments that were lost.
+void CurvecpTunnel::settle(Instant at) {
+    if (!released_ || over_) return;
+    if (time_wait_until_ && at >= *time_wait_until_) return end(TunnelEnd::stopped);
+    if (time_wait_until_ || !stream_.outgoing_done()) return;
+    time_wait_until_ = at + kTimeWait;
+    if (const auto tell = std::exchange(on_delivered, nullptr)) tell();
+}
+
+void CurvecpTunnel::end(TunnelEnd why) {
+    if (over_) return;
+    over_ = true;
+    timer_.cancel();
+    tail_.clear();
+    on_over();
+    // Not from within a call of the user, whose handlers this may be.
+    asio::post(context_, [self = shared_from_this(), why] { self->tell_end(why); });
+}
+
+void CurvecpTunnel::tell_end(TunnelEnd why) {
+    if (const auto tell = std::exchange(on_delivered, nullptr)) tell();
+    if (const auto tell = std::exchange(on_end, nullptr)) return tell(why);
+    if (released_) self_.reset();
+}
+
+}  // namespace curvegate::net

@@ -1,0 +1,91 @@
+#pragma once
+
+#include "base/time.hpp"
+#include "net/stream_tunnel.hpp"
+#include "net/tunnel_handle.hpp"
+#include "net/udp_socket.hpp"
+#include "session/curvecp.hpp"
+
+#include <deque>
+#include <memory>
+#include <vector>
+
+namespace curvegate::net {
+
+/// One CurveCP connection, either end: drives its stream by packets and by time, and sends what the stream wants
+/// sent. Packets get their numbers and are sealed at the moment they are given to the kernel (PROTOCOL 7.6).
+class CurvecpTunnel : public StreamTunnel, public std::enable_shared_from_this<CurvecpTunnel> {
+  public:
+    /// Keeps itself alive until it is released and has nothing more to say.
+    [[nodiscard]] TunnelHandle hand_over();
+
+    [[nodiscard]] stream::Stream& stream() override { return stream_; }
+    [[nodiscard]] asio::io_context& context() override { return context_; }
+    void flush() override { pump(); }
+    void release() override;
+    /// Ends now, without a word to the peer.
+    void cut(TunnelEnd why);
+    /// After one or more packets were received: acknowledges, sends on, and tells the user.
+    void after_batch();
+    /// The socket takes packets again.
+    void on_writable();
+
+  protected:
+    CurvecpTunnel(asio::io_context& context, const stream::Options& options, Duration dead_peer);
+
+    /// How the next message is packed: bytes before it, and the most that it may have.
+    struct Envelope {
+        std::size_t overhead;
+        std::size_t most;
+    };
+    /// Nothing: no message may go now; an event or own_deadline() changes that.
+    [[nodiscard]] virtual std::optional<Envelope> envelope() = 0;
+    /// `packet` is an envelope's overhead, then the message. Error: session numbers_exhausted.
+    [[nodiscard]] virtual Result<> seal(MutableBytes packet) = 0;
+    /// Gives the bytes that the socket took, whole packets of `segment` bytes each; fewer than all: on_writable()
+    /// will be called.
+    [[nodiscard]] virtual std::size_t transmit(Bytes train, std::size_t segment) = 0;
+    /// Bytes that may go to where the peer is now; more are allowed by an event or at own_deadline().
+    [[nodiscard]] virtual std::size_t allowance() { return UdpSocket::kMaxTrain; }
+    /// What the end's own timers want.
+    [[nodiscard]] virtual Deadline own_deadline() const = 0;
+    virtual void on_own_deadline(Instant now) = 0;
+    /// It is over: nothing is sent or received any more. Called once.
+    virtual void on_over() = 0;
+
+    /// One opened message. False: the connection has ended because of it.
+    bool deliver(MutableBytes message, Instant now);
+    void pump();
+    void arm_timer();
+    [[nodiscard]] bool is_over() const noexcept { return over_; }
+
+    asio::io_context& context_;
+    stream::Stream stream_;
+
+  private:
+    struct Train {
+        std::vector<Byte> bytes;
+        std::size_t segment;
+    };
+    [[nodiscard]] bool send_train(Instant now);
+    void send_or_keep(Bytes train, std::size_t segment);
+    void on_timer();
+    void settle(Instant now);
+    void end(TunnelEnd why);
+    void tell_end(TunnelEnd why);
+    [[nodiscard]] Deadline dead_at() const;
+    [[nodiscard]] Deadline next_deadline() const;
+
+    Duration dead_peer_;
+    asio::steady_timer timer_;
+    Deadline armed_;
+    std::deque<Train> tail_;  // sealed, not taken by the socket: goes first
+    std::shared_ptr<CurvecpTunnel> self_;
+    Deadline time_wait_until_;
+    bool released_ = false;
+    bool over_ = false;
+    bool pumping_ = false;
+    bool held_back_ = false;  // the stream may want to send; the end lets nothing go now
+};
+
+}  // namespace curvegate::net

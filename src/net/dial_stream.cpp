@@ -1,0 +1,127 @@
+#include "net/dial_stream.hpp"
+
+#include <boost/asio/post.hpp>
+
+namespace curvegate::net {
+namespace {
+
+constexpr Duration kLeastTry = std::chrono::milliseconds(1'500);
+
+Instant now() {
+    return std::chrono::steady_clock::now();
+}
+
+class StreamDialler : public std::enable_shared_from_this<StreamDialler> {
+  public:
+    StreamDialler(asio::io_context& context, const HandshakeTools& tools, StreamTarget target, Instant deadline,
+                  DialedStreamFn done)
+        : context_(context),
+          tools_(tools),
+          target_(std::move(target)),
+          deadline_(deadline),
+          timer_(context),
+          done_(std::move(done)) {}
+
+    void start(Resolver& resolver) {
+        if (target_.keys.empty()) {
+            return asio::post(context_, [self = shared_from_this()] {
+                self->finish(fail(DialErrc::no_pin, self->target_.peer));
+            });
+        }
+        const auto resolved = [self = shared_from_this()](std::vector<IpAddress> addresses) {
+            self->on_resolved(std::move(addresses));
+        };
+        if (const auto literal = IpAddress::parse(target_.address.host)) {
+            return asio::post(context_, [resolved, address = *literal] { resolved({address}); });
+        }
+        // The resolver always answers, but perhaps too late.
+        wait_until(deadline_, [](StreamDialler& self) { self.finish(fail(DialErrc::timeout, self.where())); });
+        resolver.resolve(context_, target_.address.host, resolved);
+    }
+
+  private:
+    struct Try {
+        IpAddress address;
+        crypto::PublicKey key;
+    };
+
+    void on_resolved(std::vector<IpAddress> addresses) {
+        if (!done_) return;
+        if (addresses.empty()) return finish(fail(DialErrc::name_unknown, target_.address.host));
+        for (const auto& address : addresses) {
+            for (const auto& key : target_.keys) tries_.push_back({address, key});
+        }
+        try_next();
+    }
+
+    void try_next() {
+        const Try& next = tries_[next_++];
+        const auto endpoint = endpoint_of(next.address, target_.address.port);
+        const ClientTunnel::Options options{
+            {next.key, target_.extensions, target_.name},
+            udp::endpoint(endpoint.address(), endpoint.port()),
+            deadline_,
+            target_.dead_peer,
+            {.off_loopback = !endpoint.address().is_loopback()}};
+        auto tunnel = ClientTunnel::create(context_, tools_, options,
+                                           [self = shared_from_this(), key = next.key](const Result<>& result) {
+                                               self->on_result(result, key);
+                                           });
+        if (!tunnel) return finish(fail(std::move(tunnel)));
+        tunnel_ = std::move(*tunnel);
+        tunnel_->start();
+        const bool last = next_ == tries_.size();
+        const auto share = (deadline_ - now()) / static_cast<int>(tries_.size() - next_ + 1);
+        if (last) return (void)timer_.cancel();
+        wait_until(now() + std::max<Duration>(share, kLeastTry), [](StreamDialler& self) {
+            if (self.tunnel_ && !self.tunnel_->has_cookie()) self.tunnel_->stop();
+        });
+    }
+
+    void on_result(const Result<>& result, const crypto::PublicKey& key) {
+        auto tunnel = std::exchange(tunnel_, nullptr);
+        if (!done_) return;
+        if (result) return finish(DialedStream{tunnel->hand_over(), tunnel, key});
+        using handshake::Errc;
+        const Error& why = result.error();
+        const bool silence = why.is(Errc::connect_timeout) || why.is(Errc::stopped);
+        if (!silence) return finish(std::unexpected(why));
+        if (next_ < tries_.size() && now() < deadline_) return try_next();
+        finish(fail(DialErrc::no_cookie, where()));
+    }
+
+    template <class What>
+    void wait_until(Instant when, What what) {
+        timer_.expires_at(when);
+        timer_.async_wait([self = shared_from_this(), what](error_code error) {
+            if (!error && self->done_) what(*self);
+        });
+    }
+
+    [[nodiscard]] std::string where() const { return target_.peer + " at udp:" + target_.address.text(); }
+
+    void finish(Result<DialedStream> result) {
+        timer_.cancel();
+        if (auto done = std::exchange(done_, nullptr)) done(std::move(result));
+    }
+
+    asio::io_context& context_;
+    HandshakeTools tools_;
+    StreamTarget target_;
+    Instant deadline_;
+    asio::steady_timer timer_;
+    DialedStreamFn done_;
+    std::vector<Try> tries_;
+    std::size_t next_ = 0;
+    std::shared_ptr<ClientTunnel> tunnel_;
+};
+
+}  // namespace
+
+void dial_stream(asio::io_context& context, Resolver& resolver, const HandshakeTools& tools, StreamTarget target,
+                 Instant deadline, DialedStreamFn done) {
+    std::make_shared<StreamDialler>(context, tools, std::move(target), deadline, std::move(done))
+        ->start(resolver);
+}
+
+}  // namespace curvegate::net

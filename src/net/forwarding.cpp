@@ -1,0 +1,90 @@
+#include "net/forwarding.hpp"
+
+#include <linux/sockios.h>
+#include <netinet/tcp.h>
+#include <sys/ioctl.h>
+
+#include <cerrno>
+
+namespace curvegate::net {
+namespace {
+
+constexpr Duration kDrainPoll = std::chrono::milliseconds(20);
+
+Instant now() {
+    return std::chrono::steady_clock::now();
+}
+
+bool has_unsent(Stream& socket) noexcept {
+    int count = 0;
+    return ::ioctl(socket.native_handle(), SIOCOUTQ, &count) == 0 && count > 0;
+}
+
+struct Drain : std::enable_shared_from_this<Drain> {
+    Drain(const Stream::executor_type& executor, Instant at, std::function<bool()> holds,
+          std::function<void()> then)
+        : deadline(at), drained(std::move(holds)), done(std::move(then)), timer(executor) {}
+
+    void look() {
+        if (drained() || now() >= deadline) return done();
+        timer.expires_after(kDrainPoll);
+        timer.async_wait([self = shared_from_this()](error_code error) {
+            if (!error) self->look();
+        });
+    }
+
+    Instant deadline;
+    std::function<bool()> drained;
+    std::function<void()> done;
+    asio::steady_timer timer;
+};
+
+}  // namespace
+
+std::string_view describe(Ending ending) {
+    switch (ending) {
+        case Ending::orderly: return "end of stream";
+        case Ending::tunnel_cut: return "tunnel was cut without an end of stream";
+        case Ending::bad_message: return "message does not open or is out of order";
+        case Ending::after_end: return "message after the end of stream";
+        case Ending::plain_reset: return "local side reset the connection";
+        case Ending::numbers_used_up: return "message numbers are used up";
+        case Ending::idle: return "idle-timeout";
+        case Ending::dead_peer: return "peer does not answer";
+        case Ending::max_session: return "max-session";
+        case Ending::stopped: return "stopped";
+    }
+    return "unknown";
+}
+
+bool would_block(ssize_t result) noexcept {
+    return result < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR);
+}
+
+std::optional<std::size_t> send_some(Stream& to, Bytes bytes) noexcept {
+    const ssize_t sent = ::send(to.native_handle(), bytes.data(), bytes.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
+    if (would_block(sent)) return 0;
+    if (sent < 0) return std::nullopt;
+    return static_cast<std::size_t>(sent);
+}
+
+// Keepalive does not run while data waits for its acknowledgment; a peer whose application does not read
+// still acknowledges the probes of its closed window.
+bool is_silent(Stream& tunnel, Duration dead_peer) noexcept {
+    if (!has_unsent(tunnel)) return false;
+    tcp_info info{};
+    socklen_t size = sizeof info;
+    if (::getsockopt(tunnel.native_handle(), IPPROTO_TCP, TCP_INFO, &info, &size) != 0) return false;
+    return std::chrono::milliseconds(info.tcpi_last_ack_recv) >= dead_peer;
+}
+
+bool is_delivered(Stream& plain) noexcept {
+    return !has_unsent(plain);
+}
+
+void when_drained(const Stream::executor_type& executor, Duration limit, std::function<bool()> drained,
+                  std::function<void()> done) {
+    std::make_shared<Drain>(executor, now() + limit, std::move(drained), std::move(done))->look();
+}
+
+}  // namespace curvegate::net

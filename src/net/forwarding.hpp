@@ -1,0 +1,74 @@
+#pragma once
+
+#include "base/bytes.hpp"
+#include "base/time.hpp"
+#include "net/asio.hpp"
+
+#include <functional>
+#include <optional>
+#include <string_view>
+
+/// What the forwarders share, whatever carries the tunnel.
+namespace curvegate::net {
+
+enum class EndOfStream { message, close };  ///< PROTOCOL 5.4; as config::EndOfStream
+
+/// How a forwarded connection ended.
+enum class Ending {
+    orderly,      ///< both directions told their end
+    tunnel_cut,   ///< tcp: FIN or RST without an end of stream; udp: the peer told a failure: a truncation
+    bad_message,  ///< the peer sent what does not open or is out of order, or acknowledged what never was
+    after_end,    ///< the peer sent a message after its end of stream
+    plain_reset,  ///< the local side reset
+    numbers_used_up,  ///< the last message number was used
+    idle,             ///< idle-timeout
+    dead_peer,        ///< nothing acknowledged for dead-peer
+    max_session,      ///< max-session
+    stopped,          ///< our side ended it
+};
+[[nodiscard]] std::string_view describe(Ending ending);
+
+struct ForwarderLimits {
+    EndOfStream end_of_stream = EndOfStream::message;  ///< tcp only
+    Duration idle = std::chrono::hours(12);
+    Duration dead_peer = std::chrono::seconds(60);  ///< tcp only: a stream's tunnel has its own
+    Deadline max_session;
+    Duration drain = std::chrono::seconds(5);  ///< for what was delivered before a reset of the plain side
+};
+
+struct ForwarderSummary {
+    Ending ending;
+    std::uint64_t bytes_up = 0;    ///< plain to tunnel
+    std::uint64_t bytes_down = 0;  ///< tunnel to plain
+    Duration lasted{};
+};
+
+/// Carries one forwarded connection until it is over. The owner holds it until `done`.
+class ForwarderBase {
+  public:
+    using DoneFn = std::move_only_function<void(const ForwarderSummary&)>;
+    virtual ~ForwarderBase() = default;
+    /// `done` is called exactly once, when both sides are closed; never from within start().
+    virtual void start(DoneFn done) = 0;
+    /// Resets the plain side and closes the tunnel at once; done() is called from within.
+    virtual void stop() = 0;
+    /// Checks the limits of time; the worker calls it every second or so.
+    virtual void sweep(Instant at) = 0;
+};
+
+/// Did a system call fail for now only? Looks at errno.
+[[nodiscard]] bool would_block(ssize_t result) noexcept;
+/// Sends what the socket takes. Gives the number of bytes, or nothing if the connection is broken.
+[[nodiscard]] std::optional<std::size_t> send_some(Stream& to, Bytes bytes) noexcept;
+/// Does the peer of a TCP tunnel leave bytes unacknowledged, and has been silent for `dead_peer`?
+[[nodiscard]] bool is_silent(Stream& tunnel, Duration dead_peer) noexcept;
+
+/// Has the reader's kernel everything that `plain` was given? A reset sent earlier would destroy bytes on
+/// their way.
+[[nodiscard]] bool is_delivered(Stream& plain) noexcept;
+/// Calls `done` once `drained` holds, which is asked every 20 ms, or `limit` has passed. Both may be called
+/// from within.
+void when_drained(const Stream::executor_type& executor, Duration limit, std::function<bool()> drained,
+                  std::function<void()> done);
+
+}  // namespace curvegate::net

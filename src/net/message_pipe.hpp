@@ -1,0 +1,45 @@
+#pragma once
+
+#include "base/bytes.hpp"
+#include "base/result.hpp"
+#include "net/asio.hpp"
+
+#include <functional>
+
+namespace curvegate::net {
+
+/// A connected tunnel that carries whole messages, whatever its carrier: curve_tun's frames over TCP, or
+/// 4-byte lengths in CurveCP's stream over UDP (PROTOCOL 10). One thread.
+class MessagePipe {
+  public:
+    virtual ~MessagePipe() = default;
+    /// The longest message, in bytes.
+    [[nodiscard]] virtual std::size_t most() const noexcept = 0;
+
+    /// Bytes that wait because the peer or the network is behind: callers that may drop (datagrams) drop
+    /// over a bound of their own, callers that may not (channels) wait for on_drained.
+    [[nodiscard]] virtual std::size_t backlog() const noexcept = 0;
+    /// Seals and sends one message of at most most() bytes. Error: session numbers_exhausted (the pipe ends).
+    [[nodiscard]] virtual Result<> send(Bytes message) = 0;
+    /// All that was sent before has been handed to the carrier (tcp: the kernel; udp: the stream).
+    std::function<void()> on_drained;
+
+    /// Reading begins with start() and goes on as long as `on_message` returns true; after false, resume() goes on.
+    /// `message` is gone when the handler returns. Handlers may close() the pipe.
+    std::function<bool(MutableBytes message)> on_message;
+    virtual void start() = 0;
+    virtual void resume() = 0;
+
+    /// The pipe ended by itself; called once, after the last on_message.
+    enum class End {
+        closed,          ///< the peer is gone (tcp: FIN or RST; udp: end, failure, or dead)
+        bad_message,     ///< does not open, out of order, or no message at all
+        numbers_used_up,
+        stopped,
+    };
+    std::function<void(End)> on_end;
+    /// Our side ends it: what was sent is still handed over where the carrier can; no handler is called any more.
+    virtual void close() = 0;
+};
+
+}  // namespace curvegate::net

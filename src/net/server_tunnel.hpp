@@ -1,0 +1,60 @@
+#pragma once
+
+#include "net/curvecp_endpoint.hpp"
+
+namespace curvegate::net {
+
+/// A server's end of a connection: it shares its endpoint's socket, and follows a client whose address changes
+/// (PROTOCOL 7.7).
+class ServerTunnel final : public CurvecpTunnel {
+  public:
+    ServerTunnel(CurvecpEndpoint& endpoint, session::curvecp::Session session, const Path& path,
+                 std::shared_ptr<Guest> guest);
+
+    /// A Message, or an Initiate that was repeated. What does not open changes nothing.
+    [[nodiscard]] Result<> receive(const Path& from, const wire::curvecp::ClientMessageHeader& header,
+                                   MutableBytes packet);
+    [[nodiscard]] Result<> receive(const Path& from, const wire::curvecp::InitiateHeader& header,
+                                   MutableBytes packet);
+    /// The message that came with the Initiate that made this connection.
+    void receive_first(MutableBytes message) { (void)deliver(message, std::chrono::steady_clock::now()); }
+    /// The endpoint is going away.
+    void forget_endpoint() { endpoint_ = nullptr; }
+
+    bool touched = false;  ///< the endpoint's: it is in the list of this batch
+
+  private:
+    /// Somewhere the client may have moved to, until an acknowledgment from there names what was sent there.
+    struct Candidate {
+        Path path;
+        std::array<wire::curvecp::MessageId, 2> probes;
+        std::size_t received = 0;  // bytes; three times as many may be sent there
+        std::size_t sent = 0;
+        std::array<bool, 2> answered{};
+        Instant probe_again;
+        Instant give_up;
+    };
+
+    [[nodiscard]] std::optional<Envelope> envelope() override;
+    [[nodiscard]] Result<> seal(MutableBytes packet) override { return session_.seal_message(packet); }
+    [[nodiscard]] std::size_t transmit(Bytes train, std::size_t segment) override;
+    [[nodiscard]] std::size_t allowance() override;
+    [[nodiscard]] Deadline own_deadline() const override;
+    void on_own_deadline(Instant now) override;
+    void on_over() override;
+
+    [[nodiscard]] Result<> take(const Path& from, const session::curvecp::Opened& opened,
+                                const wire::curvecp::Extensions& extensions, std::size_t packet_size);
+    [[nodiscard]] bool follow(const Path& from, Instant now);
+    void check_answer(const Path& from, Bytes message, Instant now);
+    void probe(const Path& to, wire::curvecp::MessageId id);
+    void probe_candidate(Instant now);
+
+    CurvecpEndpoint* endpoint_;
+    session::curvecp::Session session_;
+    Path path_;  // where the client has proven to be
+    std::unique_ptr<Candidate> candidate_;
+    std::shared_ptr<Guest> guest_;
+};
+
+}  // namespace curvegate::net

@@ -1,0 +1,52 @@
+#pragma once
+
+#include "net/admission.hpp"
+#include "net/counters.hpp"
+#include "net/dial.hpp"
+#include "net/forwarding.hpp"
+#include "registry/registry.hpp"
+#include "wire/curvecp.hpp"
+
+#include <memory>
+#include <string>
+
+namespace curvegate::net {
+
+enum class Side { client, server };
+enum class Carrier { curve_tun, curvecp };  ///< of the tunnel: over TCP, over UDP
+enum class PlainSide { stream, datagrams };
+
+/// One section of the configuration, as the network part needs it.
+struct ServiceSpec {
+    std::string name;
+    Side side = Side::server;
+    Carrier carrier = Carrier::curve_tun;
+    PlainSide plain = PlainSide::stream;
+    Target connect;
+    std::string peer;           ///< client: whose key must answer
+    registry::AllowList allow;  ///< server
+    std::optional<wire::curvecp::ServerName> server_name;  ///< udp; server: none takes any name
+    wire::curvecp::Extensions extensions;                  ///< udp
+    EndOfStream end_of_stream = EndOfStream::message;
+    Duration connect_timeout = std::chrono::seconds(10);
+    Duration idle = std::chrono::hours(12);
+    Duration dead_peer = std::chrono::seconds(60);
+    std::optional<Duration> max_session;
+    std::size_t sessions_per_peer = 16'384;
+    Duration flow_idle = std::chrono::seconds(60);  ///< client end with datagrams
+    std::size_t flows = 1'024;                      ///< the same
+};
+
+/// What all workers share; every member is immutable or locks itself.
+struct Shared {
+    std::shared_ptr<const registry::Registry> registry;
+    std::shared_ptr<Admission> admission;
+    std::shared_ptr<SessionLimits> sessions;
+    std::shared_ptr<Counters> counters;
+    Resolver* resolver = nullptr;
+    handshake::Timeouts timeouts;
+    Duration drain = std::chrono::seconds(5);
+    crypto::Locking locking = crypto::Locking::require;
+};
+
+}  // namespace curvegate::net

@@ -1,0 +1,206 @@
+#include "net/stream_forwarder.hpp"
+
+#include "net/dial.hpp"
+
+#include <boost/asio/post.hpp>
+
+#include <sys/socket.h>
+
+namespace curvegate::net {
+namespace {
+
+constexpr int kReads = 8;  // of the plain side in one go, so that others get their turn
+
+Instant now() {
+    return std::chrono::steady_clock::now();
+}
+
+Ending meaning_of(TunnelEnd end) {
+    switch (end) {
+        case TunnelEnd::bad_peer: return Ending::bad_message;
+        case TunnelEnd::dead_peer:
+        case TunnelEnd::no_answer: return Ending::dead_peer;
+        case TunnelEnd::numbers_used_up: return Ending::numbers_used_up;
+        case TunnelEnd::idle: return Ending::idle;
+        case TunnelEnd::max_session: return Ending::max_session;
+        case TunnelEnd::stopped: return Ending::stopped;
+    }
+    return Ending::tunnel_cut;
+}
+
+}  // namespace
+
+StreamForwarder::StreamForwarder(Stream plain, TunnelHandle tunnel, const ForwarderLimits& limits)
+    : plain_(std::move(plain)),
+      tunnel_(std::move(tunnel)),
+      limits_(limits),
+      started_(now()),
+      active_(started_) {
+    set_plain_options(plain_);
+}
+
+void StreamForwarder::start(DoneFn done) {
+    done_ = std::move(done);
+    // Weak, as everywhere here: the tunnel is held from here, so nothing that may outlive it holds us.
+    tunnel_->on_event = [weak = weak_from_this()] {
+        if (const auto self = weak.lock()) self->on_tunnel_event();
+    };
+    tunnel_->on_end = [weak = weak_from_this()](TunnelEnd end) {
+        if (const auto self = weak.lock()) self->on_tunnel_end(end);
+    };
+    wait_plain();
+    // What came with the handshake makes no event any more.
+    asio::post(tunnel_->context(), [weak = weak_from_this()] {
+        if (const auto self = weak.lock()) self->on_tunnel_event();
+    });
+}
+
+void StreamForwarder::stop() {
+    finish(Ending::stopped);
+}
+
+// ---- plain -> tunnel ----
+
+void StreamForwarder::wait_plain() {
+    plain_.async_wait(Stream::wait_read, [weak = weak_from_this()](error_code error) {
+        const auto self = weak.lock();
+        if (!error && self && self->running()) self->fill_stream();
+    });
+}
+
+void StreamForwarder::fill_stream() {
+    for (int reads = 0; reads < kReads; ++reads) {
+        const auto room = stream().prepare();
+        if (room.empty()) {
+            awaits_room_ = true;  // back-pressure: on_tunnel_event() goes on
+            return flush();
+        }
+        const ssize_t size = ::recv(plain_.native_handle(), room.data(), room.size(), MSG_DONTWAIT);
+        const bool nothing_yet = would_block(size);
+        const auto came = static_cast<std::size_t>(std::max<ssize_t>(size, 0));
+        stream().commit(came);
+        if (nothing_yet) break;
+        active_ = now();
+        if (size < 0) return finish(Ending::plain_reset);
+        if (size == 0) return on_plain_end();
+        summary_.bytes_up += came;
+        if (came < room.size()) break;  // there was no more
+    }
+    flush();
+    wait_plain();
+}
+
+void StreamForwarder::on_plain_end() {
+    up_closed_ = true;
+    stream().finish();
+    flush();
+    finish_if_over();
+}
+
+// ---- tunnel -> plain ----
+
+void StreamForwarder::on_tunnel_event() {
+    if (!done_) return;
+    if (running() && std::exchange(awaits_room_, false)) fill_stream();
+    if (done_ && !awaits_plain_ && !down_closed_) empty_stream();
+}
+
+void StreamForwarder::empty_stream() {
+    bool consumed = false;
+    for (Bytes bytes = stream().readable(); !bytes.empty(); bytes = stream().readable()) {
+        const auto sent = send_some(plain_, bytes);
+        if (!sent) return finish(Ending::plain_reset);
+        if (*sent > 0) {
+            active_ = now();
+            stream().consume(*sent);
+            summary_.bytes_down += *sent;
+            consumed = true;
+        }
+        if (*sent == bytes.size()) continue;
+        awaits_plain_ = true;
+        plain_.async_wait(Stream::wait_write, [weak = weak_from_this()](error_code error) {
+            const auto self = weak.lock();
+            if (!self) return;
+            self->awaits_plain_ = false;
+            if (!error && self->done_) self->empty_stream();
+        });
+        break;
+    }
+    if (consumed) flush();
+    if (!awaits_plain_ && running()) on_incoming_end();
+}
+
+void StreamForwarder::on_incoming_end() {
+    if (stream().incoming() == stream::Incoming::open) return;
+    if (stream().incoming() == stream::Incoming::failed) return drain_plain(Ending::tunnel_cut);
+    down_closed_ = true;
+    error_code ignored;
+    plain_.shutdown(Stream::shutdown_send, ignored);
+    finish_if_over();
+}
+
+void StreamForwarder::on_tunnel_end(TunnelEnd end) {
+    tunnel_ended_ = true;
+    if (!running()) return;
+    // Nothing is missing on either side: a peer that has everything may leave before our reader has.
+    const bool complete =
+        up_closed_ && stream().outgoing_done() && stream().incoming() == stream::Incoming::ended;
+    if (!complete) drain_plain(meaning_of(end));
+}
+
+// ---- the end ----
+
+void StreamForwarder::flush() {
+    if (!tunnel_ended_) tunnel_->flush();
+}
+
+void StreamForwarder::finish_if_over() {
+    if (up_closed_ && down_closed_) finish(Ending::orderly);
+}
+
+void StreamForwarder::abort_tunnel() {
+    stream().abort();
+    flush();
+}
+
+// The tunnel is over. The plain side gets what was received before, and only then a reset.
+void StreamForwarder::drain_plain(Ending why) {
+    draining_ = true;
+    abort_tunnel();
+    if (!awaits_plain_) empty_stream();
+    if (!done_) return;
+    when_drained(
+        plain_.get_executor(), limits_.drain,
+        [weak = weak_from_this()] {
+            const auto self = weak.lock();
+            return !self || !self->done_ || (self->stream().readable().empty() && is_delivered(self->plain_));
+        },
+        [weak = weak_from_this(), why] {
+            if (const auto self = weak.lock()) self->finish(why);
+        });
+}
+
+void StreamForwarder::finish(Ending why) {
+    if (!done_) return;
+    const auto self = shared_from_this();
+    error_code ignored;
+    if (why == Ending::orderly) {
+        allow_orderly_close(plain_);
+    } else if (!draining_) {
+        abort_tunnel();
+    }
+    plain_.close(ignored);
+    tunnel_.reset();
+    summary_.ending = why;
+    summary_.lasted = now() - started_;
+    auto done = std::exchange(done_, nullptr);
+    done(summary_);
+}
+
+void StreamForwarder::sweep(Instant at) {
+    if (!running()) return;
+    if (at - active_ >= limits_.idle) return drain_plain(Ending::idle);
+    if (limits_.max_session && at >= *limits_.max_session) drain_plain(Ending::max_session);
+}
+
+}  // namespace curvegate::net

@@ -1,0 +1,57 @@
+#pragma once
+
+#include "net/forwarding.hpp"
+#include "net/tunnel_handle.hpp"
+
+#include <functional>
+#include <memory>
+
+namespace curvegate::net {
+
+/// Carries bytes between a plain socket and the stream of a CurveCP session (PROTOCOL 9), both ways, until
+/// both have ended. It owns no buffer: the plain socket is read straight into the stream and written straight
+/// out of it, and a side that is behind stops the other. The owner holds it until `done`.
+class StreamForwarder final : public ForwarderBase, public std::enable_shared_from_this<StreamForwarder> {
+  public:
+    StreamForwarder(Stream plain, TunnelHandle tunnel, const ForwarderLimits& limits);
+    void start(DoneFn done) override;
+    void stop() override;
+    /// Checks idle and age; the worker calls it every second or so. A dead peer is the tunnel's to find.
+    void sweep(Instant at) override;
+
+  private:
+    // plain -> tunnel
+    void wait_plain();
+    void fill_stream();
+    void on_plain_end();
+    // tunnel -> plain
+    void on_tunnel_event();
+    void empty_stream();
+    void on_incoming_end();
+    void on_tunnel_end(TunnelEnd end);
+    // the end
+    void flush();
+    void finish_if_over();
+    void abort_tunnel();
+    void drain_plain(Ending why);
+    void finish(Ending why);
+
+    [[nodiscard]] stream::Stream& stream() const { return tunnel_->stream(); }
+    [[nodiscard]] bool running() const noexcept { return done_ && !draining_; }
+
+    Stream plain_;
+    TunnelHandle tunnel_;
+    ForwarderLimits limits_;
+    DoneFn done_;
+    ForwarderSummary summary_{};
+    Instant started_;
+    Instant active_;
+    bool up_closed_ = false;     // the plain side's end has been passed on
+    bool down_closed_ = false;   // the peer's end has been passed on
+    bool awaits_room_ = false;   // the plain side is not read until the stream takes more
+    bool awaits_plain_ = false;  // the stream is not consumed until the plain side takes more
+    bool tunnel_ended_ = false;  // on_end() came
+    bool draining_ = false;      // the plain side gets what was received, then a reset
+};
+
+}  // namespace curvegate::net

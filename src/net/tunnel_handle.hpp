@@ -1,0 +1,19 @@
+#pragma once
+
+#include "net/stream_tunnel.hpp"
+
+#include <memory>
+
+namespace curvegate::net {
+
+/// Holds a StreamTunnel the way its contract wants it: given up with release(), never deleted.
+struct ReleaseTunnel {
+    void operator()(StreamTunnel* tunnel) const noexcept {
+        tunnel->on_event = nullptr;
+        tunnel->on_end = nullptr;
+        tunnel->release();
+    }
+};
+using TunnelHandle = std::unique_ptr<StreamTunnel, ReleaseTunnel>;
+
+}  // namespace curvegate::net
