@@ -1,17 +1,21 @@
 #!/usr/bin/env bash
-# One command: installs what is missing, builds, and sends a real file through a real tunnel.
+# One command: installs what is missing, builds, and sends a real file through real tunnels, over TCP and over UDP.
 #   ./demo.sh          shows it and cleans up
+#   ./demo.sh --lossy  UDP goes through a bad network: 2% of the packets lost, 20 ms each way
 #   ./demo.sh --keep   leaves it running and prints what to try
 set -euo pipefail
 cd "$(dirname "$0")"
 . scripts/need.sh
 
 keep=no
-case "${1:-}" in
-    "") ;;
-    --keep) keep=yes ;;
-    *) echo "usage: ./demo.sh [--keep]" >&2; exit 64 ;;
-esac
+lossy=no
+for option in "$@"; do
+    case "$option" in
+        --keep) keep=yes ;;
+        --lossy) lossy=yes ;;
+        *) echo "usage: ./demo.sh [--lossy] [--keep]" >&2; exit 64 ;;
+    esac
+done
 
 work=
 pids=()
@@ -30,7 +34,7 @@ trap clean_up EXIT
 free_port() {
     local port
     while :; do
-        port=$((20000 + RANDOM % 20000))
+        port=$((12000 + RANDOM % 20000)) # below those that the kernel gives to outgoing connections
         (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null || break
     done
     echo "$port"
@@ -55,7 +59,7 @@ wait_for_line() {
 }
 
 # shellcheck disable=SC2086 # a list of words
-need $build_packages busybox curl
+need $build_packages busybox curl python3
 
 say "building (release)"
 cmake --preset release --log-level=ERROR
@@ -76,13 +80,20 @@ for who in client stranger; do
     "$bin/curvegate" peers add files.example "$(cat "$work/server/public")" --known-hosts "$work/$who/known_hosts"
 done
 
-http=$(free_port) tunnel=$(free_port) local=$(free_port) stranger=$(free_port)
+http=$(free_port) tunnel=$(free_port) local=$(free_port) stranger=$(free_port) local_udp=$(free_port)
+network=$tunnel # where the client's packets go: to the server, or into a bad network that leads there
+if [ "$lossy" = yes ]; then network=$(free_port); fi
 cat >"$work/server/curvegate.conf" <<CONF
 server-key  = $work/server/key
 known-hosts = $work/server/known_hosts
 
 [files]
 accept  = tcp:127.0.0.1:$tunnel
+connect = 127.0.0.1:$http
+allow   = alice
+
+[files-udp]
+accept  = udp:127.0.0.1:$tunnel
 connect = 127.0.0.1:$http
 allow   = alice
 CONF
@@ -100,6 +111,14 @@ CONF
 }
 client_conf client "$local"
 client_conf stranger "$stranger"
+cat >>"$work/client/curvegate.conf" <<CONF
+
+[files-udp]
+client  = yes
+accept  = 127.0.0.1:$local_udp
+connect = udp:127.0.0.1:$network
+peer    = files.example
+CONF
 
 start() {
     "$bin/curvegated" -c "$work/$1/curvegate.conf" >"$work/$1.log" 2>&1 &
@@ -116,13 +135,28 @@ wait_for_port "$http"
 wait_for_line " ready " "$work/server.log"
 wait_for_line " ready " "$work/client.log"
 
-rate=$(curl --silent --show-error --fail --output "$work/copy" --write-out '%{speed_download}' "http://127.0.0.1:$local/256MiB")
-sent=$(sha256sum <"$work/www/256MiB")
-got=$(sha256sum <"$work/copy")
-echo "sent     ${sent%% *}"
-echo "received ${got%% *}"
-[ "$sent" = "$got" ] || die "the files differ"
-echo "the same file, at $((${rate%.*} / 1000000)) MB/s through the tunnel"
+fetch() { # PORT FILE
+    local rate sent got
+    rate=$(curl --silent --show-error --fail --output "$work/copy" --write-out '%{speed_download}' "http://127.0.0.1:$1/$2")
+    sent=$(sha256sum <"$work/www/$2")
+    got=$(sha256sum <"$work/copy")
+    echo "sent     ${sent%% *}"
+    echo "received ${got%% *}"
+    [ "$sent" = "$got" ] || die "the files differ"
+    echo "the same $2, at $((${rate%.*} / 1000)) KB/s through the tunnel"
+}
+fetch "$local" 256MiB
+
+if [ "$lossy" = yes ]; then
+    say "over UDP, through a relay that loses 2% of the packets and holds each for 20 ms"
+    python3 tests/e2e/udp_relay.py --listen "$network" --to "127.0.0.1:$tunnel" --loss 0.02 --delay-ms 20 --seed 1 >"$work/relay.log" 2>&1 &
+    pids+=($!)
+    head -c 8388608 "$work/www/256MiB" >"$work/www/8MiB"
+    fetch "$local_udp" 8MiB
+else
+    say "the same over UDP, by the same port number"
+    fetch "$local_udp" 256MiB
+fi
 
 say "a stranger with a key of his own tries the same"
 start stranger

@@ -21,12 +21,18 @@ namespace curvegate {
 using boost::system::error_code;
 using Message = std::vector<std::uint8_t>;
 
-/// The longest message of curve_tun version 1, in bytes.
+/// The longest message, in bytes, on either carrier.
 inline constexpr std::size_t kMaxMessageSize = 65'503;
 
-/// A message-oriented, encrypted, mutually authenticated channel: curve_tun version 1 over TCP. What one end
-/// sends as a message the other receives as one, empty ones too, in order, each once. A handle that may be
-/// moved; destroying it closes the channel.
+/// What a channel runs on.
+enum class Carrier {
+    tcp,  ///< curve_tun version 1
+    udp,  ///< CurveCP, its messages put into its stream (PROTOCOL 10)
+};
+
+/// A message-oriented, encrypted, mutually authenticated channel over TCP or UDP. What one end sends as a
+/// message the other receives as one, empty ones too, in order, each once. A handle that may be moved;
+/// destroying it closes the channel.
 class Channel {
   public:
     Channel() noexcept = default;
@@ -34,9 +40,9 @@ class Channel {
     Channel& operator=(Channel&& other) noexcept;
     ~Channel();
 
-    /// Sends one message; completes when it has been handed to the kernel. `message` is copied before the
-    /// call returns. Sends go out in the order of the calls. Over kMaxMessageSize: message_too_long, the
-    /// channel goes on. Cancellation is ignored.
+    /// Sends one message; completes when it has been handed to the kernel (udp: to the stream, which keeps it
+    /// until the peer has it). `message` is copied before the call returns. Sends go out in the order of the
+    /// calls. Over kMaxMessageSize: message_too_long, the channel goes on. Cancellation is ignored.
     template <boost::asio::completion_token_for<void(error_code)> Token>
     auto async_send(std::span<const std::uint8_t> message, Token&& token) {
         return boost::asio::async_initiate<Token, void(error_code)>(
@@ -60,7 +66,8 @@ class Channel {
             [this, timeout](ReceiveHandler handler) { receive(timeout, std::move(handler)); }, token);
     }
 
-    /// Closes now: every waiting call completes with `closed`. What was handed to the kernel still goes out.
+    /// Closes now: every waiting call completes with `closed`. What was handed to the kernel or the stream
+    /// still goes out.
     void close();
     [[nodiscard]] bool is_open() const noexcept;
     /// The peer's long-term key, as it authenticated.
@@ -86,6 +93,8 @@ struct ConnectOptions {
     std::uint16_t port = 0;
     std::string peer;  ///< its name in known_hosts: one of its keys must answer
     std::chrono::steady_clock::duration timeout = std::chrono::seconds(10);
+    Carrier carrier = Carrier::tcp;
+    std::string server_name = {};  ///< udp: which service of the server, as a domain name
 };
 
 using ConnectHandler = boost::asio::any_completion_handler<void(error_code, Channel)>;
@@ -108,6 +117,8 @@ struct ListenOptions {
     std::string host;  ///< an address, "::" for both families
     std::uint16_t port = 0;
     std::vector<std::string> allow;  ///< names of known_hosts; empty: every valid key of the file
+    Carrier carrier = Carrier::tcp;
+    std::string server_name = "*";  ///< udp: the service it answers to; "*": whatever is asked for
 };
 
 /// Accepts channels. A handle that may be moved; destroying it stops listening. Strangers are refused without

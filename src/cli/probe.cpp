@@ -3,6 +3,7 @@
 #include "cli/options.hpp"
 #include "cli/places.hpp"
 #include "cli/verbs.hpp"
+#include "net/dial_stream.hpp"
 #include "net/vault_handle.hpp"
 #include "vault/counter_store.hpp"
 
@@ -96,6 +97,21 @@ void end_stream(net::asio::io_context& context, net::Established& tunnel) {
     }
 }
 
+/// The same over CurveCP: takes what the server still says, and its end.
+void end_stream(net::asio::io_context& context, net::StreamTunnel& tunnel) {
+    auto& stream = tunnel.stream();
+    tunnel.on_event = [&] {
+        while (!stream.readable().empty()) stream.consume(stream.readable().size());
+        tunnel.flush();
+        if (stream.done()) context.stop();
+    };
+    stream.finish();
+    tunnel.flush();
+    context.restart();
+    context.run_for(kVerdictWait);
+    tunnel.on_event = nullptr;
+}
+
 /// What a probe dials: the service, and the keys of its peer that known_hosts holds.
 struct Dialled {
     const config::Service& service;
@@ -103,10 +119,39 @@ struct Dialled {
 };
 
 /// CurveCP. The one place in which the command meets a tunnel over udp.
-int shake_hands_over_udp(const Dialled& dialled, const Vault& /*vault*/, net::asio::io_context& /*context*/) {
-    return complain(exit_code::kUnavailable,
-                    "connect: " + dialled.service.connect.text() +
-                        ": probe does not speak CurveCP yet: comes with a later version");
+int shake_hands_over_udp(const Dialled& dialled, const Vault& vault, net::asio::io_context& context) {
+    auto& with = *vault.impl();
+    const auto& service = dialled.service;
+    net::StreamTarget target{{service.connect.host, service.connect.port, {}},
+                             service.peer,
+                             dialled.keys,
+                             {{service.server_extension}, {service.client_extension}},
+                             *wire::curvecp::encode_server_name(service.server_name),
+                             service.limits.dead_peer};
+    const Instant deadline = std::chrono::steady_clock::now() + service.limits.connect_timeout;
+    auto dialed = await<net::DialedStream>(context, [&](auto done) {
+        net::dial_stream(context, *with.resolver, with.tools(), std::move(target), deadline, std::move(done));
+    });
+    if (!dialed) return complain(kFailed, "hello: " + dialed.error().text());
+    print("cookie: the server proved key " + dialed->peer.text());
+    bool accepted = false;
+    dialed->tunnel->on_event = [&] {
+        accepted = true;
+        context.stop();
+    };
+    dialed->tunnel->on_end = [&](net::TunnelEnd) { context.stop(); };
+    context.restart();
+    context.run();
+    if (!accepted) {
+        return complain(
+            kFailed,
+            "refused: the server does not answer our vouch; is our public key in its known_hosts, "
+            "our name in the service's allow, and \"" +
+                service.server_name + "\" the server-name of a service there?");
+    }
+    print("accepted: the server keeps the connection");
+    end_stream(context, *dialed->tunnel);
+    return finish_output();
 }
 
 int shake_hands_over_tcp(const Dialled& dialled, const Vault& vault, net::asio::io_context& context) {

@@ -33,8 +33,8 @@ net::ServiceSpec spec_of(const config::Service& service) {
     out.connect = target_of(service.connect);
     out.peer = service.peer;
     out.allow = service.allow;
-    out.carrier = service.tunnel().kind == config::Address::Kind::udp ? net::Carrier::curvecp
-                                                                      : net::Carrier::curve_tun;
+    out.carrier =
+        service.tunnel().kind == config::Address::Kind::udp ? net::Carrier::curvecp : net::Carrier::curve_tun;
     out.plain = service.plain().kind == config::Address::Kind::udp ? net::PlainSide::datagrams
                                                                    : net::PlainSide::stream;
     if (service.server_name != "*") out.server_name = wire::curvecp::encode_server_name(service.server_name);
@@ -168,7 +168,8 @@ class Front {
         return true;
     }
 
-    // The sockets of service `s` go to worker `i`. A UDP endpoint's stand with the first service of its address.
+    // The sockets of service `s` go to worker `i`. A UDP endpoint's stand with the first service of its
+    // address.
     void serve(net::Worker& worker, std::size_t s, std::size_t i) {
         const auto& services = setup_.config->services;
         auto& sockets = setup_.listeners[s];
@@ -178,8 +179,8 @@ class Front {
         if (sockets.empty()) return;
         std::vector<const net::ServiceSpec*> specs;
         for (std::size_t other = s; other < services.size(); ++other) {
-            const bool same = services[other].side == config::Side::server &&
-                              services[other].accept == services[s].accept;
+            const bool same =
+                services[other].side == config::Side::server && services[other].accept == services[s].accept;
             if (same) specs.push_back(&specs_[other]);
         }
         worker.serve_endpoint(std::move(specs), std::move(sockets[i]),

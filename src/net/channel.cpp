@@ -1,17 +1,14 @@
 #include "net/channel.hpp"
 
-#include "net/admission.hpp"
-
-#include <boost/asio/buffer.hpp>
-#include <boost/asio/write.hpp>
+#include "net/stream_messages.hpp"
+#include "net/tcp_messages.hpp"
 
 namespace curvegate {
 namespace {
 
-using session::curve_tun::kFrameOverhead;
-constexpr std::size_t kHeader = wire::curve_tun::kFrameHeaderSize;
 constexpr Duration kDeadPeer = std::chrono::seconds(60);
 static_assert(kMaxMessageSize == session::curve_tun::kMaxMessageSize);
+static_assert(kMaxMessageSize == net::StreamMessages::kMost);
 
 class ChannelCategory final : public boost::system::error_category {
   public:
@@ -52,14 +49,31 @@ std::optional<PeerKey> PeerKey::parse(std::string_view text) {
 
 // ---- the actor ----
 
-Channel::Impl::Impl(Vault vault, net::Established established, std::string name)
-    : peer{to_array(established.peer.bytes())},
+namespace {
+
+ChannelError meaning_of(net::MessagePipe::End end) {
+    switch (end) {
+        case net::MessagePipe::End::closed:
+        case net::MessagePipe::End::stopped: return ChannelError::closed;
+        case net::MessagePipe::End::bad_message: return ChannelError::bad_message;
+        case net::MessagePipe::End::numbers_used_up: return ChannelError::numbers_exhausted;
+    }
+    return ChannelError::closed;
+}
+
+}  // namespace
+
+// The pipe's handlers need no owner: it calls none once it is closed or gone.
+Channel::Impl::Impl(Vault vault, std::unique_ptr<net::MessagePipe> pipe, const crypto::PublicKey& key,
+                    std::string name)
+    : peer{to_array(key.bytes())},
       peer_name(std::move(name)),
       vault_(std::move(vault)),
-      stream_(std::move(established.stream)),
-      session_(std::move(established.session)),
+      pipe_(std::move(pipe)),
       inbox_(std::make_shared<net::Mailbox<Message>>(vault_.impl()->context)) {
-    net::set_tunnel_options(stream_, kDeadPeer);
+    pipe_->on_message = [this](Bytes message) { return on_message(message); };
+    pipe_->on_drained = [this] { on_drained(); };
+    pipe_->on_end = [this](net::MessagePipe::End end) { close(meaning_of(end), true); };
 }
 
 void Channel::Impl::complete(SendHandler handler, error_code error) {
@@ -72,33 +86,43 @@ void Channel::Impl::complete(SendHandler handler, error_code error) {
 }
 
 void Channel::Impl::send(Bytes message, SendHandler handler) {
-    if (!open || send_broken_) return complete(std::move(handler), ChannelError::closed);
+    if (!open || !pipe_->takes_more()) return complete(std::move(handler), ChannelError::closed);
     if (message.size() > kMaxMessageSize) return complete(std::move(handler), ChannelError::message_too_long);
-    std::vector<Byte> frame(kFrameOverhead + message.size());
-    std::ranges::copy(message, frame.begin() + kFrameOverhead);
-    if (!session_.seal_frame(frame)) {
-        complete(std::move(handler), ChannelError::numbers_exhausted);
-        return close(ChannelError::numbers_exhausted, true);
+    if (outbox_.empty()) {
+        hand_over(message, std::move(handler));
+    } else {
+        outbox_.push_back({Message(message.begin(), message.end()), std::move(handler)});
     }
-    outbox_.push_back({std::move(frame), std::move(handler)});
-    if (outbox_.size() == 1) write_next();
 }
 
-void Channel::Impl::write_next() {
-    boost::asio::async_write(stream_, boost::asio::buffer(outbox_.front().frame),
-                             [self = shared_from_this()](error_code error, std::size_t) {
-                                 if (!self->open) return;  // close() has answered everybody
-                                 if (error) {
-                                     self->send_broken_ = true;
-                                     return self->fail_sends();
-                                 }
-                                 auto sent = std::move(self->outbox_.front());
-                                 self->outbox_.pop_front();
-                                 self->complete(std::move(sent.handler), {});
-                                 if (!self->outbox_.empty()) return self->write_next();
-                                 if (self->session_.exhausted())
-                                     self->close(ChannelError::numbers_exhausted, true);
-                             });
+// False: it waits for the carrier, as the first of the outbox.
+bool Channel::Impl::hand_over(Bytes message, SendHandler handler) {
+    const auto sent = pipe_->send(message);
+    if (sent && pipe_->backlog() > 0) {
+        outbox_.push_front({{}, std::move(handler)});
+        return false;
+    }
+    if (sent) {
+        complete(std::move(handler), {});
+    } else if (sent.error().is(session::Errc::numbers_exhausted)) {
+        complete(std::move(handler), ChannelError::numbers_exhausted);
+        close(ChannelError::numbers_exhausted, true);
+    } else {
+        complete(std::move(handler), ChannelError::closed);
+    }
+    return true;
+}
+
+void Channel::Impl::on_drained() {
+    if (!pipe_->takes_more()) return fail_sends();
+    auto sent = std::move(outbox_.front());
+    outbox_.pop_front();
+    complete(std::move(sent.handler), {});
+    while (!outbox_.empty()) {
+        auto next = std::move(outbox_.front());
+        outbox_.pop_front();
+        if (!hand_over(next.message, std::move(next.handler))) return;
+    }
 }
 
 void Channel::Impl::receive(std::optional<Duration> timeout, net::Mailbox<Message>::Handler handler) {
@@ -107,42 +131,21 @@ void Channel::Impl::receive(std::optional<Duration> timeout, net::Mailbox<Messag
 }
 
 void Channel::Impl::read() {
-    if (reading_ || !open || !inbox_->awaited() || inbox_->size() != 0) return;
-    reading_ = true;
-    // First the two bytes of the length, then exactly the packet: nothing is read ahead of what is awaited.
-    if (incoming_.size() < kHeader) incoming_.resize(kHeader);
-    stream_.async_read_some(boost::asio::buffer(incoming_.data() + have_, incoming_.size() - have_),
-                            [self = shared_from_this()](error_code error, std::size_t size) {
-                                self->reading_ = false;
-                                if (!self->open) return;
-                                if (error) return self->close(ChannelError::closed, true);
-                                self->have_ += size;
-                                self->on_bytes();
-                            });
+    if (open && inbox_->awaited() && inbox_->size() == 0) pipe_->resume();
 }
 
-void Channel::Impl::on_bytes() {
-    if (have_ == incoming_.size() && have_ == kHeader) {
-        const std::size_t size = wire::curve_tun::parse_frame_header(Bytes(incoming_).first<kHeader>());
-        if (size < wire::curve_tun::kMessageOverhead) return close(ChannelError::bad_message, true);
-        incoming_.resize(kHeader + size);
-    } else if (have_ == incoming_.size()) {
-        const auto payload = session_.open_packet(MutableBytes(incoming_).subspan(kHeader));
-        if (!payload) return close(ChannelError::bad_message, true);
-        inbox_->put(Message(payload->begin(), payload->end()));
-        have_ = 0;
-        incoming_ = {};
-        if (session_.exhausted()) return close(ChannelError::numbers_exhausted, true);
-    }
+// One message at a time: nothing is taken from the pipe before it is awaited.
+bool Channel::Impl::on_message(Bytes message) {
+    inbox_->put(Message(message.begin(), message.end()));
     // A waiter that was served runs first and may come back for more; what else waits is read for then.
     boost::asio::post(vault_.impl()->context, [self = shared_from_this()] { self->read(); });
+    return false;
 }
 
 void Channel::Impl::close(error_code why, bool deliver) {
     if (!open) return;
     open = false;
-    error_code ignored;
-    stream_.close(ignored);
+    pipe_->close();
     if (deliver) {
         inbox_->close(why);
     } else {
@@ -207,30 +210,54 @@ WallTime wall_now() {
     return std::chrono::floor<std::chrono::seconds>(std::chrono::system_clock::now());
 }
 
-}  // namespace
+/// A tunnel to a listener, ready for a channel.
+struct Reached {
+    std::unique_ptr<net::MessagePipe> pipe;
+    crypto::PublicKey peer;
+};
+using ReachedFn = std::move_only_function<void(Result<Reached>)>;
 
-void start_connect(const Vault& vault, const ConnectOptions& options, ConnectHandler handler) {
-    auto& with = *vault.impl();
+void reach_by_tcp(Vault::Impl& with, const ConnectOptions& options, ReachedFn done) {
     net::TunnelTarget target{
         {options.host, options.port, {}}, options.peer, with.registry.keys_of(options.peer, wall_now())};
     const auto deadline = std::chrono::steady_clock::now() + options.timeout;
-    net::dial_tunnel(
-        with.context, *with.resolver, with.tools(), std::move(target), deadline,
-        [vault, name = options.peer, handler = std::move(handler)](Result<net::Established> result) mutable {
-            error_code error;
-            Channel channel;
-            if (result) {
-                channel = Channel(std::make_shared<Channel::Impl>(vault, std::move(*result), name));
-            } else {
-                error = meaning_of(result.error());
-            }
-            const auto executor =
-                boost::asio::get_associated_executor(handler, vault.impl()->context.get_executor());
-            boost::asio::dispatch(
-                executor, [handler = std::move(handler), error, channel = std::move(channel)]() mutable {
-                    std::move(handler)(error, std::move(channel));
-                });
-        });
+    net::dial_tunnel(with.context, *with.resolver, with.tools(), std::move(target), deadline,
+                     [done = std::move(done)](Result<net::Established> result) mutable {
+                         if (!result) return done(fail(std::move(result)));
+                         auto pipe = std::make_unique<net::TcpMessages>(
+                             std::move(result->stream), std::move(result->session), kDeadPeer);
+                         done(Reached{std::move(pipe), result->peer});
+                     });
+}
+
+// Its pipe is a net::StreamMessages.
+void reach_by_udp(Vault::Impl& with, const ConnectOptions& options, ReachedFn done) {
+    boost::asio::post(with.context, [done = std::move(done), where = options.host]() mutable {
+        done(fail(net::DialErrc::refused, where + " (carrier udp is not available)"));
+    });
+}
+
+}  // namespace
+
+void start_connect(const Vault& vault, const ConnectOptions& options, ConnectHandler handler) {
+    const auto reach = options.carrier == Carrier::tcp ? reach_by_tcp : reach_by_udp;
+    reach(*vault.impl(), options,
+          [vault, name = options.peer, handler = std::move(handler)](Result<Reached> result) mutable {
+              error_code error;
+              Channel channel;
+              if (result) {
+                  channel = Channel(
+                      std::make_shared<Channel::Impl>(vault, std::move(result->pipe), result->peer, name));
+              } else {
+                  error = meaning_of(result.error());
+              }
+              const auto executor =
+                  boost::asio::get_associated_executor(handler, vault.impl()->context.get_executor());
+              boost::asio::dispatch(
+                  executor, [handler = std::move(handler), error, channel = std::move(channel)]() mutable {
+                      std::move(handler)(error, std::move(channel));
+                  });
+          });
 }
 
 }  // namespace curvegate

@@ -5,6 +5,7 @@
 #include "net/handshake.hpp"
 #include "net/listener.hpp"
 #include "net/mailbox.hpp"
+#include "net/message_pipe.hpp"
 #include "net/vault_handle.hpp"
 
 #include <deque>
@@ -12,12 +13,12 @@
 
 namespace curvegate {
 
-/// The actor behind a channel handle. Reads only while somebody waits and nothing is queued: a program that
-/// does not receive stops its peer by TCP's window.
+/// The actor behind a channel handle, on either carrier. Reads only while somebody waits and nothing is
+/// queued: a program that does not receive stops its peer by the carrier's window.
 struct Channel::Impl : std::enable_shared_from_this<Channel::Impl> {
     using SendHandler = boost::asio::any_completion_handler<void(error_code)>;
 
-    Impl(Vault vault, net::Established established, std::string name);
+    Impl(Vault vault, std::unique_ptr<net::MessagePipe> pipe, const crypto::PublicKey& key, std::string name);
 
     std::optional<net::SessionLimits::Slot> slot;  ///< accepted channels: counts as a session of its peer
 
@@ -32,24 +33,20 @@ struct Channel::Impl : std::enable_shared_from_this<Channel::Impl> {
 
   private:
     struct Outgoing {
-        std::vector<Byte> frame;
+        Message message;
         SendHandler handler;
     };
-    void write_next();
+    bool hand_over(Bytes message, SendHandler handler);
+    void on_drained();
     void read();
-    void on_bytes();
+    bool on_message(Bytes message);
     void fail_sends();
     void complete(SendHandler handler, error_code error);
 
     Vault vault_;  // owns the pool that the session's key lives in: destroyed last
-    net::Stream stream_;
-    session::curve_tun::Session session_;
+    std::unique_ptr<net::MessagePipe> pipe_;
     std::shared_ptr<net::Mailbox<Message>> inbox_;
-    std::deque<Outgoing> outbox_;
-    std::vector<Byte> incoming_;
-    std::size_t have_ = 0;
-    bool reading_ = false;
-    bool send_broken_ = false;  // the peer is gone; what it sent before is still received
+    std::deque<Outgoing> outbox_;  // the first one's message is in the pipe, and waits for the carrier
 };
 
 struct Listener::Impl : std::enable_shared_from_this<Listener::Impl> {
@@ -60,7 +57,12 @@ struct Listener::Impl : std::enable_shared_from_this<Listener::Impl> {
     std::uint16_t port = 0;
 
   private:
+    [[nodiscard]] Result<> listen_tcp();
+    [[nodiscard]] Result<> listen_udp();
     void shake_hands(net::Stream stream, const IpAddress& source);
+    /// A guest whose handshake is over and allowed.
+    void welcome(std::unique_ptr<net::MessagePipe> pipe, const crypto::PublicKey& peer,
+                 const std::string& name, net::SessionLimits::Slot slot);
 
     Vault vault_;
     ListenOptions options_;

@@ -2,11 +2,13 @@
 #include "net/channel.hpp"
 #include "net/listen.hpp"
 #include "net/listener.hpp"
+#include "net/tcp_messages.hpp"
 
 namespace curvegate {
 namespace {
 
 constexpr std::size_t kSessionsPerPeer = 16'384;
+constexpr Duration kDeadPeer = std::chrono::seconds(60);
 
 WallTime wall_now() {
     return std::chrono::floor<std::chrono::seconds>(std::chrono::system_clock::now());
@@ -28,6 +30,15 @@ Listener::Impl::Impl(Vault vault, ListenOptions options)
 }
 
 Result<> Listener::Impl::listen() {
+    return options_.carrier == Carrier::tcp ? listen_tcp() : listen_udp();
+}
+
+// Its channels are made by welcome() with a net::StreamMessages each.
+Result<> Listener::Impl::listen_udp() {
+    return fail(os::Errc::system, "carrier udp is not available");
+}
+
+Result<> Listener::Impl::listen_tcp() {
     const auto address = IpAddress::parse(options_.host);
     if (!address) return fail(os::Errc::system, options_.host + " is not an address");
     const std::string what = "listen on " + options_.host + " port " + std::to_string(options_.port);
@@ -72,12 +83,19 @@ void Listener::Impl::shake_hands(net::Stream stream, const IpAddress& source) {
                  ticket = std::move(*ticket)](Result<net::Established> result) mutable {
         if (!result) return;
         ticket.succeed(std::chrono::steady_clock::now());
-        auto channel = std::make_shared<Channel::Impl>(self->vault_, std::move(*result), guest->name);
-        channel->slot.emplace(std::move(*guest->slot));
-        self->accepted_->put(Channel(std::move(channel)));
+        auto pipe = std::make_unique<net::TcpMessages>(std::move(result->stream), std::move(result->session),
+                                                       kDeadPeer);
+        self->welcome(std::move(pipe), result->peer, guest->name, std::move(*guest->slot));
     };
     *handle = net::start_server_handshake(std::move(stream), with.tools(), source, std::move(authorise),
                                           std::move(done));
+}
+
+void Listener::Impl::welcome(std::unique_ptr<net::MessagePipe> pipe, const crypto::PublicKey& peer,
+                             const std::string& name, net::SessionLimits::Slot slot) {
+    auto channel = std::make_shared<Channel::Impl>(vault_, std::move(pipe), peer, name);
+    channel->slot.emplace(std::move(slot));
+    accepted_->put(Channel(std::move(channel)));
 }
 
 void Listener::Impl::close() {

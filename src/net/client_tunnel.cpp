@@ -56,7 +56,8 @@ ClientTunnel::ClientTunnel(asio::io_context& context, os::UniqueFd socket, const
 
 void ClientTunnel::start() {
     // Not from within: done() may come of this.
-    asio::post(context_, [self = std::static_pointer_cast<ClientTunnel>(shared_from_this())] { self->begin(); });
+    asio::post(context_,
+               [self = std::static_pointer_cast<ClientTunnel>(shared_from_this())] { self->begin(); });
 }
 
 void ClientTunnel::begin() {
@@ -116,8 +117,8 @@ std::optional<Event> ClientTunnel::run(machine::Action& step) {
         finish({});
         pump();
     } else if (std::get_if<action::AskAfresh>(&step) != nullptr) {
-        // PROTOCOL 7.5: our address may have changed since the Hello. What has left may have been received: it is not
-        // told twice.
+        // PROTOCOL 7.5: our address may have changed since the Hello. What has left may have been received:
+        // it is not told twice.
         if (stream_.has_sent_bytes()) return std::nullopt;
         session_.reset();
         introduction_.reset();
@@ -155,7 +156,8 @@ void ClientTunnel::on_packet(const Path& from, MutableBytes packet) {
     if (is_over() || from.peer != options_.server) return;
     const auto parsed = wire::parse_to_client(packet);
     if (!parsed) return;
-    if (const auto* cookie = std::get_if<wire::SealedCookie>(&*parsed)) return feed(event::CookieArrived{*cookie});
+    if (const auto* cookie = std::get_if<wire::SealedCookie>(&*parsed))
+        return feed(event::CookieArrived{*cookie});
     const auto& header = std::get<wire::ServerMessageHeader>(*parsed);
     if (!session_ || header.extensions != session_->extensions()) return;
     const auto opened = session_->open_message(header.number, packet);
@@ -210,7 +212,8 @@ void ClientTunnel::on_own_deadline(Instant at) {
         initiates_ = 1;
         next_initiate_ = at + kInitiateAgain;
     }
-    if (const Deadline deadline = fsm_.next_deadline(); deadline && at >= *deadline) feed(event::DeadlineReached{});
+    if (const Deadline deadline = fsm_.next_deadline(); deadline && at >= *deadline)
+        feed(event::DeadlineReached{});
 }
 
 void ClientTunnel::on_over() {

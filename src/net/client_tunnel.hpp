@@ -8,9 +8,9 @@
 
 namespace curvegate::net {
 
-/// A client's end of a CurveCP connection, from its first Hello to the end, on a socket of its own: a server's packets
-/// name no connection (PROTOCOL 7.1). The socket is bound to no address of ours, so that the kernel's routes decide
-/// where packets leave from, after a change of network too.
+/// A client's end of a CurveCP connection, from its first Hello to the end, on a socket of its own: a
+/// server's packets name no connection (PROTOCOL 7.1). The socket is bound to no address of ours, so that the
+/// kernel's routes decide where packets leave from, after a change of network too.
 class ClientTunnel final : public CurvecpTunnel {
   public:
     struct Options {
@@ -20,8 +20,8 @@ class ClientTunnel final : public CurvecpTunnel {
         Duration dead_peer = std::chrono::seconds(60);
         stream::Options stream;
     };
-    /// `done` is called once, when messages may go (the server has not confirmed the session then), or with the reason
-    /// why they never will; never from within.
+    /// `done` is called once, when messages may go (the server has not confirmed the session then), or with
+    /// the reason why they never will; never from within.
     using DoneFn = std::move_only_function<void(Result<>)>;
     [[nodiscard]] static Result<std::shared_ptr<ClientTunnel>> create(asio::io_context& context,
                                                                       const HandshakeTools& tools,

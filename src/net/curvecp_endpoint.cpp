@@ -15,7 +15,7 @@ namespace action = machine::action;
 namespace event = machine::event;
 using machine::Event;
 
-constexpr int kBatches = 4;               // in a row, then others get their turn
+constexpr int kBatches = 4;                // in a row, then others get their turn
 constexpr std::size_t kQueuedPackets = 4;  // that may overtake the check of their connection's Initiate
 constexpr auto kSlot = vault::KeySlot::server;
 
@@ -60,7 +60,8 @@ std::size_t CurvecpEndpoint::ShortKeyHash::operator()(const wire::ClientShort& c
 
 CurvecpEndpoint::CurvecpEndpoint(asio::io_context& context, os::UniqueFd sessions, os::UniqueFd hellos,
                                  const Options& options, const HandshakeTools& tools,
-                                 std::shared_ptr<Admission> admission, Counters& counters, MakeGuest make_guest)
+                                 std::shared_ptr<Admission> admission, Counters& counters,
+                                 MakeGuest make_guest)
     : context_(context),
       sessions_(context, std::move(sessions), Gro::on),
       hellos_(context, std::move(hellos), Gro::off),
@@ -114,8 +115,8 @@ void CurvecpEndpoint::wait_sessions() {
     sessions_.wait_readable([this, alive = alive_] {
         if (!*alive) return;
         for (int i = 0; i < kBatches && *alive; ++i) {
-            const std::size_t count = sessions_.receive(
-                [this](const Path& from, MutableBytes packet) { on_packet(from, packet); });
+            const std::size_t count =
+                sessions_.receive([this](const Path& from, MutableBytes packet) { on_packet(from, packet); });
             for (const auto& tunnel : std::exchange(touched_, {})) {
                 tunnel->touched = false;
                 tunnel->after_batch();
@@ -190,12 +191,13 @@ void CurvecpEndpoint::on_packet(const Path& from, MutableBytes packet) {
 }
 
 void CurvecpEndpoint::on_initiate(const Path& from, const wire::InitiateHeader& header, MutableBytes packet) {
-    auto newcomer = std::make_shared<Newcomer>(Newcomer{machine::Server(kSlot, tools_.timeouts, first_number()),
-                                                        from,
-                                                        header.client_short,
-                                                        nullptr,
-                                                        std::nullopt,
-                                                        {}});
+    auto newcomer =
+        std::make_shared<Newcomer>(Newcomer{machine::Server(kSlot, tools_.timeouts, first_number()),
+                                            from,
+                                            header.client_short,
+                                            nullptr,
+                                            std::nullopt,
+                                            {}});
     newcomers_.emplace(header.client_short, newcomer);
     feed(newcomer, event::InitiateArrived{header, packet});
 }
@@ -287,7 +289,8 @@ void CurvecpEndpoint::on_hello(const Path& from, MutableBytes packet) {
     if (!parsed) return drop(parsed.error(), from);
     const auto* hello = std::get_if<wire::SealedHello>(&*parsed);
     if (hello == nullptr) return drop(handshake::Errc::unexpected_packet, from);
-    if (hello->extensions.server != options_.extension) return drop(curvegate::wire::Errc::wrong_extension, from);
+    if (hello->extensions.server != options_.extension)
+        return drop(curvegate::wire::Errc::wrong_extension, from);
     if (!queue_.push(from, packet.first<wire::kHelloSize>(), now())) ++counters_.hellos_dropped;
 }
 

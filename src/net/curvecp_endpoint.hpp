@@ -33,8 +33,8 @@ class Guest {
     virtual void refused(const Error& why) = 0;
 };
 
-/// One worker's part of a CurveCP server's port (PROTOCOL 7): a socket for sessions, one for Hellos, and the table of
-/// connections by C'. Whatever is wrong with a packet, the answer is silence.
+/// One worker's part of a CurveCP server's port (PROTOCOL 7): a socket for sessions, one for Hellos, and the
+/// table of connections by C'. Whatever is wrong with a packet, the answer is silence.
 class CurvecpEndpoint {
   public:
     struct Options {
@@ -44,9 +44,9 @@ class CurvecpEndpoint {
     };
     using MakeGuest = std::function<std::shared_ptr<Guest>(const Path& from)>;
 
-    CurvecpEndpoint(asio::io_context& context, os::UniqueFd sessions, os::UniqueFd hellos, const Options& options,
-                    const HandshakeTools& tools, std::shared_ptr<Admission> admission, Counters& counters,
-                    MakeGuest make_guest);
+    CurvecpEndpoint(asio::io_context& context, os::UniqueFd sessions, os::UniqueFd hellos,
+                    const Options& options, const HandshakeTools& tools, std::shared_ptr<Admission> admission,
+                    Counters& counters, MakeGuest make_guest);
     ~CurvecpEndpoint();
     void start();
     /// No new connections; those that stand go on.
@@ -75,7 +75,8 @@ class CurvecpEndpoint {
     void feed(const std::shared_ptr<Newcomer>& newcomer, handshake::curvecp::Event&& event);
     [[nodiscard]] std::optional<handshake::curvecp::Event> run(const std::shared_ptr<Newcomer>& newcomer,
                                                                handshake::curvecp::Action& action);
-    void admit(const std::shared_ptr<Newcomer>& newcomer, handshake::curvecp::action::Established& established);
+    void admit(const std::shared_ptr<Newcomer>& newcomer,
+               handshake::curvecp::action::Established& established);
     void drop(const Error& why, const Path& from);
     [[nodiscard]] cookie::Binding binding(const Path& from) const;
     [[nodiscard]] crypto::PacketNumber first_number();

@@ -159,8 +159,8 @@ Deadline CurvecpTunnel::next_deadline() const {
     return earliest(stream, dead_at(), own_deadline(), time_wait_until_);
 }
 
-// A timer that stands earlier than needed is left alone: it fires, finds nothing, and is set anew. So a packet that puts
-// a deadline off costs no system call.
+// A timer that stands earlier than needed is left alone: it fires, finds nothing, and is set anew. So a
+// packet that puts a deadline off costs no system call.
 void CurvecpTunnel::arm_timer() {
     if (over_) return;
     const Deadline deadline = next_deadline();

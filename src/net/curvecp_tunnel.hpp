@@ -12,8 +12,9 @@
 
 namespace curvegate::net {
 
-/// One CurveCP connection, either end: drives its stream by packets and by time, and sends what the stream wants
-/// sent. Packets get their numbers and are sealed at the moment they are given to the kernel (PROTOCOL 7.6).
+/// One CurveCP connection, either end: drives its stream by packets and by time, and sends what the stream
+/// wants sent. Packets get their numbers and are sealed at the moment they are given to the kernel
+/// (PROTOCOL 7.6).
 class CurvecpTunnel : public StreamTunnel, public std::enable_shared_from_this<CurvecpTunnel> {
   public:
     /// Keeps itself alive until it is released and has nothing more to say.
@@ -42,8 +43,8 @@ class CurvecpTunnel : public StreamTunnel, public std::enable_shared_from_this<C
     [[nodiscard]] virtual std::optional<Envelope> envelope() = 0;
     /// `packet` is an envelope's overhead, then the message. Error: session numbers_exhausted.
     [[nodiscard]] virtual Result<> seal(MutableBytes packet) = 0;
-    /// Gives the bytes that the socket took, whole packets of `segment` bytes each; fewer than all: on_writable()
-    /// will be called.
+    /// Gives the bytes that the socket took, whole packets of `segment` bytes each; fewer than all:
+    /// on_writable() will be called.
     [[nodiscard]] virtual std::size_t transmit(Bytes train, std::size_t segment) = 0;
     /// Bytes that may go to where the peer is now; more are allowed by an event or at own_deadline().
     [[nodiscard]] virtual std::size_t allowance() { return UdpSocket::kMaxTrain; }

@@ -17,8 +17,8 @@ enum class DialErrc {
     refused,           ///< no address took the connection; the detail has the last one and its reason
     timeout,           ///< connect-timeout
     no_pin,            ///< known_hosts holds no usable key for the peer: named before anything is dialled
-    no_cookie,         ///< udp: no answer to any Hello; a wrong key, a wrong port and a lost network look alike
-    wrong_key,         ///< version 1 cannot tell these apart: wrong key, or not a curve_tun server
+    no_cookie,  ///< udp: no answer to any Hello; a wrong key, a wrong port and a lost network look alike
+    wrong_key,  ///< version 1 cannot tell these apart: wrong key, or not a curve_tun server
 };
 [[nodiscard]] constexpr std::string_view layer_name(DialErrc) {
     return "dial";

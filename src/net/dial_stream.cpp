@@ -13,8 +13,8 @@ Instant now() {
 
 class StreamDialler : public std::enable_shared_from_this<StreamDialler> {
   public:
-    StreamDialler(asio::io_context& context, const HandshakeTools& tools, StreamTarget target, Instant deadline,
-                  DialedStreamFn done)
+    StreamDialler(asio::io_context& context, const HandshakeTools& tools, StreamTarget target,
+                  Instant deadline, DialedStreamFn done)
         : context_(context),
           tools_(tools),
           target_(std::move(target)),
@@ -35,7 +35,8 @@ class StreamDialler : public std::enable_shared_from_this<StreamDialler> {
             return asio::post(context_, [resolved, address = *literal] { resolved({address}); });
         }
         // The resolver always answers, but perhaps too late.
-        wait_until(deadline_, [](StreamDialler& self) { self.finish(fail(DialErrc::timeout, self.where())); });
+        wait_until(deadline_,
+                   [](StreamDialler& self) { self.finish(fail(DialErrc::timeout, self.where())); });
         resolver.resolve(context_, target_.address.host, resolved);
     }
 
@@ -57,16 +58,15 @@ class StreamDialler : public std::enable_shared_from_this<StreamDialler> {
     void try_next() {
         const Try& next = tries_[next_++];
         const auto endpoint = endpoint_of(next.address, target_.address.port);
-        const ClientTunnel::Options options{
-            {next.key, target_.extensions, target_.name},
-            udp::endpoint(endpoint.address(), endpoint.port()),
-            deadline_,
-            target_.dead_peer,
-            {.off_loopback = !endpoint.address().is_loopback()}};
-        auto tunnel = ClientTunnel::create(context_, tools_, options,
-                                           [self = shared_from_this(), key = next.key](const Result<>& result) {
-                                               self->on_result(result, key);
-                                           });
+        const ClientTunnel::Options options{{next.key, target_.extensions, target_.name},
+                                            udp::endpoint(endpoint.address(), endpoint.port()),
+                                            deadline_,
+                                            target_.dead_peer,
+                                            {.off_loopback = !endpoint.address().is_loopback()}};
+        auto tunnel = ClientTunnel::create(
+            context_, tools_, options, [self = shared_from_this(), key = next.key](const Result<>& result) {
+                self->on_result(result, key);
+            });
         if (!tunnel) return finish(fail(std::move(tunnel)));
         tunnel_ = std::move(*tunnel);
         tunnel_->start();
@@ -118,8 +118,8 @@ class StreamDialler : public std::enable_shared_from_this<StreamDialler> {
 
 }  // namespace
 
-void dial_stream(asio::io_context& context, Resolver& resolver, const HandshakeTools& tools, StreamTarget target,
-                 Instant deadline, DialedStreamFn done) {
+void dial_stream(asio::io_context& context, Resolver& resolver, const HandshakeTools& tools,
+                 StreamTarget target, Instant deadline, DialedStreamFn done) {
     std::make_shared<StreamDialler>(context, tools, std::move(target), deadline, std::move(done))
         ->start(resolver);
 }

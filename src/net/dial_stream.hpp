@@ -11,7 +11,7 @@ struct StreamTarget {
     std::string peer;                     ///< its name in known_hosts, for messages
     std::vector<crypto::PublicKey> keys;  ///< in the order to try
     wire::curvecp::Extensions extensions;
-    wire::curvecp::ServerName name;       ///< of the service
+    wire::curvecp::ServerName name;  ///< of the service
     Duration dead_peer = std::chrono::seconds(60);
 };
 
@@ -22,10 +22,11 @@ struct DialedStream {
 };
 using DialedStreamFn = std::move_only_function<void(Result<DialedStream>)>;
 
-/// Resolves, says Hello, and is done when a Cookie has come and the vouch is made: messages may go then. What the server
-/// thinks of it shows later: a refusal is silence. A wrong key is silence too, so several keys and addresses share
-/// the time. Errors: name_unknown, no_pin, no_cookie, handshake vault_unavailable, vault_timeout, no_secret_memory.
-void dial_stream(asio::io_context& context, Resolver& resolver, const HandshakeTools& tools, StreamTarget target,
-                 Instant deadline, DialedStreamFn done);
+/// Resolves, says Hello, and is done when a Cookie has come and the vouch is made: messages may go then. What
+/// the server thinks of it shows later: a refusal is silence. A wrong key is silence too, so several keys and
+/// addresses share the time. Errors: name_unknown, no_pin, no_cookie, handshake vault_unavailable,
+/// vault_timeout, no_secret_memory.
+void dial_stream(asio::io_context& context, Resolver& resolver, const HandshakeTools& tools,
+                 StreamTarget target, Instant deadline, DialedStreamFn done);
 
 }  // namespace curvegate::net

@@ -24,8 +24,8 @@ HelloQueue::Network& HelloQueue::network_of(const Path& path) {
 }
 
 HelloQueue::Network& HelloQueue::fullest(Network& newcomers) {
-    const auto most = std::ranges::max_element(networks_, {}, &Network::count);
-    return most->count > newcomers.count ? *most : newcomers;
+    Network& most = *std::ranges::max_element(networks_, {}, &Network::count);
+    return most.count > newcomers.count ? most : newcomers;
 }
 
 bool HelloQueue::push(const Path& path, FixedBytes<kHelloSize> packet, Instant now) {

@@ -73,7 +73,7 @@ class HelloQueue {
 
     [[nodiscard]] Network& network_of(const Path& path);
     [[nodiscard]] Network& fullest(Network& newcomers);
-    void take_out(Network& network, Index place);
+    void take_out(Network& network, Index index);
 
     ByteArray<16> hash_key_{};
     std::vector<Place> places_;

@@ -33,7 +33,8 @@ std::optional<CurvecpTunnel::Envelope> ServerTunnel::envelope() {
     return Envelope{wire::kServerOverhead, wire::kMaxMessage};
 }
 
-Result<> ServerTunnel::receive(const Path& from, const wire::ClientMessageHeader& header, MutableBytes packet) {
+Result<> ServerTunnel::receive(const Path& from, const wire::ClientMessageHeader& header,
+                               MutableBytes packet) {
     const auto opened = session_.open_message(header.number, packet);
     if (!opened) return std::unexpected(opened.error());
     return take(from, *opened, header.extensions, packet.size());
@@ -75,7 +76,8 @@ bool ServerTunnel::follow(const Path& from, Instant at) {
     candidate_->probes = {random_id(random), random_id(random)};
     candidate_->probe_again = at;
     candidate_->give_up = at + kGiveUp;
-    // If it has not moved and somebody only passes its packets on, it answers from where it is, with a higher number.
+    // If it has not moved and somebody only passes its packets on, it answers from where it is, with a higher
+    // number.
     probe(path_, random_id(random));
     return true;
 }

@@ -4,8 +4,8 @@
 
 namespace curvegate::net {
 
-/// A server's end of a connection: it shares its endpoint's socket, and follows a client whose address changes
-/// (PROTOCOL 7.7).
+/// A server's end of a connection: it shares its endpoint's socket, and follows a client whose address
+/// changes (PROTOCOL 7.7).
 class ServerTunnel final : public CurvecpTunnel {
   public:
     ServerTunnel(CurvecpEndpoint& endpoint, session::curvecp::Session session, const Path& path,

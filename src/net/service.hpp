@@ -23,8 +23,8 @@ struct ServiceSpec {
     Carrier carrier = Carrier::curve_tun;
     PlainSide plain = PlainSide::stream;
     Target connect;
-    std::string peer;           ///< client: whose key must answer
-    registry::AllowList allow;  ///< server
+    std::string peer;                                      ///< client: whose key must answer
+    registry::AllowList allow;                             ///< server
     std::optional<wire::curvecp::ServerName> server_name;  ///< udp; server: none takes any name
     wire::curvecp::Extensions extensions;                  ///< udp
     EndOfStream end_of_stream = EndOfStream::message;

@@ -10,13 +10,13 @@ namespace curvegate::net {
 
 /// How a stream's tunnel ended before its time.
 enum class TunnelEnd {
-    bad_peer,      ///< it acknowledged what was never sent
-    dead_peer,     ///< dead-peer
+    bad_peer,   ///< it acknowledged what was never sent
+    dead_peer,  ///< dead-peer
     numbers_used_up,
-    idle,          ///< idle-timeout
+    idle,  ///< idle-timeout
     max_session,
-    no_answer,     ///< client: the server answered no Initiate: it refused us, or is gone
-    stopped,       ///< our side ended it
+    no_answer,  ///< client: the server answered no Initiate: it refused us, or is gone
+    stopped,    ///< our side ended it
 };
 
 /// A connected CurveCP session as its user sees it: a stream and a way to say that something was done with
@@ -28,16 +28,16 @@ class StreamTunnel {
     /// Call after the stream was written to, consumed or finished: what may go out goes out.
     virtual void flush() = 0;
     /// The user is done with it: the tunnel keeps itself alive as long as it must answer the peer (until
-    /// everything written is acknowledged or the peer is dead, then TIME-WAIT), then frees itself. on_event and
-    /// on_end are not called any more. If the stream has not been finished, it is aborted.
+    /// everything written is acknowledged or the peer is dead, then TIME-WAIT), then frees itself. on_event
+    /// and on_end are not called any more. If the stream has not been finished, it is aborted.
     virtual void release() = 0;
     [[nodiscard]] virtual asio::io_context& context() = 0;
 
     /// Something came, or room to write was made, or a direction ended: look at stream(). Never called from
     /// within a call of the user.
     std::function<void()> on_event;
-    /// The tunnel is gone and takes nothing more; what is readable() may still be consumed. Once; never called from
-    /// within a call of the user.
+    /// The tunnel is gone and takes nothing more; what is readable() may still be consumed. Once; never
+    /// called from within a call of the user.
     std::function<void(TunnelEnd)> on_end;
     /// After release(): the peer has everything, or was given up. Once.
     std::function<void()> on_delivered;

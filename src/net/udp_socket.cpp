@@ -139,7 +139,7 @@ struct UdpSocket::Batch {
 
     /// One a thread, taken while it is in use: a handler may read from another socket.
     static std::unique_ptr<Batch>& spare() {
-        thread_local std::unique_ptr<Batch> batch;
+        static thread_local std::unique_ptr<Batch> batch;
         return batch;
     }
 };
@@ -344,7 +344,7 @@ UdpSocket::Sent UdpSocket::failed_to_send() {
 
 udp::endpoint UdpSocket::local_endpoint() const {
     error_code ignored;
-    const udp::endpoint out = socket_.local_endpoint(ignored);
+    udp::endpoint out = socket_.local_endpoint(ignored);
     if (!out.address().is_v6() || !out.address().to_v6().is_v4_mapped()) return out;
     return {asio::ip::make_address_v4(asio::ip::v4_mapped, out.address().to_v6()), out.port()};
 }

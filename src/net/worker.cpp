@@ -205,13 +205,16 @@ void Worker::serve(const ServiceSpec& spec, os::UniqueFd listening) {
     listeners_.back()->start();
 }
 
-void Worker::serve_endpoint(std::vector<const ServiceSpec*> specs, os::UniqueFd sessions, os::UniqueFd hellos) {
+void Worker::serve_endpoint(std::vector<const ServiceSpec*> specs, os::UniqueFd sessions,
+                            os::UniqueFd hellos) {
     const auto any_name_last = [](const ServiceSpec* spec) { return spec->server_name.has_value(); };
     std::ranges::stable_partition(specs, any_name_last);
     const CurvecpEndpoint::Options options{specs.front()->extensions.server, specs.front()->dead_peer, {}};
     endpoints_.push_back(std::make_unique<CurvecpEndpoint>(
-        context_, std::move(sessions), std::move(hellos), options, tools(), shared_.admission, *shared_.counters,
-        [this, services = std::make_shared<const std::vector<const ServiceSpec*>>(std::move(specs))](const Path& from) {
+        context_, std::move(sessions), std::move(hellos), options, tools(), shared_.admission,
+        *shared_.counters,
+        [this, services = std::make_shared<const std::vector<const ServiceSpec*>>(std::move(specs))](
+            const Path& from) {
             ++shared_.counters->accepted;
             return std::make_shared<UdpGuest>(*this, *services, from);
         }));
@@ -328,9 +331,8 @@ void Worker::open_stream_tunnel(const std::shared_ptr<Connection>& connection, S
 
 void Worker::not_connected(const std::shared_ptr<Connection>& connection, Stream plain, const Error& why) {
     shared_.counters->refuse(why);
-    log::limited(
-        log::Level::error, "connect_failed",
-        {{"service", connection->spec.name}, {"peer", connection->peer}, {"reason", why.text()}});
+    log::limited(log::Level::error, "connect_failed",
+                 {{"service", connection->spec.name}, {"peer", connection->peer}, {"reason", why.text()}});
     error_code ignored;
     plain.close(ignored);  // a reset, by set_plain_options()
     remove(connection);

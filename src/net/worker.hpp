@@ -32,8 +32,8 @@ class Worker {
 
     /// Before run(). The socket listens already; `spec` outlives the worker.
     void serve(const ServiceSpec& spec, os::UniqueFd listening);
-    /// The same for a server's UDP port and all the services that share it, asked in their order; the one that takes any
-    /// name comes last.
+    /// The same for a server's UDP port and all the services that share it, asked in their order; the one
+    /// that takes any name comes last.
     void serve_endpoint(std::vector<const ServiceSpec*> specs, os::UniqueFd sessions, os::UniqueFd hellos);
     /// Before run(): called on the worker's thread when its connection to the vault ends.
     std::function<void()> on_vault_lost;
@@ -90,7 +90,7 @@ class Worker {
     std::unordered_set<std::shared_ptr<Connection>> connections_;
     std::function<void()> when_empty_;
     std::unordered_map<std::string, crypto::PublicKey>
-        last_good_;  // which of a peer's keys answered, by service
+        last_good_;                // which of a peer's keys answered, by service
     std::size_t undelivered_ = 0;  // tunnels over udp whose peers do not have everything yet
     bool sweeping_ = false;
 };

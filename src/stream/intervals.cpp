@@ -101,11 +101,13 @@ void Intervals::select(std::array<Range, kRanges>& ranges) const {
     std::size_t filled = 0;
     for (std::size_t i = 0; i < count; ++i) {
         const auto& [range, age] = chosen[i];
-        const auto fits = [&] {
-            return range.begin - (filled == 0 ? prefix_ : ranges[filled].end) <= most_gap(filled);
+        const auto fits_behind = [&](std::size_t last) {
+            return range.begin - (last == 0 ? prefix_ : ranges[last].end) <= most_gap(last);
         };
-        while (!fits() && filled > 0 && ages[filled] > age) --filled;
-        if (!fits()) continue;
+        std::size_t last = filled;
+        while (!fits_behind(last) && last > 0 && ages[last] > age) --last;
+        if (!fits_behind(last)) continue;
+        filled = last;
         ranges[++filled] = range;
         ages[filled] = age;
     }

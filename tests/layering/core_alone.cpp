@@ -1,8 +1,12 @@
-// A whole handshake and a message with the core and nothing else: no clock, no randomness, no socket and no
-// thread is linked in. tests/layering/check.sh looks at what this program's archives ask of the system.
+// A whole handshake and a message, of curve_tun and of CurveCP with its stream, with the core and nothing
+// else: no clock, no randomness, no socket and no thread is linked in. tests/layering/check.sh looks at what
+// this program's archives ask of the system.
 
 #include "handshake/curve_tun_client.hpp"
 #include "handshake/curve_tun_server.hpp"
+#include "handshake/curvecp_client.hpp"
+#include "handshake/curvecp_server.hpp"
+#include "stream/stream.hpp"
 #include "vault/service.hpp"
 
 #include <cstdlib>
@@ -10,10 +14,7 @@
 namespace {
 
 using namespace curvegate;
-namespace fsm = handshake::curve_tun;
-namespace event = handshake::event;
-namespace action = handshake::action;
-namespace packets = wire::curve_tun;
+constexpr Instant kNow{};
 
 /// Not random at all: what is passed in is what the core uses.
 class Counted final : public RandomSource {
@@ -38,50 +39,72 @@ vault::LongTermKey long_term(vault::KeyRole role, crypto::SecretPool& pool, Rand
     return {role, *public_key_of(*secret), std::move(*secret)};
 }
 
+/// What both carriers need: the vault's core with a key for either role, and the keeper of cookies.
+class Core {
+  public:
+    Counted random;
+    std::unique_ptr<crypto::SecretPool> pool =
+        std::move(*crypto::SecretPool::create(crypto::Locking::attempt, 1'000));
+    cookie::Keeper keeper = *cookie::Keeper::create(*pool, random, kNow);
+
+    [[nodiscard]] const crypto::PublicKey& server() const noexcept { return server_; }
+    [[nodiscard]] crypto::EphemeralKeyPair fresh_keys() {
+        return *crypto::EphemeralKeyPair::generate(*pool, random);
+    }
+    /// The answer to the question that the machine has, which is the only thing it wants.
+    template <class Answer, class Actions>
+    [[nodiscard]] Answer ask(const Actions& actions) {
+        const auto& request = std::get<handshake::action::AskVault>(actions[0]).request;
+        return std::get<Answer>(vault_.handle({vault::RequestId{1}, request}, kNow, {}).body);
+    }
+
+  private:
+    OneNonce nonces_;
+    TrustsAll trusted_;
+    vault::LongTermKey server_key_ = long_term(vault::KeyRole::server, *pool, random);
+    crypto::PublicKey server_ = server_key_.public_key;
+    vault::Service vault_{vault::Service::Key{std::move(server_key_), &nonces_},
+                          vault::Service::Key{long_term(vault::KeyRole::client, *pool, random), &nonces_},
+                          trusted_};
+};
+
+// ---- curve_tun ----
+
+namespace tcp {
+
+namespace fsm = handshake::curve_tun;
+namespace event = handshake::event;
+namespace action = handshake::action;
+namespace packets = wire::curve_tun;
+
 template <class Packet>
 Packet packet_of(const handshake::Actions& actions) {
     return std::get<Packet>(*packets::parse_packet(std::get<action::Send>(actions[0]).packet()));
 }
-const vault::RequestBody& question(const handshake::Actions& actions) {
-    return std::get<action::AskVault>(actions[0]).request;
-}
 
-bool shake_hands_and_speak() {
-    constexpr Instant now{};
-    Counted random;
-    OneNonce nonces;
-    TrustsAll trusted;
-    const auto pool = std::move(*crypto::SecretPool::create(crypto::Locking::attempt, 1'000));
-    auto server_key = long_term(vault::KeyRole::server, *pool, random);
-    const auto server_public = server_key.public_key;
-    vault::Service vault(vault::Service::Key{std::move(server_key), &nonces},
-                         vault::Service::Key{long_term(vault::KeyRole::client, *pool, random), &nonces},
-                         trusted);
-    const auto ask = [&](const handshake::Actions& actions) {
-        return vault.handle({vault::RequestId{1}, question(actions)}, now, {}).body;
-    };
-    auto keeper = *cookie::Keeper::create(*pool, random, now);
+bool shake_hands_and_speak(Core& core) {
     const cookie::Binding binding{cookie::Carrier::tcp, 0, {}};
-    fsm::Server server(vault::KeySlot::server, {}, now);
-    fsm::Client client(server_public, {}, now + std::chrono::seconds(10));
+    fsm::Server server(vault::KeySlot::server, {}, kNow);
+    fsm::Client client(core.server(), {}, kNow + std::chrono::seconds(10));
 
-    auto short_keys = *crypto::EphemeralKeyPair::generate(*pool, random);
+    auto short_keys = core.fresh_keys();
     const auto client_short = short_keys.public_key;
-    const auto hello = client.handle(event::Start{std::move(short_keys)}, now);
-    (void)server.handle(event::PacketArrived{packet_of<packets::SealedHello>(hello)}, now);
-    const auto server_keys = *crypto::EphemeralKeyPair::generate(*pool, random);
-    const auto cookie = *keeper.issue(binding, client_short, server_keys.secret, random, now);
-    const auto answer = ask(server.handle(event::CookieIssued{server_keys.public_key, cookie}, now));
-    const auto welcome = server.handle(event::HelloAnswered{std::get<vault::HelloAnswer>(answer)}, now);
-    const auto made =
-        ask(client.handle(event::PacketArrived{packet_of<packets::SealedCookie>(welcome)}, now));
-    const auto vouch = client.handle(event::VouchMade{std::get<vault::Vouch>(made)}, now);
-    (void)server.handle(event::PacketArrived{packet_of<packets::SealedVouch>(vouch)}, now);
-    const auto good = ask(server.handle(event::CookieRedeemed{*keeper.redeem(cookie, binding, now)}, now));
-    if (!std::holds_alternative<vault::VouchIsGood>(good)) return false;
-    (void)server.handle(event::VouchIsGood{}, now);
-    auto above = server.handle(event::Authorised{}, now);
-    auto below = client.handle(event::Written{}, now);
+    const auto hello = client.handle(event::Start{std::move(short_keys)}, kNow);
+    (void)server.handle(event::PacketArrived{packet_of<packets::SealedHello>(hello)}, kNow);
+    const auto server_keys = core.fresh_keys();
+    const auto cookie = *core.keeper.issue(binding, client_short, server_keys.secret, core.random, kNow);
+    const auto answer = core.ask<vault::HelloAnswer>(
+        server.handle(event::CookieIssued{server_keys.public_key, cookie}, kNow));
+    const auto welcome = server.handle(event::HelloAnswered{answer}, kNow);
+    const auto made = core.ask<vault::Vouch>(
+        client.handle(event::PacketArrived{packet_of<packets::SealedCookie>(welcome)}, kNow));
+    const auto vouch = client.handle(event::VouchMade{made}, kNow);
+    (void)server.handle(event::PacketArrived{packet_of<packets::SealedVouch>(vouch)}, kNow);
+    (void)core.ask<vault::VouchIsGood>(
+        server.handle(event::CookieRedeemed{*core.keeper.redeem(cookie, binding, kNow)}, kNow));
+    (void)server.handle(event::VouchIsGood{}, kNow);
+    auto above = server.handle(event::Authorised{}, kNow);
+    auto below = client.handle(event::Written{}, kNow);
 
     ByteArray<session::curve_tun::kFrameOverhead + 1> frame{};
     frame.back() = 42;
@@ -91,8 +114,89 @@ bool shake_hands_and_speak() {
     return text && text->size() == 1 && text->front() == 42;
 }
 
+}  // namespace tcp
+
+// ---- CurveCP ----
+
+namespace udp {
+
+namespace fsm = handshake::curvecp;
+namespace event = fsm::event;
+namespace action = fsm::action;
+namespace packets = wire::curvecp;
+
+const cookie::Binding kBinding{cookie::Carrier::udp, 0, {}};
+
+template <class Packet, class Parsed>
+Packet packet_of(const fsm::Actions& actions, Parsed (*parse)(Bytes)) {
+    return std::get<Packet>(*parse(std::get<action::Send>(actions[0]).packet()));
+}
+
+/// Hello, Cookie and vouch: the client may speak, the server keeps nothing.
+action::Vouched greet(Core& core) {
+    fsm::Server server(vault::KeySlot::server, {}, {});
+    fsm::Client client({core.server(), {}, *packets::encode_server_name("core")}, {},
+                       kNow + std::chrono::seconds(10));
+    const auto hello = client.handle(event::Start{core.fresh_keys(), {7}}, kNow);
+    const auto issue = server.handle(
+        event::HelloArrived{packet_of<packets::SealedHello>(hello, packets::parse_to_server)}, kNow);
+    const auto keys = core.fresh_keys();
+    const auto cookie = *core.keeper.issue(kBinding, std::get<action::IssueCookie>(issue[0]).client_short,
+                                           keys.secret, core.random, kNow);
+    const auto answer =
+        core.ask<vault::HelloAnswer>(server.handle(event::CookieIssued{keys.public_key, cookie}, kNow));
+    const auto welcome = server.handle(event::HelloAnswered{answer}, kNow);
+    const auto made = core.ask<vault::Vouch>(client.handle(
+        event::CookieArrived{packet_of<packets::SealedCookie>(welcome, packets::parse_to_client)}, kNow));
+    auto vouched = client.handle(event::VouchMade{made}, kNow);
+    return std::move(std::get<action::Vouched>(vouched[0]));
+}
+
+action::Established let_in(Core& core, Bytes packet) {
+    fsm::Server server(vault::KeySlot::server, {}, {9});
+    const auto header = std::get<packets::InitiateHeader>(*packets::parse_to_server(packet));
+    const auto redeem = server.handle(event::InitiateArrived{header, packet}, kNow);
+    const auto& cookie = std::get<action::RedeemCookie>(redeem[0]).cookie;
+    (void)core.ask<vault::VouchIsGood>(
+        server.handle(event::CookieRedeemed{*core.keeper.redeem(cookie, kBinding, kNow)}, kNow));
+    (void)server.handle(event::VouchIsGood{}, kNow);
+    const auto claim = server.handle(event::Authorised{}, kNow);
+    if (!core.keeper.claim(std::get<action::ClaimCookie>(claim[0]).ticket)) std::exit(EXIT_FAILURE);
+    auto established = server.handle(event::CookieClaimed{}, kNow);
+    return std::move(std::get<action::Established>(established[0]));
+}
+
+bool shake_hands_and_speak(Core& core) {
+    auto client = greet(core);
+    stream::Stream near({}, kNow);
+    near.limit_blocks(packets::kFirstBlock);
+    near.prepare()[0] = 42;
+    near.commit(1);
+    near.finish();
+    ByteArray<packets::kMaxPacket> packet{};
+    const auto first = MutableBytes(packet).first(
+        packets::kInitiateOverhead +
+        near.next_message(MutableBytes(packet).subspan(packets::kInitiateOverhead), kNow));
+    if (!client.session.seal_initiate(client.introduction, first)) return false;
+
+    auto server = let_in(core, first);
+    stream::Stream far({}, kNow);
+    if (!far.receive(Bytes(server.message).first(server.message_size), kNow)) return false;
+    if (far.readable().size() != 1 || far.readable().front() != 42) return false;
+    const auto reply = MutableBytes(packet).first(
+        packets::kServerOverhead +
+        far.next_message(MutableBytes(packet).subspan(packets::kServerOverhead, packets::kMaxMessage), kNow));
+    if (!server.session.seal_message(reply)) return false;
+    const auto header = std::get<packets::ServerMessageHeader>(*packets::parse_to_client(reply));
+    const auto acknowledgment = client.session.open_message(header.number, reply);
+    return acknowledgment && near.receive(acknowledgment->message, kNow) && near.outgoing_done();
+}
+
+}  // namespace udp
 }  // namespace
 
 int main() {
-    return crypto::initialise() && shake_hands_and_speak() ? EXIT_SUCCESS : EXIT_FAILURE;
+    if (!crypto::initialise()) return EXIT_FAILURE;
+    Core core;
+    return tcp::shake_hands_and_speak(core) && udp::shake_hands_and_speak(core) ? EXIT_SUCCESS : EXIT_FAILURE;
 }

@@ -6,6 +6,7 @@
 
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <netinet/udp.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
@@ -18,6 +19,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <array>
 #include <cerrno>
 #include <functional>
 #include <thread>
@@ -207,6 +209,37 @@ TEST_CASE("the front has threads, sockets, timers and an event loop") {
         if (::connect(client.get(), reinterpret_cast<sockaddr*>(&address), size) != 0) return -1L;
         return static_cast<long>(UniqueFd(::accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC)).get());
     }));
+}
+
+TEST_CASE("the front moves UDP datagrams in batches") {
+    CHECK(errno_confined(Calls::front, {}, [] {
+              const UniqueFd fd(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+              sockaddr_in address{};
+              address.sin_family = AF_INET;
+              address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+              socklen_t size = sizeof address;
+              auto* name = reinterpret_cast<sockaddr*>(&address);
+              const int value = 1 << 20;
+              int segment = 0;
+              socklen_t segment_size = sizeof segment;
+              if (::bind(fd.get(), name, size) != 0 || ::getsockname(fd.get(), name, &size) != 0 ||
+                  ::connect(fd.get(), name, size) != 0 || ::getpeername(fd.get(), name, &size) != 0 ||
+                  ::setsockopt(fd.get(), SOL_SOCKET, SO_RCVBUF, &value, sizeof value) != 0 ||
+                  ::setsockopt(fd.get(), IPPROTO_IP, IP_PKTINFO, &value, sizeof value) != 0 ||
+                  ::setsockopt(fd.get(), SOL_UDP, UDP_GRO, &value, sizeof value) != 0 ||
+                  ::getsockopt(fd.get(), SOL_UDP, UDP_SEGMENT, &segment, &segment_size) != 0) {
+                  return -1L;
+              }
+              std::array<char, 8> bytes{};
+              iovec part{bytes.data(), bytes.size()};
+              std::array<mmsghdr, 2> messages{};
+              for (auto& message : messages) {
+                  message.msg_hdr.msg_iov = &part;
+                  message.msg_hdr.msg_iovlen = 1;
+              }
+              if (::sendmmsg(fd.get(), messages.data(), 2, MSG_NOSIGNAL) != 2) return -1L;
+              return ::recvmmsg(fd.get(), messages.data(), 2, MSG_DONTWAIT, nullptr) > 0 ? 0L : -1L;
+          }) == 0);
 }
 
 TEST_CASE("all threads are confined, also those that were there before") {
