@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # One command: installs what is missing, builds, and sends a real file through real tunnels, over TCP and over UDP.
 #   ./demo.sh          shows it and cleans up
-#   ./demo.sh --lossy  UDP goes through a bad network: 2% of the packets lost, 20 ms each way
+#   ./demo.sh --lossy  UDP goes through a bad network: 1% of the packets lost, 10 ms each way
 #   ./demo.sh --keep   leaves it running and prints what to try
 set -euo pipefail
 cd "$(dirname "$0")"
@@ -148,8 +148,8 @@ fetch() { # PORT FILE
 fetch "$local" 256MiB
 
 if [ "$lossy" = yes ]; then
-    say "over UDP, through a relay that loses 2% of the packets and holds each for 20 ms"
-    python3 tests/e2e/udp_relay.py --listen "$network" --to "127.0.0.1:$tunnel" --loss 0.02 --delay-ms 20 --seed 1 >"$work/relay.log" 2>&1 &
+    say "over UDP, through a relay that loses 1% of the packets and holds each for 10 ms"
+    python3 tests/e2e/udp_relay.py --listen "$network" --to "127.0.0.1:$tunnel" --loss 0.01 --delay-ms 10 --seed 1 >"$work/relay.log" 2>&1 &
     pids+=($!)
     head -c 8388608 "$work/www/256MiB" >"$work/www/8MiB"
     fetch "$local_udp" 8MiB

@@ -18,7 +18,6 @@ class ClientTunnel final : public CurvecpTunnel {
         udp::endpoint server;
         Instant limit;  ///< of the handshake, up to the server's first Message
         Duration dead_peer = std::chrono::seconds(60);
-        stream::Options stream;
     };
     /// `done` is called once, when messages may go (the server has not confirmed the session then), or with
     /// the reason why they never will; never from within.

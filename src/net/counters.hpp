@@ -22,6 +22,10 @@ struct Counters {
     std::atomic<std::uint64_t> hellos_answered{0};  ///< udp
     std::atomic<std::uint64_t> hellos_dropped{0};   ///< udp: for want of time
 
+    std::atomic<std::uint64_t> datagrams_in{0};       ///< from applications into tunnels
+    std::atomic<std::uint64_t> datagrams_out{0};      ///< from tunnels to applications
+    std::atomic<std::uint64_t> datagrams_dropped{0};  ///< too long, or their way was not free in time
+
     /// Counts by the reason's fixed words: the set is bounded by our own enums, never by what a peer sends.
     void refuse(const Error& why) {
         const std::lock_guard lock(mutex_);

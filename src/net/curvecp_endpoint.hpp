@@ -40,7 +40,6 @@ class CurvecpEndpoint {
     struct Options {
         wire::curvecp::HostExtension extension;
         Duration dead_peer = std::chrono::seconds(60);
-        stream::Options stream;
     };
     using MakeGuest = std::function<std::shared_ptr<Guest>(const Path& from)>;
 

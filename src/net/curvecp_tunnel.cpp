@@ -29,6 +29,12 @@ Deadline earliest(Deadline first, Others... others) {
 
 }  // namespace
 
+stream::Options stream_options(const udp::endpoint& peer) {
+    stream::Options out;
+    out.off_loopback = !peer.address().is_loopback();
+    return out;
+}
+
 CurvecpTunnel::CurvecpTunnel(asio::io_context& context, const stream::Options& options, Duration dead_peer)
     : context_(context), stream_(options, now()), dead_peer_(dead_peer), timer_(context) {}
 

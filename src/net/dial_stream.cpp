@@ -61,8 +61,7 @@ class StreamDialler : public std::enable_shared_from_this<StreamDialler> {
         const ClientTunnel::Options options{{next.key, target_.extensions, target_.name},
                                             udp::endpoint(endpoint.address(), endpoint.port()),
                                             deadline_,
-                                            target_.dead_peer,
-                                            {.off_loopback = !endpoint.address().is_loopback()}};
+                                            target_.dead_peer};
         auto tunnel = ClientTunnel::create(
             context_, tools_, options, [self = shared_from_this(), key = next.key](const Result<>& result) {
                 self->on_result(result, key);

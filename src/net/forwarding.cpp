@@ -50,6 +50,7 @@ std::string_view describe(Ending ending) {
         case Ending::plain_reset: return "local side reset the connection";
         case Ending::numbers_used_up: return "message numbers are used up";
         case Ending::idle: return "idle-timeout";
+        case Ending::evicted: return "another flow needed its place";
         case Ending::dead_peer: return "peer does not answer";
         case Ending::max_session: return "max-session";
         case Ending::stopped: return "stopped";

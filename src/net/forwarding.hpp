@@ -21,7 +21,8 @@ enum class Ending {
     after_end,    ///< the peer sent a message after its end of stream
     plain_reset,  ///< the local side reset
     numbers_used_up,  ///< the last message number was used
-    idle,             ///< idle-timeout
+    idle,             ///< idle-timeout, or flow-idle
+    evicted,          ///< a flow that was used least lately, and another needed its place
     dead_peer,        ///< nothing acknowledged for dead-peer
     max_session,      ///< max-session
     stopped,          ///< our side ended it

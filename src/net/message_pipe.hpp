@@ -46,7 +46,8 @@ class MessagePipe {
 
     /// The pipe ended by itself; called once, after the last on_message.
     enum class End {
-        closed,       ///< the peer is gone (tcp: FIN or RST; udp: end, failure, or dead)
+        closed,       ///< the peer is gone (tcp: FIN or RST; udp: end or failure)
+        dead_peer,    ///< udp: it does not answer
         bad_message,  ///< does not open, out of order, or no message at all
         numbers_used_up,
         stopped,

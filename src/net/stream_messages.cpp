@@ -18,7 +18,7 @@ MessagePipe::End meaning_of(TunnelEnd why) {
         case TunnelEnd::numbers_used_up: return MessagePipe::End::numbers_used_up;
         case TunnelEnd::stopped: return MessagePipe::End::stopped;
         case TunnelEnd::dead_peer:
-        case TunnelEnd::no_answer:
+        case TunnelEnd::no_answer: return MessagePipe::End::dead_peer;
         case TunnelEnd::idle:
         case TunnelEnd::max_session: return MessagePipe::End::closed;
     }

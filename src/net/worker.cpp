@@ -209,7 +209,7 @@ void Worker::serve_endpoint(std::vector<const ServiceSpec*> specs, os::UniqueFd 
                             os::UniqueFd hellos) {
     const auto any_name_last = [](const ServiceSpec* spec) { return spec->server_name.has_value(); };
     std::ranges::stable_partition(specs, any_name_last);
-    const CurvecpEndpoint::Options options{specs.front()->extensions.server, specs.front()->dead_peer, {}};
+    const CurvecpEndpoint::Options options{specs.front()->extensions.server, specs.front()->dead_peer};
     endpoints_.push_back(std::make_unique<CurvecpEndpoint>(
         context_, std::move(sessions), std::move(hellos), options, tools(), shared_.admission,
         *shared_.counters,

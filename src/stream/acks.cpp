@@ -32,8 +32,7 @@ bool Acks::is_first_time(std::uint32_t id) noexcept {
 void Acks::owe(MessageId id, bool name, Urgency urgency, Instant now) {
     name = is_first_time(id.value) && name;
     if (!ours_) {
-        if (ids_.size() == kMostIds) ids_.pop_front();
-        ids_.push_back(name ? id.value : 0);
+        queue(name ? id.value : 0);
         return;
     }
     if (name) newest_ = id;
@@ -43,6 +42,15 @@ void Acks::owe(MessageId id, bool name, Urgency urgency, Instant now) {
     } else if (!deadline_) {
         deadline_ = now + kMostDelay;
     }
+}
+
+void Acks::owe_ping(MessageId id) noexcept {
+    queue(id.value);
+}
+
+void Acks::queue(std::uint32_t id) noexcept {
+    if (ids_.size() == kMostIds) ids_.pop_front();
+    ids_.push_back(id);
 }
 
 void Acks::peer_is_ours() noexcept {
@@ -61,8 +69,7 @@ bool Acks::due(Instant now) const noexcept {
 }
 
 MessageId Acks::take() noexcept {
-    if (!ours_) {
-        if (ids_.empty()) return {};
+    if (!ids_.empty()) {
         const MessageId out{ids_.front()};
         ids_.pop_front();
         return out;

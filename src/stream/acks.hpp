@@ -19,6 +19,8 @@ class Acks {
     };
     /// A message with an id arrived. `name`: false if the peer must not be told its id.
     void owe(wire::curvecp::MessageId id, bool name, Urgency urgency, Instant now);
+    /// A ping arrived: it gets an acknowledgment of its own, which names it.
+    void owe_ping(wire::curvecp::MessageId id) noexcept;
     void peer_is_ours() noexcept;
 
     /// One is to be sent now.
@@ -33,13 +35,14 @@ class Acks {
     }
 
   private:
+    void queue(std::uint32_t id) noexcept;
     [[nodiscard]] bool is_first_time(std::uint32_t id) noexcept;
 
     bool ours_ = false;
     wire::curvecp::MessageId newest_;  // to be named to a peer of our kind
     unsigned owed_ = 0;                // messages since the last acknowledgment
     Deadline deadline_;                // of a peer of our kind
-    Ring<std::uint32_t> ids_;          // to be named to another peer; 0: acknowledged without a name
+    Ring<std::uint32_t> ids_;  // to be named one by one: pings, and all of another peer; 0: without a name
     // The newest id so far and which of the 64 before it were there.
     std::uint32_t last_id_ = 0;
     std::uint64_t before_ = 0;

@@ -38,7 +38,7 @@ class Receiver {
 
     /// How far the peer may send; calling it tells the peer.
     [[nodiscard]] std::uint64_t tell_limit() noexcept;
-    /// The limit has grown so far that the peer should be told without being asked.
+    /// The limit has grown so far that the peer should be told without being asked; at first it knows none.
     [[nodiscard]] bool limit_is_news() const noexcept;
 
     /// Nothing is buffered, so that release() may follow.

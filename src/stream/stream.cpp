@@ -51,6 +51,9 @@ struct Stream::Impl {
     void owe(const Message& message, Receiver::Taken taken) {
         using Taken = Receiver::Taken;
         if (message.id.value == 0 || taken == Taken::ignored) return;
+        // Pings are named one by one: a path check sends two with ids out of any order (PROTOCOL 7.7).
+        if (message.block.empty() && message.end == wire::curvecp::StreamEnd::none)
+            return acks.owe_ping(message.id);
         // The reference takes the name of a block that it knows to be done for a round trip since 1970.
         // An empty end lies in any range that reaches up to it.
         const bool empty_end = taken == Taken::ended && message.block.empty();

@@ -208,6 +208,12 @@ TEST_CASE("the limit holds in every state of a client", "[fsm][curvecp]") {
     late.feed(event::DeadlineReached{}, kStart + kLimit);
     CHECK(late.asked_afresh == 0);
     CHECK(late.closed->is(Errc::connect_timeout));
+    Script script;
+    auto vouching = script.fresh_client();
+    (void)vouching.handle(script.event(EventKind::start), kStart + kLimit - 1s);
+    (void)vouching.handle(script.event(EventKind::cookie), kStart + kLimit - 1s);
+    REQUIRE(vouching.state() == fsm::ClientState::vouching);
+    CHECK(vouching.next_deadline() == kStart + kLimit);
 }
 
 // ---- one cookie, one session ----

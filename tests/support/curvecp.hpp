@@ -70,6 +70,7 @@ class End {
     bool waits_to_claim = false;  ///< server: leave the cookie unclaimed until claim()
     std::function<std::optional<std::string>(const action::Authorise&)> authorise =
         [](const action::Authorise&) { return std::nullopt; };
+    std::function<void(vault::Vouch&)> spoil_vouch = [](vault::Vouch&) {};  ///< client: of a vault that lies
     cookie::Binding binding = kBinding;
 
     std::vector<Buffer> sent;
@@ -139,7 +140,9 @@ class End {
     }
     std::optional<Event> run(action::AskVault& ask, Instant) {
         const bool client = std::is_same_v<Machine, fsm::Client>;
-        return event_of((client ? world_->client_vault : world_->server_vault).ask(ask.request));
+        auto reply = (client ? world_->client_vault : world_->server_vault).ask(ask.request);
+        if (auto* made = std::get_if<vault::Vouch>(&reply)) spoil_vouch(*made);
+        return event_of(reply);
     }
     std::optional<Event> run(action::Authorise& ask, Instant) {
         if (auto why = authorise(ask)) return event::NotAuthorised{std::move(*why)};

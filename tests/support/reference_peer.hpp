@@ -24,6 +24,7 @@ class ReferencePeer : public Peer {
     std::size_t overflows = 0;           ///< messages that found its queue full
     std::size_t acks = 0;
     std::size_t named_twice = 0;
+    std::size_t transmissions = 0;  ///< of blocks
 
     void receive(Bytes message, Instant now) override {
         now_ = now;
@@ -156,6 +157,10 @@ class ReferencePeer : public Peer {
     Bytes next_block() {
         const auto earliest = earliest_sent();
         if (earliest && now_ >= *earliest + timeout_) {
+            if (now_ > last_panic_ + 4 * timeout_) {
+                pace_ = std::min<Duration>(pace_ * 2, 1s);
+                last_panic_ = now_;
+            }
             for (auto& block : blocks_)
                 if (block.sent == earliest) return transmit(block);
         }
@@ -167,7 +172,7 @@ class ReferencePeer : public Peer {
         const auto length =
             static_cast<std::size_t>(std::min({total - sent_, std::uint64_t{1'024}, kRing - sent_ % kRing}));
         const bool end = sent_ + length == total && (end_in_last_block || length == 0);
-        blocks_.push_back({.position = sent_, .length = length, .end = end});
+        blocks_.push_back({.position = sent_, .length = length, .end = end, .id = 0, .sent = {}});
         sent_ += length;
         end_sent_ = end_sent_ || end;
         return transmit(blocks_.back());
@@ -177,6 +182,7 @@ class ReferencePeer : public Peer {
         block.id = id_;
         block.sent = now_;
         last_block_ = now_;
+        ++transmissions;
         std::size_t size = 192;
         for (const std::size_t one : {192, 320, 576, 1'088}) {
             size = one;
@@ -215,6 +221,7 @@ class ReferencePeer : public Peer {
     bool ping_wanted_ = false;
     std::uint32_t id_ = 0;
     Instant last_block_;
+    Instant last_panic_;
     Duration pace_ = 1ms;
     Duration timeout_ = 1s;
     Duration average_{};

@@ -5,6 +5,7 @@
 #include "support/secrets.hpp"
 
 #include <functional>
+#include <map>
 #include <memory>
 #include <queue>
 
@@ -125,6 +126,7 @@ struct Way {
     double loss = 0;
     double reordered = 0;  ///< delayed by up to another delay (or 1 ms)
     double doubled = 0;
+    bool overtaken_is_lost = false;  ///< and so is a double: the reference's packet layer
     Instant outage_begin;
     Instant outage_end;
 
@@ -193,6 +195,9 @@ class Link {
             auto packet = std::move(const_cast<Packet&>(on_the_way_.top()));
             on_the_way_.pop();
             const std::size_t to = 1 - packet.side;
+            auto& newest = newest_[{packet.flow, packet.side}];
+            if (ways_[packet.side].overtaken_is_lost && packet.order <= newest) continue;
+            newest = std::max(newest, packet.order);
             ends_[packet.flow][to]->receive(packet.bytes, now);
             touched[packet.flow][to] = true;
         }
@@ -234,8 +239,8 @@ class Link {
         if (happens(way.reordered))
             at += Duration(static_cast<Duration::rep>(
                 rng_.below(static_cast<std::size_t>(std::max<Duration>(way.delay, 1ms).count()))));
-        on_the_way_.push({at, order_++, flow, side, copy_of(message)});
-        if (happens(way.doubled)) on_the_way_.push({at + 1us, order_++, flow, side, copy_of(message)});
+        on_the_way_.push({at, ++order_, flow, side, copy_of(message)});
+        if (happens(way.doubled)) on_the_way_.push({at + 1us, order_, flow, side, copy_of(message)});
     }
     [[nodiscard]] Deadline next_event() const {
         Deadline out;
@@ -253,6 +258,7 @@ class Link {
     std::vector<std::array<Peer*, 2>> ends_;
     std::priority_queue<Packet, std::vector<Packet>, std::greater<>> on_the_way_;
     std::uint64_t order_ = 0;
+    std::map<std::pair<std::size_t, std::size_t>, std::uint64_t> newest_;  // by flow and side
 };
 
 }  // namespace curvegate::test

@@ -2,6 +2,7 @@
 
 #include "stream/stream.hpp"
 #include "support/bytes.hpp"
+#include "support/secrets.hpp"
 
 /// Messages for a stream, written by hand, and what it answers.
 namespace curvegate::test {

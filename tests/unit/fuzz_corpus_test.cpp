@@ -10,6 +10,7 @@
 extern "C" {
 int fuzz_configuration(const std::uint8_t* data, std::size_t size);
 int fuzz_counter_slot(const std::uint8_t* data, std::size_t size);
+int fuzz_curvecp_client(const std::uint8_t* data, std::size_t size);
 int fuzz_curvecp_packet(const std::uint8_t* data, std::size_t size);
 int fuzz_curvecp_server(const std::uint8_t* data, std::size_t size);
 int fuzz_daemon_channel(const std::uint8_t* data, std::size_t size);
@@ -31,13 +32,19 @@ struct Harness {
     std::string name;
     int (*run)(const std::uint8_t*, std::size_t);
 };
-const std::vector<Harness> kHarnesses = {
-    {"configuration", fuzz_configuration},       {"counter_slot", fuzz_counter_slot},
-    {"curvecp_packet", fuzz_curvecp_packet},     {"curvecp_server", fuzz_curvecp_server},
-    {"daemon_channel", fuzz_daemon_channel},     {"handshake_client", fuzz_handshake_client},
-    {"handshake_server", fuzz_handshake_server}, {"key_file", fuzz_key_file},
-    {"known_hosts", fuzz_known_hosts},           {"session_open", fuzz_session_open},
-    {"vault_protocol", fuzz_vault_protocol},     {"wire_packets", fuzz_wire_packets}};
+const std::vector<Harness> kHarnesses = {{"configuration", fuzz_configuration},
+                                         {"counter_slot", fuzz_counter_slot},
+                                         {"curvecp_client", fuzz_curvecp_client},
+                                         {"curvecp_packet", fuzz_curvecp_packet},
+                                         {"curvecp_server", fuzz_curvecp_server},
+                                         {"daemon_channel", fuzz_daemon_channel},
+                                         {"handshake_client", fuzz_handshake_client},
+                                         {"handshake_server", fuzz_handshake_server},
+                                         {"key_file", fuzz_key_file},
+                                         {"known_hosts", fuzz_known_hosts},
+                                         {"session_open", fuzz_session_open},
+                                         {"vault_protocol", fuzz_vault_protocol},
+                                         {"wire_packets", fuzz_wire_packets}};
 
 const fs::path kFuzz = fs::path(CURVEGATE_TESTS_DIR) / ".." / "fuzz";
 

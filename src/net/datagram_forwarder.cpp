@@ -1,0 +1,63 @@
+#include "net/datagram_forwarder.hpp"
+
+#include <boost/asio/post.hpp>
+
+namespace curvegate::net {
+
+DatagramForwarder::DatagramForwarder(asio::io_context& context, os::UniqueFd plain,
+                                     std::unique_ptr<MessagePipe> pipe, const ForwarderLimits& limits,
+                                     Counters& counters)
+    : context_(context),
+      plain_(context, std::move(plain), Gro::on),
+      pipe_(std::in_place, std::move(pipe), counters),
+      limits_(limits) {}
+
+void DatagramForwarder::start(DoneFn done) {
+    done_ = std::move(done);
+    wait_plain();
+    // What came with the handshake is there already, and may be the end.
+    asio::post(context_, [weak = weak_from_this()] {
+        const auto self = weak.lock();
+        if (!self || !self->done_) return;
+        const auto deliver = [raw = self.get()](Bytes datagram) {
+            return raw->plain_.send({}, datagram, datagram.size()) == datagram.size();
+        };
+        self->pipe_->start(deliver, [weak](Ending why) {
+            if (const auto alive = weak.lock()) alive->finish(why);
+        });
+    });
+}
+
+void DatagramForwarder::stop() {
+    finish(Ending::stopped);
+}
+
+void DatagramForwarder::wait_plain() {
+    plain_.wait_readable([weak = weak_from_this()] {
+        const auto self = weak.lock();
+        if (self && self->done_) self->on_plain_readable();
+    });
+}
+
+void DatagramForwarder::on_plain_readable() {
+    plain_.receive([this](const Path&, Bytes datagram) { pipe_->send(datagram); });
+    pipe_->flush();
+    wait_plain();
+}
+
+void DatagramForwarder::finish(Ending why) {
+    if (!done_) return;
+    const auto self = shared_from_this();
+    plain_.close();
+    const auto summary = pipe_->summary(why);
+    pipe_.reset();
+    auto done = std::exchange(done_, nullptr);
+    done(summary);
+}
+
+void DatagramForwarder::sweep(Instant at) {
+    if (!done_) return;
+    if (const auto why = pipe_->overdue(at, limits_)) finish(*why);
+}
+
+}  // namespace curvegate::net

@@ -1,0 +1,158 @@
+#include "net/flows.hpp"
+
+namespace curvegate::net {
+namespace {
+
+Instant now() {
+    return std::chrono::steady_clock::now();
+}
+
+}  // namespace
+
+struct Flows::Flow {
+    Path path;
+    std::string source;
+    ForwarderLimits limits;
+    std::optional<DatagramPipe> pipe;        // none while it is dialled
+    std::vector<std::vector<Byte>> waiting;  // for the tunnel
+    std::size_t waiting_bytes = 0;
+    std::list<FlowPtr>::iterator place;  // in by_use_
+    bool touched = false;
+    bool over = false;
+};
+
+std::size_t Flows::EndpointHash::operator()(const udp::endpoint& endpoint) const noexcept {
+    const auto address = net::address_of(endpoint);
+    const auto port = to_be(endpoint.port());
+    const std::hash<std::string_view> hash;
+    return hash(as_text(address.bytes)) * 31 + hash(as_text(port));
+}
+
+Flows::Flows(asio::io_context& context, os::UniqueFd listening, const Limits& limits, Counters& counters,
+             DialFn dial, EndedFn ended)
+    : socket_(context, std::move(listening), Gro::on),
+      limits_(limits),
+      counters_(counters),
+      dial_(std::move(dial)),
+      ended_(std::move(ended)) {}
+
+Flows::~Flows() {
+    *alive_ = false;
+}
+
+void Flows::start() {
+    wait_readable();
+}
+
+// ---- application -> tunnels ----
+
+void Flows::wait_readable() {
+    socket_.wait_readable([this, alive = alive_] {
+        if (*alive) on_readable();
+    });
+}
+
+void Flows::on_readable() {
+    socket_.receive([this](const Path& from, Bytes datagram) { on_datagram(from, datagram); });
+    for (const auto& flow : touched_) {
+        flow->touched = false;
+        if (flow->pipe) flow->pipe->flush();
+    }
+    touched_.clear();
+    wait_readable();
+}
+
+void Flows::on_datagram(const Path& from, Bytes datagram) {
+    const auto flow = flow_of(from);
+    if (!flow) {
+        ++counters_.datagrams_dropped;
+        return;
+    }
+    flow->path.own = from.own;
+    if (!flow->pipe) return queue(*flow, datagram);
+    flow->pipe->send(datagram);
+    if (!std::exchange(flow->touched, true)) touched_.push_back(flow);
+}
+
+Flows::FlowPtr Flows::flow_of(const Path& from) {
+    const auto known = table_.find(from.peer);
+    if (known == table_.end()) return accepting_ ? open(from) : nullptr;
+    use(*known->second);
+    return known->second;
+}
+
+Flows::FlowPtr Flows::open(const Path& from) {
+    if (table_.size() >= limits_.flows) end(by_use_.back(), Ending::evicted);
+    auto flow = std::make_shared<Flow>();
+    flow->path = from;
+    flow->source = text_of(from.peer);
+    flow->limits.idle = limits_.idle;
+    flow->limits.dead_peer = limits_.dead_peer;
+    flow->place = by_use_.insert(by_use_.begin(), flow);
+    table_.emplace(from.peer, flow);
+    dial_(flow->source,
+          [this, alive = alive_, weak = std::weak_ptr(flow)](Result<std::unique_ptr<MessagePipe>> result) {
+              const auto dialled = weak.lock();
+              if (*alive && dialled && !dialled->over) on_dialed(dialled, std::move(result));
+          });
+    return flow;
+}
+
+void Flows::queue(Flow& flow, Bytes datagram) {
+    if (flow.waiting.size() == kMostQueued || flow.waiting_bytes + datagram.size() > kMostQueuedBytes) {
+        ++counters_.datagrams_dropped;
+        return;
+    }
+    flow.waiting.emplace_back(datagram.begin(), datagram.end());
+    flow.waiting_bytes += datagram.size();
+}
+
+void Flows::on_dialed(const FlowPtr& flow, Result<std::unique_ptr<MessagePipe>> result) {
+    if (!result) return end(flow, Ending::stopped);
+    if (limits_.max_session) flow->limits.max_session = now() + *limits_.max_session;
+    flow->pipe.emplace(std::move(*result), counters_);
+    for (const auto& datagram : std::exchange(flow->waiting, {})) flow->pipe->send(datagram);
+    flow->pipe->flush();
+    const auto deliver = [this, raw = flow.get()](Bytes datagram) {
+        use(*raw);
+        return socket_.send(raw->path, datagram, datagram.size()) == datagram.size();
+    };
+    flow->pipe->start(deliver, [this, weak = std::weak_ptr(flow)](Ending why) {
+        if (const auto over = weak.lock()) end(over, why);
+    });
+}
+
+// ---- the table ----
+
+void Flows::use(Flow& flow) {
+    by_use_.splice(by_use_.begin(), by_use_, flow.place);
+}
+
+void Flows::end(const FlowPtr& ending, Ending why) {
+    const FlowPtr flow = ending;  // it may be the table's own
+    if (std::exchange(flow->over, true)) return;
+    by_use_.erase(flow->place);
+    table_.erase(flow->path.peer);
+    counters_.datagrams_dropped += flow->waiting.size();
+    if (!flow->pipe) return;
+    flow->pipe->flush();
+    const auto summary = flow->pipe->summary(why);
+    flow->pipe.reset();
+    ended_(flow->source, summary);
+}
+
+void Flows::sweep(Instant at) {
+    // A dial has a deadline of its own.
+    for (auto next = by_use_.begin(); next != by_use_.end();) {
+        const FlowPtr flow = *next++;
+        if (!flow->pipe) continue;
+        if (const auto why = flow->pipe->overdue(at, flow->limits)) end(flow, *why);
+    }
+}
+
+void Flows::cut() {
+    accepting_ = false;
+    while (!by_use_.empty()) end(by_use_.back(), Ending::stopped);
+}
+
+}  // namespace curvegate::net

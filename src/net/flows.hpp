@@ -1,0 +1,83 @@
+#pragma once
+
+#include "net/datagram_pipe.hpp"
+#include "net/udp_socket.hpp"
+
+#include <functional>
+#include <list>
+#include <memory>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+namespace curvegate::net {
+
+/// The client's end of a service whose plain side is udp: a listening socket, and a flow for each address and
+/// port that datagrams come from, with a tunnel of its own (PROTOCOL 10). Over `flows` the least recently
+/// used one makes room. One thread.
+class Flows {
+  public:
+    /// Kept for a flow while its tunnel is dialled; more is dropped.
+    static constexpr std::size_t kMostQueued = 16;
+    static constexpr std::size_t kMostQueuedBytes = 64 * 1024;
+
+    struct Limits {
+        std::size_t flows = 1'024;
+        Duration idle = std::chrono::seconds(60);  ///< without a datagram in either direction
+        Duration dead_peer = std::chrono::seconds(60);
+        std::optional<Duration> max_session;
+    };
+    using DialedFn = std::move_only_function<void(Result<std::unique_ptr<MessagePipe>>)>;
+    /// Dials a tunnel for the flow from `source` ("address:port") and calls `done` once, never from within.
+    /// After an error the flow is forgotten; its next datagram dials anew.
+    using DialFn = std::function<void(const std::string& source, DialedFn done)>;
+    /// A flow whose tunnel stood is over, and no longer counted in size().
+    using EndedFn = std::function<void(const std::string& source, const ForwarderSummary& summary)>;
+
+    /// `listening` is a bound UDP socket. `counters` outlives it. The handlers may not destroy this.
+    Flows(asio::io_context& context, os::UniqueFd listening, const Limits& limits, Counters& counters,
+          DialFn dial, EndedFn ended);
+    ~Flows();
+    Flows(const Flows&) = delete;
+    Flows& operator=(const Flows&) = delete;
+
+    void start();
+    /// From here on datagrams of an unknown source are dropped; flows that stand go on.
+    void stop_accepting() noexcept { accepting_ = false; }
+    /// Ends all flows at once; `ended` is called from within.
+    void cut();
+    /// Ends what is idle, too old, or has a dead peer; the worker calls it every second or so.
+    void sweep(Instant at);
+    /// Flows, those whose tunnel is being dialled too.
+    [[nodiscard]] std::size_t size() const noexcept { return table_.size(); }
+
+  private:
+    struct Flow;
+    using FlowPtr = std::shared_ptr<Flow>;
+    struct EndpointHash {
+        std::size_t operator()(const udp::endpoint& endpoint) const noexcept;
+    };
+
+    void wait_readable();
+    void on_readable();
+    void on_datagram(const Path& from, Bytes datagram);
+    [[nodiscard]] FlowPtr flow_of(const Path& from);
+    [[nodiscard]] FlowPtr open(const Path& from);
+    void on_dialed(const FlowPtr& flow, Result<std::unique_ptr<MessagePipe>> result);
+    void queue(Flow& flow, Bytes datagram);
+    void use(Flow& flow);
+    void end(const FlowPtr& flow, Ending why);
+
+    UdpSocket socket_;
+    Limits limits_;
+    Counters& counters_;
+    DialFn dial_;
+    EndedFn ended_;
+    std::list<FlowPtr> by_use_;  // the most recently used first
+    std::unordered_map<udp::endpoint, FlowPtr, EndpointHash> table_;
+    std::vector<FlowPtr> touched_;  // sent to in this batch
+    std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
+    bool accepting_ = true;
+};
+
+}  // namespace curvegate::net
