@@ -54,9 +54,9 @@ struct Redeemed {
 };
 
 /// Holds the minute keys and lets nobody else see them. A key seals for 60 s and opens for 60 s more, so a
-/// cookie lives 60 to 120 s by phase. At most two keys exist; time and randomness are passed in. Which cookies were
-/// claimed is one bit each, kept as long as their key (PROTOCOL 7.5): only claims make it grow, which strangers
-/// cannot make.
+/// cookie lives 60 to 120 s by phase. At most two keys exist; time and randomness are passed in. Which
+/// cookies were claimed is one bit each, kept as long as their key (PROTOCOL 7.5): only claims make it grow,
+/// which strangers cannot make.
 class Keeper {
   public:
     static constexpr Duration kCycle = std::chrono::seconds(60);
@@ -66,16 +66,15 @@ class Keeper {
 
     /// Seals {client_short, server_short}. Every cookie has a nonce of its own, from an index that is
     /// scrambled as the vault scrambles its counter. Errors: indices_exhausted, crypto secrets_full.
-    [[nodiscard]] Result<wire::Cookie> issue(const Binding& binding,
-                                                        const crypto::PublicKey& client_short,
-                                                        const crypto::EphemeralSecret& server_short,
-                                                        RandomSource& random, Instant now);
+    [[nodiscard]] Result<wire::Cookie> issue(const Binding& binding, const crypto::PublicKey& client_short,
+                                             const crypto::EphemeralSecret& server_short,
+                                             RandomSource& random, Instant now);
 
     /// Opens a cookie that is still alive at `now`. Errors: does_not_open, crypto secrets_full.
     [[nodiscard]] Result<Redeemed> redeem(const wire::Cookie& cookie, const Binding& binding,
                                           Instant now) const;
-    /// Takes the cookie for good. False: it was taken before, or its key is gone. (Over TCP a cookie is bound to its
-    /// connection instead.)
+    /// Takes the cookie for good. False: it was taken before, or its key is gone. (Over TCP a cookie is bound
+    /// to its connection instead.)
     [[nodiscard]] bool claim(const Ticket& ticket);
 
     /// Cycles the keys if their time has come and wipes what is too old. On an error (crypto secrets_full)

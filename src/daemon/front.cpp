@@ -258,6 +258,9 @@ class Front {
                     {"truncations", std::to_string(counters_->truncations)},
                     {"hellos", std::to_string(counters_->hellos_answered)},
                     {"hellos_dropped", std::to_string(counters_->hellos_dropped)},
+                    {"datagrams_in", std::to_string(counters_->datagrams_in)},
+                    {"datagrams_out", std::to_string(counters_->datagrams_out)},
+                    {"datagrams_dropped", std::to_string(counters_->datagrams_dropped)},
                     {"bytes_in", std::to_string(counters_->bytes_down)},
                     {"bytes_out", std::to_string(counters_->bytes_up)},
                     {"refused", refusals}});

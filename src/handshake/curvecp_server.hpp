@@ -25,7 +25,7 @@ inline constexpr std::array<Transition<ServerState>, 8> kServerTable = {{
     {ServerState::issuing, EventKind::cookie_issued, ServerState::answering, "7.3"},
     {ServerState::answering, EventKind::hello_answered, ServerState::closed, "7.3"},
     {ServerState::ready, EventKind::vouch, ServerState::redeeming, "7.4"},
-    {ServerState::redeeming, EventKind::cookie_redeemed, ServerState::checking, "7.4"},
+    {ServerState::redeeming, EventKind::cookie_redeemed, ServerState::checking, "7.5"},
     {ServerState::checking, EventKind::vouch_is_good, ServerState::authorising, "7.5"},
     {ServerState::authorising, EventKind::authorised, ServerState::claiming, "7.5"},
     {ServerState::claiming, EventKind::cookie_claimed, ServerState::connected, "7.5"},

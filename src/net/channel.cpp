@@ -1,5 +1,6 @@
 #include "net/channel.hpp"
 
+#include "net/dial_stream.hpp"
 #include "net/stream_messages.hpp"
 #include "net/tcp_messages.hpp"
 
@@ -20,7 +21,7 @@ class ChannelCategory final : public boost::system::error_category {
             case ChannelError::bad_message: return "message does not open or is out of order";
             case ChannelError::numbers_exhausted: return "message numbers are used up";
             case ChannelError::no_pin: return "known_hosts has no valid key for this peer";
-            case ChannelError::wrong_key: return "wrong key for this peer, or not a curve_tun server";
+            case ChannelError::wrong_key: return "wrong key for this peer, or no such server there";
             case ChannelError::cannot_connect: return "cannot connect";
             case ChannelError::timed_out: return "timed out";
             case ChannelError::vault_unavailable: return "the vault is not available";
@@ -198,7 +199,7 @@ namespace {
 
 ChannelError meaning_of(const Error& why) {
     if (why.is(net::DialErrc::no_pin)) return ChannelError::no_pin;
-    if (why.is(net::DialErrc::wrong_key)) return ChannelError::wrong_key;
+    if (why.is(net::DialErrc::wrong_key) || why.is(net::DialErrc::no_cookie)) return ChannelError::wrong_key;
     if (why.is(net::DialErrc::timeout)) return ChannelError::timed_out;
     if (why.is(handshake::Errc::vault_timeout) || why.is(handshake::Errc::vault_unavailable)) {
         return ChannelError::vault_unavailable;
@@ -231,11 +232,29 @@ void reach_by_tcp(Vault::Impl& with, const ConnectOptions& options, ReachedFn do
                      });
 }
 
-// Its pipe is a net::StreamMessages.
 void reach_by_udp(Vault::Impl& with, const ConnectOptions& options, ReachedFn done) {
-    boost::asio::post(with.context, [done = std::move(done), where = options.host]() mutable {
-        done(fail(net::DialErrc::refused, where + " (carrier udp is not available)"));
-    });
+    const auto name = wire::curvecp::encode_server_name(options.server_name);
+    if (!name) {
+        return boost::asio::post(with.context,
+                                 [done = std::move(done), name = options.server_name]() mutable {
+                                     done(fail(net::DialErrc::name_unknown, "server_name " + name));
+                                 });
+    }
+    net::StreamTarget target{{options.host, options.port, {}},
+                             options.peer,
+                             with.registry.keys_of(options.peer, wall_now()),
+                             {},
+                             *name,
+                             kDeadPeer};
+    const auto deadline = std::chrono::steady_clock::now() + options.timeout;
+    net::dial_stream(
+        with.context, *with.resolver, with.tools(), std::move(target), deadline,
+        [vault = with.shared_from_this(), done = std::move(done)](Result<net::DialedStream> result) mutable {
+            if (!result) return done(fail(std::move(result)));
+            result->tunnel->keep_alive = vault;
+            auto pipe = std::make_unique<net::StreamMessages>(std::move(result->tunnel));
+            done(Reached{std::move(pipe), result->peer});
+        });
 }
 
 }  // namespace

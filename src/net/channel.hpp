@@ -2,6 +2,7 @@
 
 #include "curvegate/channel.hpp"
 #include "net/admission.hpp"
+#include "net/curvecp_endpoint.hpp"
 #include "net/handshake.hpp"
 #include "net/listener.hpp"
 #include "net/mailbox.hpp"
@@ -59,10 +60,17 @@ struct Listener::Impl : std::enable_shared_from_this<Listener::Impl> {
   private:
     [[nodiscard]] Result<> listen_tcp();
     [[nodiscard]] Result<> listen_udp();
+    class UdpGuest;
+    struct Guest {
+        std::string name;
+        std::optional<net::SessionLimits::Slot> slot;
+    };
+    /// Nothing: the key may in.
+    [[nodiscard]] std::optional<std::string> authorise(Guest& guest, const crypto::PublicKey& key,
+                                                       const IpAddress& source);
     void shake_hands(net::Stream stream, const IpAddress& source);
     /// A guest whose handshake is over and allowed.
-    void welcome(std::unique_ptr<net::MessagePipe> pipe, const crypto::PublicKey& peer,
-                 const std::string& name, net::SessionLimits::Slot slot);
+    void welcome(std::unique_ptr<net::MessagePipe> pipe, const crypto::PublicKey& peer, Guest& guest);
 
     Vault vault_;
     ListenOptions options_;
@@ -71,6 +79,7 @@ struct Listener::Impl : std::enable_shared_from_this<Listener::Impl> {
     std::shared_ptr<net::SessionLimits> sessions_;
     std::shared_ptr<net::Mailbox<Channel>> accepted_;
     std::unique_ptr<net::Listener> listener_;
+    std::shared_ptr<net::CurvecpEndpoint> endpoint_;  // its channels keep it too
 };
 
 }  // namespace curvegate

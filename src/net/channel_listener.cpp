@@ -2,6 +2,7 @@
 #include "net/channel.hpp"
 #include "net/listen.hpp"
 #include "net/listener.hpp"
+#include "net/stream_messages.hpp"
 #include "net/tcp_messages.hpp"
 
 namespace curvegate {
@@ -12,6 +13,13 @@ constexpr Duration kDeadPeer = std::chrono::seconds(60);
 
 WallTime wall_now() {
     return std::chrono::floor<std::chrono::seconds>(std::chrono::system_clock::now());
+}
+
+Result<net::ListenPlace> place_of(const ListenOptions& options) {
+    const auto address = IpAddress::parse(options.host);
+    if (!address) return fail(os::Errc::system, options.host + " is not an address");
+    return net::ListenPlace{*address, options.port,
+                            "listen on " + options.host + " port " + std::to_string(options.port)};
 }
 
 }  // namespace
@@ -33,16 +41,75 @@ Result<> Listener::Impl::listen() {
     return options_.carrier == Carrier::tcp ? listen_tcp() : listen_udp();
 }
 
-// Its channels are made by welcome() with a net::StreamMessages each.
+/// A client that came over UDP.
+class Listener::Impl::UdpGuest final : public net::Guest {
+  public:
+    UdpGuest(std::weak_ptr<Impl> listener, const net::Path& from,
+             std::optional<wire::curvecp::ServerName> name)
+        : listener_(std::move(listener)), from_(from), name_(name) {}
+
+    std::optional<std::string> authorise(const crypto::PublicKey& client,
+                                         const wire::curvecp::ServerName& name) override {
+        const auto listener = listener_.lock();
+        if (!listener) return "the listener is closed";
+        if (name_ && *name_ != name) return "another service was asked for";
+        key_ = client;
+        return listener->authorise(guest_, client, net::address_of(from_.peer));
+    }
+    bool may_come_from(const IpAddress& source) override {
+        const auto listener = listener_.lock();
+        return listener && listener->vault_.impl()
+                                   ->registry.authorise(*key_, listener->allow_, source, wall_now())
+                                   .verdict == registry::Verdict::allowed;
+    }
+    void established(net::TunnelHandle tunnel) override {
+        const auto listener = listener_.lock();
+        if (!listener) return;  // the handle gives it up
+        struct Kept {
+            std::shared_ptr<Vault::Impl> vault;  // destroyed last
+            std::shared_ptr<net::CurvecpEndpoint> endpoint;
+        };
+        tunnel->keep_alive = std::make_shared<const Kept>(listener->vault_.impl(), listener->endpoint_);
+        listener->welcome(std::make_unique<net::StreamMessages>(std::move(tunnel)), *key_, guest_);
+    }
+    Duration dead_peer() const override { return kDeadPeer; }
+    void refused(const Error&) override {}
+
+  private:
+    std::weak_ptr<Impl> listener_;
+    net::Path from_;
+    std::optional<wire::curvecp::ServerName> name_;
+    Impl::Guest guest_;
+    std::optional<crypto::PublicKey> key_;
+};
+
 Result<> Listener::Impl::listen_udp() {
-    return fail(os::Errc::system, "carrier udp is not available");
+    auto& with = *vault_.impl();
+    const auto place = place_of(options_);
+    if (!place) return std::unexpected(place.error());
+    std::optional<wire::curvecp::ServerName> name;
+    if (options_.server_name != "*") {
+        name = wire::curvecp::encode_server_name(options_.server_name);
+        if (!name)
+            return fail(os::Errc::system, "server_name " + options_.server_name + " is not a domain name");
+    }
+    auto sockets = net::open_udp_endpoint(*place, 1);
+    if (!sockets) return fail(std::move(sockets));
+    port = net::port_of(sockets->front().get());
+    endpoint_ = std::make_shared<net::CurvecpEndpoint>(
+        with.context, std::move(sockets->front()), std::move(sockets->back()),
+        net::CurvecpEndpoint::Options{}, with.tools(), admission_, std::make_shared<net::Counters>(),
+        [weak = weak_from_this(), name](const net::Path& from) {
+            return std::make_shared<UdpGuest>(weak, from, name);
+        });
+    endpoint_->start();
+    return {};
 }
 
 Result<> Listener::Impl::listen_tcp() {
-    const auto address = IpAddress::parse(options_.host);
-    if (!address) return fail(os::Errc::system, options_.host + " is not an address");
-    const std::string what = "listen on " + options_.host + " port " + std::to_string(options_.port);
-    auto fd = net::listen_tcp({*address, options_.port, what});
+    const auto place = place_of(options_);
+    if (!place) return std::unexpected(place.error());
+    auto fd = net::listen_tcp(*place);
     if (!fd) return fail(std::move(fd));
     port = net::port_of(fd->get());
     listener_ = std::make_unique<net::Listener>(
@@ -52,6 +119,17 @@ Result<> Listener::Impl::listen_tcp() {
         });
     listener_->start();
     return {};
+}
+
+std::optional<std::string> Listener::Impl::authorise(Guest& guest, const crypto::PublicKey& key,
+                                                     const IpAddress& source) {
+    const auto decision = vault_.impl()->registry.authorise(key, allow_, source, wall_now());
+    if (decision.verdict != registry::Verdict::allowed) return std::string(describe(decision.verdict));
+    auto slot = sessions_->take(key, kSessionsPerPeer);
+    if (!slot) return "too many sessions of this peer";
+    guest.name = decision.name;
+    guest.slot.emplace(std::move(*slot));
+    return std::nullopt;
 }
 
 void Listener::Impl::shake_hands(net::Stream stream, const IpAddress& source) {
@@ -64,20 +142,9 @@ void Listener::Impl::shake_hands(net::Stream stream, const IpAddress& source) {
             });
         });
     if (!ticket) return;
-    struct Guest {
-        std::string name;
-        std::optional<net::SessionLimits::Slot> slot;
-    };
     auto guest = std::make_shared<Guest>();
-    auto authorise = [this, self = shared_from_this(), guest,
-                      source](const crypto::PublicKey& key) -> std::optional<std::string> {
-        const auto decision = vault_.impl()->registry.authorise(key, allow_, source, wall_now());
-        if (decision.verdict != registry::Verdict::allowed) return std::string(describe(decision.verdict));
-        auto slot = sessions_->take(key, kSessionsPerPeer);
-        if (!slot) return "too many sessions of this peer";
-        guest->name = decision.name;
-        guest->slot.emplace(std::move(*slot));
-        return std::nullopt;
+    auto may_in = [self = shared_from_this(), guest, source](const crypto::PublicKey& key) {
+        return self->authorise(*guest, key, source);
     };
     auto done = [self = shared_from_this(), guest,
                  ticket = std::move(*ticket)](Result<net::Established> result) mutable {
@@ -85,21 +152,23 @@ void Listener::Impl::shake_hands(net::Stream stream, const IpAddress& source) {
         ticket.succeed(std::chrono::steady_clock::now());
         auto pipe = std::make_unique<net::TcpMessages>(std::move(result->stream), std::move(result->session),
                                                        kDeadPeer);
-        self->welcome(std::move(pipe), result->peer, guest->name, std::move(*guest->slot));
+        self->welcome(std::move(pipe), result->peer, *guest);
     };
-    *handle = net::start_server_handshake(std::move(stream), with.tools(), source, std::move(authorise),
+    *handle = net::start_server_handshake(std::move(stream), with.tools(), source, std::move(may_in),
                                           std::move(done));
 }
 
 void Listener::Impl::welcome(std::unique_ptr<net::MessagePipe> pipe, const crypto::PublicKey& peer,
-                             const std::string& name, net::SessionLimits::Slot slot) {
-    auto channel = std::make_shared<Channel::Impl>(vault_, std::move(pipe), peer, name);
-    channel->slot.emplace(std::move(slot));
+                             Guest& guest) {
+    auto channel = std::make_shared<Channel::Impl>(vault_, std::move(pipe), peer, guest.name);
+    channel->slot.emplace(std::move(*guest.slot));
     accepted_->put(Channel(std::move(channel)));
 }
 
 void Listener::Impl::close() {
     if (listener_) listener_->stop();
+    if (endpoint_) endpoint_->stop_accepting();
+    endpoint_.reset();
     accepted_->close_at_once(ChannelError::closed);
 }
 

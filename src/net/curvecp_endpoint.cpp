@@ -60,7 +60,7 @@ std::size_t CurvecpEndpoint::ShortKeyHash::operator()(const wire::ClientShort& c
 
 CurvecpEndpoint::CurvecpEndpoint(asio::io_context& context, os::UniqueFd sessions, os::UniqueFd hellos,
                                  const Options& options, const HandshakeTools& tools,
-                                 std::shared_ptr<Admission> admission, Counters& counters,
+                                 std::shared_ptr<Admission> admission, std::shared_ptr<Counters> counters,
                                  MakeGuest make_guest)
     : context_(context),
       sessions_(context, std::move(sessions), Gro::on),
@@ -68,7 +68,7 @@ CurvecpEndpoint::CurvecpEndpoint(asio::io_context& context, os::UniqueFd session
       options_(options),
       tools_(tools),
       admission_(std::move(admission)),
-      counters_(counters),
+      counters_(std::move(counters)),
       make_guest_(std::move(make_guest)),
       queue_(*tools.random),
       hello_timer_(context),
@@ -81,7 +81,9 @@ CurvecpEndpoint::CurvecpEndpoint(asio::io_context& context, os::UniqueFd session
 
 CurvecpEndpoint::~CurvecpEndpoint() {
     *alive_ = false;
-    for (const auto& [key, tunnel] : tunnels_) tunnel->forget_endpoint();
+    for (const auto& [key, entry] : tunnels_) {
+        if (const auto tunnel = entry.lock()) tunnel->forget_endpoint();
+    }
 }
 
 void CurvecpEndpoint::start() {
@@ -95,7 +97,7 @@ void CurvecpEndpoint::stop_accepting() {
 }
 
 void CurvecpEndpoint::drop(const Error& why, const Path& from) {
-    counters_.refuse(why);
+    counters_->refuse(why);
     log::limited(log::Level::info, "packet_drop", {{"src", text_of(from.peer)}, {"reason", why.text()}});
 }
 
@@ -166,8 +168,7 @@ void CurvecpEndpoint::on_packet(const Path& from, MutableBytes packet) {
         if (header.extensions.server != options_.extension)
             return drop(curvegate::wire::Errc::wrong_extension, from);
         const auto found = tunnels_.find(header.client_short);
-        if (found != tunnels_.end()) {
-            const auto tunnel = found->second;
+        if (const auto tunnel = found == tunnels_.end() ? nullptr : found->second.lock()) {
             if (!tunnel->touched) touched_.push_back(tunnel);
             tunnel->touched = true;
             if (const auto taken = tunnel->receive(from, header, packet); !taken) drop(taken.error(), from);
@@ -218,6 +219,7 @@ std::optional<Event> CurvecpEndpoint::run(const std::shared_ptr<Newcomer>& newco
     if (const auto* redeem = std::get_if<action::RedeemCookie>(&step)) {
         auto redeemed = tools_.keeper->redeem(redeem->cookie, binding(newcomer->path), now());
         if (!redeemed) return event::CookieRefused{redeemed.error()};
+        if (redeemed->used) return event::CookieRedeemed{std::move(*redeemed)};  // a replay costs no place
         // The source has proven itself; what follows costs public-key work, so the budgets come first.
         auto ticket = admission_->admit(address_of(newcomer->path.peer), now(), tools_.vault->busy(),
                                         [this, alive = alive_, weak = std::weak_ptr(newcomer)] {
@@ -265,7 +267,7 @@ void CurvecpEndpoint::admit(const std::shared_ptr<Newcomer>& newcomer, action::E
     newcomer->ticket.reset();
     const auto tunnel = std::make_shared<ServerTunnel>(*this, std::move(established.session), newcomer->path,
                                                        newcomer->guest);
-    tunnels_.emplace(newcomer->client_short, tunnel);
+    tunnels_.insert_or_assign(newcomer->client_short, tunnel);
     newcomer->guest->established(tunnel->hand_over());
     tunnel->receive_first(MutableBytes(established.message).first(established.message_size));
     for (auto& packet : newcomer->overtaking) on_packet(newcomer->path, packet);
@@ -291,7 +293,7 @@ void CurvecpEndpoint::on_hello(const Path& from, MutableBytes packet) {
     if (hello == nullptr) return drop(handshake::Errc::unexpected_packet, from);
     if (hello->extensions.server != options_.extension)
         return drop(curvegate::wire::Errc::wrong_extension, from);
-    if (!queue_.push(from, packet.first<wire::kHelloSize>(), now())) ++counters_.hellos_dropped;
+    if (!queue_.push(from, packet.first<wire::kHelloSize>(), now())) ++counters_->hellos_dropped;
 }
 
 void CurvecpEndpoint::serve_hellos() {
@@ -322,7 +324,7 @@ void CurvecpEndpoint::feed(Hello& slot, Event&& first) {
         next.reset();
         auto& step = actions.front();
         if (const auto* issue = std::get_if<action::IssueCookie>(&step)) {
-            // PROTOCOL 4.2: a key pair of its own for each Hello, an identical one too.
+            // PROTOCOL 7.3: a key pair of its own for each Hello, an identical one too.
             auto keys = crypto::EphemeralKeyPair::generate(*tools_.pool, *tools_.random);
             if (!keys) {
                 next = event::CookieRefused{keys.error()};
@@ -342,7 +344,7 @@ void CurvecpEndpoint::feed(Hello& slot, Event&& first) {
                 serve_hellos();
             });
         } else if (const auto* send = std::get_if<action::Send>(&step)) {
-            ++counters_.hellos_answered;
+            ++counters_->hellos_answered;
             (void)sessions_.send(slot.path, send->packet(), send->size);
         } else if (const auto* close = std::get_if<action::Close>(&step)) {
             drop(close->why, slot.path);

@@ -28,6 +28,7 @@ class Guest {
                                                                const wire::curvecp::ServerName& name) = 0;
     /// The same client shows itself at another address: is it still welcome there?
     [[nodiscard]] virtual bool may_come_from(const IpAddress& source) = 0;
+    [[nodiscard]] virtual Duration dead_peer() const = 0;
     virtual void established(TunnelHandle tunnel) = 0;
     /// For the log.
     virtual void refused(const Error& why) = 0;
@@ -39,13 +40,12 @@ class CurvecpEndpoint {
   public:
     struct Options {
         wire::curvecp::HostExtension extension;
-        Duration dead_peer = std::chrono::seconds(60);
     };
     using MakeGuest = std::function<std::shared_ptr<Guest>(const Path& from)>;
 
     CurvecpEndpoint(asio::io_context& context, os::UniqueFd sessions, os::UniqueFd hellos,
                     const Options& options, const HandshakeTools& tools, std::shared_ptr<Admission> admission,
-                    Counters& counters, MakeGuest make_guest);
+                    std::shared_ptr<Counters> counters, MakeGuest make_guest);
     ~CurvecpEndpoint();
     void start();
     /// No new connections; those that stand go on.
@@ -87,13 +87,13 @@ class CurvecpEndpoint {
     Options options_;
     HandshakeTools tools_;
     std::shared_ptr<Admission> admission_;
-    Counters& counters_;
+    std::shared_ptr<Counters> counters_;
     MakeGuest make_guest_;
     HelloQueue queue_;
     asio::steady_timer hello_timer_;
     // As many as the vault client takes at once; made once, so that a Hello allocates nothing here.
     std::vector<Hello> answering_;
-    ByShortKey<std::shared_ptr<ServerTunnel>> tunnels_;
+    ByShortKey<std::weak_ptr<ServerTunnel>> tunnels_;  // each takes itself out when it is over
     ByShortKey<std::shared_ptr<Newcomer>> newcomers_;
     std::vector<std::shared_ptr<ServerTunnel>> touched_;  // in this batch
     std::vector<std::weak_ptr<ServerTunnel>> blocked_;    // wait for room in the socket

@@ -7,7 +7,7 @@ namespace {
 
 // What this program chose.
 constexpr Duration kTimeWait = std::chrono::seconds(3);
-// A foreign peer acknowledges nothing while its program does not read (PROTOCOL 9.6).
+// A foreign peer acknowledges nothing while its program does not read (PROTOCOL 9.7).
 constexpr Duration kForeignPatience = std::chrono::minutes(10);
 constexpr int kTrainsInARow = 8;  // then others get their turn
 
@@ -38,18 +38,12 @@ stream::Options stream_options(const udp::endpoint& peer) {
 CurvecpTunnel::CurvecpTunnel(asio::io_context& context, const stream::Options& options, Duration dead_peer)
     : context_(context), stream_(options, now()), dead_peer_(dead_peer), timer_(context) {}
 
-TunnelHandle CurvecpTunnel::hand_over() {
-    self_ = shared_from_this();
-    return TunnelHandle(this);
-}
-
 void CurvecpTunnel::release() {
-    const auto self = std::exchange(self_, nullptr);
     released_ = true;
     on_event = nullptr;
     on_end = nullptr;
-    if (over_) return;  // tell_end() frees it
-    self_ = self;
+    if (over_) return;
+    armed_.reset();  // the timer is set anew, and owns us from here on
     if (!stream_.outgoing_ended()) stream_.abort();
     pump();
     settle(now());
@@ -173,10 +167,11 @@ void CurvecpTunnel::arm_timer() {
     if (!deadline || (armed_ && *armed_ <= *deadline)) return;
     armed_ = deadline;
     timer_.expires_at(*deadline);
-    timer_.async_wait([weak = weak_from_this()](error_code error) {
-        const auto self = weak.lock();
-        if (!error && self && !self->over_) self->on_timer();
-    });
+    timer_.async_wait(
+        [weak = weak_from_this(), owner = released_ ? shared_from_this() : nullptr](error_code error) {
+            const auto self = weak.lock();
+            if (!error && self && !self->over_) self->on_timer();
+        });
 }
 
 void CurvecpTunnel::on_timer() {
@@ -213,8 +208,7 @@ void CurvecpTunnel::end(TunnelEnd why) {
 
 void CurvecpTunnel::tell_end(TunnelEnd why) {
     if (const auto tell = std::exchange(on_delivered, nullptr)) tell();
-    if (const auto tell = std::exchange(on_end, nullptr)) return tell(why);
-    if (released_) self_.reset();
+    if (const auto tell = std::exchange(on_end, nullptr)) tell(why);
 }
 
 }  // namespace curvegate::net

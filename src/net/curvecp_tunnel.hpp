@@ -20,8 +20,8 @@ namespace curvegate::net {
 /// (PROTOCOL 7.6).
 class CurvecpTunnel : public StreamTunnel, public std::enable_shared_from_this<CurvecpTunnel> {
   public:
-    /// Keeps itself alive until it is released and has nothing more to say.
-    [[nodiscard]] TunnelHandle hand_over();
+    /// The handle owns it; once released, its timer does, until it has nothing more to say.
+    [[nodiscard]] TunnelHandle hand_over() { return {this, ReleaseTunnel{shared_from_this()}}; }
 
     [[nodiscard]] stream::Stream& stream() override { return stream_; }
     [[nodiscard]] asio::io_context& context() override { return context_; }
@@ -84,7 +84,6 @@ class CurvecpTunnel : public StreamTunnel, public std::enable_shared_from_this<C
     asio::steady_timer timer_;
     Deadline armed_;
     std::deque<Train> tail_;  // sealed, not taken by the socket: goes first
-    std::shared_ptr<CurvecpTunnel> self_;
     Deadline time_wait_until_;
     bool released_ = false;
     bool over_ = false;

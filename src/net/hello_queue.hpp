@@ -12,7 +12,7 @@
 
 namespace curvegate::net {
 
-/// CurveCP Hellos (PROTOCOL 7) that wait for the vault, of one worker. A Hello costs its sender nothing and
+/// CurveCP Hellos (PROTOCOL 7.3) that wait for the vault, of one worker. A Hello costs its sender nothing and
 /// us public-key work, so the networks of the senders (IPv4 /24, IPv6 /48) are served in turn, and when all
 /// places are taken the network that has most of them loses one. Networks are told apart by a keyed hash: two
 /// that fall together share a turn.

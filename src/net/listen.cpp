@@ -16,7 +16,7 @@ namespace {
 
 constexpr int kBacklog = 4'096;
 
-// What the steering program looks at in a client's packet (PROTOCOL 7).
+// What the steering program looks at in a client's packet (PROTOCOL 7.1).
 constexpr std::uint32_t kKindOffset = 4;
 constexpr std::uint32_t kHelloKind = 0x35586c48;  // "5XlH"
 constexpr std::uint32_t kClientKeyOffset = 40;

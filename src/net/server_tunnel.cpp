@@ -23,7 +23,7 @@ wire::MessageId random_id(RandomSource& random) {
 
 ServerTunnel::ServerTunnel(CurvecpEndpoint& endpoint, session::curvecp::Session session, const Path& path,
                            std::shared_ptr<Guest> guest)
-    : CurvecpTunnel(endpoint.context_, stream_options(path.peer), endpoint.options_.dead_peer),
+    : CurvecpTunnel(endpoint.context_, stream_options(path.peer), guest->dead_peer()),
       endpoint_(&endpoint),
       session_(std::move(session)),
       path_(path),
@@ -146,7 +146,7 @@ void ServerTunnel::on_own_deadline(Instant at) {
     probe_candidate(at);
 }
 
-void ServerTunnel::on_over() {
+void ServerTunnel::leave() {
     if (endpoint_ != nullptr) endpoint_->tunnels_.erase(session_.client_short());
     endpoint_ = nullptr;
 }

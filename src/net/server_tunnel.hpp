@@ -10,6 +10,9 @@ class ServerTunnel final : public CurvecpTunnel {
   public:
     ServerTunnel(CurvecpEndpoint& endpoint, session::curvecp::Session session, const Path& path,
                  std::shared_ptr<Guest> guest);
+    ~ServerTunnel() override { leave(); }
+    ServerTunnel(const ServerTunnel&) = delete;
+    ServerTunnel& operator=(const ServerTunnel&) = delete;
 
     /// A Message, or an Initiate that was repeated. What does not open changes nothing.
     [[nodiscard]] Result<> receive(const Path& from, const wire::curvecp::ClientMessageHeader& header,
@@ -41,7 +44,8 @@ class ServerTunnel final : public CurvecpTunnel {
     [[nodiscard]] std::size_t allowance() override;
     [[nodiscard]] Deadline own_deadline() const override;
     void on_own_deadline(Instant now) override;
-    void on_over() override;
+    void on_over() override { leave(); }
+    void leave();
 
     [[nodiscard]] Result<> take(const Path& from, const session::curvecp::Opened& opened,
                                 const wire::curvecp::Extensions& extensions, std::size_t packet_size);

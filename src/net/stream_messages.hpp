@@ -9,7 +9,7 @@
 
 namespace curvegate::net {
 
-/// Messages in the stream of a CurveCP session (PROTOCOL 10): each is its length in 4 bytes, little-endian,
+/// Messages in the stream of a CurveCP session (PROTOCOL 10.1): each is its length in 4 bytes, little-endian,
 /// then its bytes.
 class StreamMessages final : public MessagePipe {
   public:

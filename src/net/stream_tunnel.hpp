@@ -4,6 +4,7 @@
 #include "stream/stream.hpp"
 
 #include <functional>
+#include <memory>
 #include <string_view>
 
 namespace curvegate::net {
@@ -20,7 +21,7 @@ enum class TunnelEnd {
 };
 
 /// A connected CurveCP session as its user sees it: a stream and a way to say that something was done with
-/// it. The user owns it; one thread.
+/// it. The user holds it by a TunnelHandle; one thread.
 class StreamTunnel {
   public:
     virtual ~StreamTunnel() = default;
@@ -41,6 +42,8 @@ class StreamTunnel {
     std::function<void(TunnelEnd)> on_end;
     /// After release(): the peer has everything, or was given up. Once.
     std::function<void()> on_delivered;
+    /// What must outlive it: the pool of its key, an endpoint. Destroyed after everything else of it.
+    std::shared_ptr<const void> keep_alive;
 };
 
 }  // namespace curvegate::net

@@ -215,6 +215,9 @@ void UdpSocket::set_options() {
     if (!connected_) {
         (void)(v6_ ? set(fd, IPPROTO_IPV6, IPV6_RECVPKTINFO, 1) : set(fd, IPPROTO_IP, IP_PKTINFO, 1));
     }
+    // Packets are made for the least MTU of IPv6; where a path has less, fragments are better than silence.
+    (void)set(fd, IPPROTO_IP, IP_MTU_DISCOVER, IP_PMTUDISC_DONT);
+    if (v6_) (void)set(fd, IPPROTO_IPV6, IPV6_MTU_DISCOVER, IPV6_PMTUDISC_DONT);
     // A kernel without it would not refuse it: it would send the train as one datagram.
     int segment = 0;
     socklen_t size = sizeof segment;

@@ -11,7 +11,7 @@
 namespace curvegate {
 
 /// What the channels of one io_context share.
-struct Vault::Impl {
+struct Vault::Impl : std::enable_shared_from_this<Vault::Impl> {
     Impl(boost::asio::io_context& on, std::unique_ptr<crypto::SecretPool> secrets, cookie::Keeper minute_keys,
          registry::Registry who);
     ~Impl();

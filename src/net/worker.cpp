@@ -139,6 +139,8 @@ class Worker::UdpGuest final : public Guest {
         return decision.verdict == registry::Verdict::allowed;
     }
 
+    Duration dead_peer() const override { return connection_->spec.dead_peer; }
+
     void established(TunnelHandle tunnel) override {
         worker_.watch(*tunnel);
         ++worker_.shared_.counters->handshakes;
@@ -209,10 +211,10 @@ void Worker::serve_endpoint(std::vector<const ServiceSpec*> specs, os::UniqueFd 
                             os::UniqueFd hellos) {
     const auto any_name_last = [](const ServiceSpec* spec) { return spec->server_name.has_value(); };
     std::ranges::stable_partition(specs, any_name_last);
-    const CurvecpEndpoint::Options options{specs.front()->extensions.server, specs.front()->dead_peer};
+    const CurvecpEndpoint::Options options{specs.front()->extensions.server};
     endpoints_.push_back(std::make_unique<CurvecpEndpoint>(
         context_, std::move(sessions), std::move(hellos), options, tools(), shared_.admission,
-        *shared_.counters,
+        shared_.counters,
         [this, services = std::make_shared<const std::vector<const ServiceSpec*>>(std::move(specs))](
             const Path& from) {
             ++shared_.counters->accepted;

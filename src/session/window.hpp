@@ -2,6 +2,7 @@
 
 #include "crypto/nonce.hpp"
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 #include <optional>

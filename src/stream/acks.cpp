@@ -12,7 +12,7 @@ constexpr std::size_t kMostIds = 128;  // what the reference has on the way at m
 
 }  // namespace
 
-// An id that is named twice ruins the other end's round trip time (PROTOCOL 9).
+// An id that is named twice ruins the other end's round trip time (PROTOCOL 8.2).
 bool Acks::is_first_time(std::uint32_t id) noexcept {
     const auto ahead = static_cast<std::int32_t>(id - last_id_);
     if (last_id_ == 0 || ahead > 0) {

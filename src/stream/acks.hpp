@@ -8,7 +8,7 @@
 
 namespace curvegate::stream {
 
-/// Which messages of the peer are to be acknowledged, and when (PROTOCOL 9). A peer of our kind gets one
+/// Which messages of the peer are to be acknowledged, and when (PROTOCOL 9.1). A peer of our kind gets one
 /// acknowledgment for many, after two messages or 5 ms. Any other gets one for each, at once, since it
 /// measures its round trips by them.
 class Acks {

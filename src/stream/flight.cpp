@@ -157,7 +157,7 @@ void Flight::take_range(const Range& range, Progress& out) {
     for (; low < blocks_.size() && blocks_[low].data_end() <= range.end; ++low) {
         auto& block = blocks_[low];
         if (block.state == State::done || block.length == 0) continue;
-        // PROTOCOL 9: the end of the stream is acknowledged by a1 alone.
+        // PROTOCOL 8.2: the end of the stream is acknowledged by a1 alone.
         if (block.carries_end && block.state == State::named) continue;
         deliver(block, out);
         if (block.carries_end) settle(block, State::named);

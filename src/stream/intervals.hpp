@@ -8,7 +8,7 @@
 namespace curvegate::stream {
 
 /// Which bytes of a stream have come: all before prefix(), and intervals behind holes, whose edges are edges
-/// of blocks as they came (PROTOCOL 9).
+/// of blocks as they came (PROTOCOL 9.1).
 class Intervals {
   public:
     /// A range's size field has 16 bits, and 63 full blocks fit.

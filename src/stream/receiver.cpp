@@ -16,7 +16,7 @@ Receiver::Receiver(const Options& options) noexcept
       window_(std::min<std::uint64_t>(kFirstWindow, options.most_unread)),
       widen_at_(window_) {}
 
-// PROTOCOL 9: what lies beyond the limit or contradicts the known end is as good as lost.
+// PROTOCOL 9.4, 9.5: what lies beyond the limit or contradicts the known end is as good as lost.
 bool Receiver::fits(const Message& message) const noexcept {
     const std::uint64_t end = message.position + message.block.size();
     if (end > consumed_ + most_unread_) return false;

@@ -37,7 +37,7 @@ class RoundTrip {
 
   private:
     static constexpr Duration kGranularity = std::chrono::milliseconds(1);
-    static constexpr Duration kMostAckDelay = std::chrono::milliseconds(5);  // our own (PROTOCOL 9)
+    static constexpr Duration kMostAckDelay = std::chrono::milliseconds(5);  // our own (PROTOCOL 9.1)
     // RFC 9002 takes 333 ms; a handshake has gone over this path before.
     static constexpr Duration kInitial = std::chrono::milliseconds(100);
 

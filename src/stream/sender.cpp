@@ -7,7 +7,7 @@ using wire::curvecp::StreamEnd;
 
 namespace {
 
-// What a peer of another kind holds: 131,072 bytes and 64 messages (PROTOCOL 9).
+// What a peer of another kind holds: 131,072 bytes and 64 messages (PROTOCOL 9.4).
 constexpr std::uint64_t kForeignUnacknowledged = 131'072;
 constexpr std::size_t kForeignMessages = 60;
 constexpr Duration kShortPath = std::chrono::milliseconds(5);

@@ -12,7 +12,7 @@ using wire::curvecp::message_size;
 
 namespace {
 
-// What the reference sends (PROTOCOL 9).
+// What the reference sends (PROTOCOL 9.1).
 constexpr std::size_t kForeignAck = 192;
 // A stream that has been idle this long gives its buffers back.
 constexpr Duration kRelease = std::chrono::seconds(1);

@@ -322,7 +322,7 @@ def test_flows_end_with_the_daemon(make_tunnel: MakeTunnel, echo: DatagramBacken
 
 
 def test_a_udp_port_of_the_plain_side_in_use_refuses_the_start(site: s.Site) -> None:
-    site.know("gate", os.urandom(31) + b"\0")
+    site.know("gate", cp.KeyPair.generate().public)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
         taken.bind(("127.0.0.1", 0))
         address = f"udp:127.0.0.1:{taken.getsockname()[1]}"

@@ -35,7 +35,7 @@ event::CookieRedeemed redeemed(Script& script) {
 }
 
 std::optional<Error> why_closed(const Actions& actions) {
-    const auto* close = std::get_if<action::Close>(&actions[0]);
+    const auto* close = std::get_if<action::Close>(&actions.front());
     return close == nullptr ? std::nullopt : std::optional(close->why);
 }
 template <class E>
@@ -45,7 +45,7 @@ bool closes(const Actions& actions, E why) {
 }
 template <class E>
 bool drops(const Actions& actions, E why) {
-    const auto* drop = std::get_if<action::Drop>(&actions[0]);
+    const auto* drop = std::get_if<action::Drop>(&actions.front());
     return drop != nullptr && drop->why.is(why);
 }
 

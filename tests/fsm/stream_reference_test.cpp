@@ -85,7 +85,7 @@ TEST_CASE("reordering and duplicates do not ruin the reference's round trips", "
     }
 }
 
-// With a program that does not read it acknowledges nothing, in neither direction (PROTOCOL 9).
+// With a program that does not read it acknowledges nothing, in neither direction (PROTOCOL 9.7).
 TEST_CASE("the reference's program may stop reading for minutes", "[stream][reference]") {
     const auto both = GENERATE(false, true);
     Ends ends(kMiB, both ? kMiB : 0);

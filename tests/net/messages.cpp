@@ -1,67 +1,28 @@
 #include "handshake/errors.hpp"
-#include "net/stream_messages.hpp"
-#include "net/tcp_messages.hpp"
-#include "support/loop.hpp"
-#include "support/secrets.hpp"
-#include "support/tunnels.hpp"
+#include "support/pipes.hpp"
 
 #include <catch2/catch.hpp>
 
 namespace curvegate::net {
 namespace {
 
-using namespace std::chrono_literals;
-using session::curve_tun::Session;
 using test::Buffer;
+using test::On;
 using test::pattern;
+using test::Side;
 using End = MessagePipe::End;
-enum class On { tcp, udp };
 
-/// One end of a tunnel that carries messages, and what it was told.
-struct Side {
-    std::unique_ptr<MessagePipe> pipe;
-    std::vector<Buffer> got;
-    std::vector<End> ends;
-    int drained = 0;
-    std::size_t wanted = ~std::size_t{0};  ///< reading pauses after so many
-
-    explicit Side(std::unique_ptr<MessagePipe> with) : pipe(std::move(with)) {
-        pipe->on_message = [this](Bytes message) {
-            got.push_back(test::copy_of(message));
-            return got.size() < wanted;
-        };
-        pipe->on_end = [this](End end) { ends.push_back(end); };
-        pipe->on_drained = [this] { ++drained; };
-    }
-    void want(std::size_t more) {
-        wanted = got.size() + more;
-        pipe->resume();
-    }
-    void say(Bytes message) const { REQUIRE(pipe->send(message).has_value()); }
-};
-
-/// Two pipes that are connected to each other.
+/// Two pipes that are connected to each other, and who uses them.
 struct Line {
     asio::io_context context;
-    std::optional<test::TunnelPair> tunnels;
+    test::PipePair pair;
+    std::optional<test::TunnelPair>& tunnels = pair.tunnels;
     std::optional<Side> near;
     std::optional<Side> far;
 
-    explicit Line(On carrier, std::uint64_t first = 2) {
-        if (carrier == On::udp) {
-            tunnels.emplace(context);
-            near.emplace(std::make_unique<StreamMessages>(tunnels->near_end()));
-            far.emplace(std::make_unique<StreamMessages>(tunnels->far_end()));
-            return;
-        }
-        auto ends = test::tcp_pair(context);
-        near.emplace(tcp(std::move(ends.first), session::Role::client, first));
-        far.emplace(tcp(std::move(ends.second), session::Role::server, first));
-    }
-    static std::unique_ptr<MessagePipe> tcp(Stream socket, session::Role role, std::uint64_t first) {
-        return std::make_unique<TcpMessages>(
-            std::move(socket), Session(role, test::secret_number<crypto::SharedKey>(1), {first}, {first}),
-            60s);
+    explicit Line(On carrier, std::uint64_t first = 2) : pair(context, carrier, first) {
+        near.emplace(std::move(pair.near));
+        far.emplace(std::move(pair.far));
     }
     void start() const {
         near->pipe->start();
@@ -221,7 +182,7 @@ TEST_CASE("messages that are held go out together", "[net][messages]") {
 TEST_CASE("bytes that are no message end a tcp pipe", "[net][messages]") {
     asio::io_context context;
     auto [ours, theirs] = test::tcp_pair(context);
-    Side side(Line::tcp(std::move(ours), session::Role::server, 2));
+    Side side(test::tcp_pipe(std::move(ours), session::Role::server));
     side.pipe->start();
     test::Local peer{std::move(theirs), {}, false, {}};
     const auto bad = GENERATE(Buffer{0, 31}, Buffer{0, 0}, Buffer{0, 33, 'R', 'L', '3', 'a'});
@@ -236,8 +197,8 @@ TEST_CASE("a tcp pipe that meets a reset takes no more, and still gives what cam
           "[net][messages]") {
     asio::io_context context;
     auto [ours, theirs] = test::tcp_pair(context);
-    Side near(Line::tcp(std::move(ours), session::Role::client, 2));
-    auto far = std::make_unique<Side>(Line::tcp(std::move(theirs), session::Role::server, 2));
+    Side near(test::tcp_pipe(std::move(ours), session::Role::client));
+    auto far = std::make_unique<Side>(test::tcp_pipe(std::move(theirs), session::Role::server));
     far->say(pattern(9));
     far.reset();
     // The first makes the dead end answer with a reset, the second meets it.

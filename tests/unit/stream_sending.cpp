@@ -116,7 +116,7 @@ TEST_CASE("an end that is known later goes alone, and comes again until one more
     CHECK(said[0].message.end == StreamEnd::eof);
     CHECK(said[0].message.position == 1'000);
     CHECK(said[0].message.block.empty());
-    // What the reference's own sender would take for its end (PROTOCOL 9).
+    // What the reference's own sender would take for its end (PROTOCOL 9.7).
     for (int i = 0; i < 5; ++i) {
         CHECK(end.give_ack(1'000).has_value());
         CHECK_FALSE(end.stream.outgoing_done());

@@ -358,7 +358,7 @@ class RecordedClient {
         const auto deadline = machine_.next_deadline();
         const auto ask =
             machine_.handle(event::CookieArrived{std::get<packets::SealedCookie>(*parsed)}, kStart);
-        if (const auto* question = std::get_if<action::AskVault>(&ask[0])) {
+        if (const auto* question = std::get_if<action::AskVault>(&ask.front())) {
             session_ = one<action::Vouched>(machine_.handle(event_of(vault_.ask(question->request)), kStart))
                            .session;
             return true;
