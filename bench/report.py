@@ -84,7 +84,10 @@ class Report:
             ]
             lines.append("| " + " | ".join(cells) + " |")
         lines.insert(
-            1, "|" + "|".join("-" * (width + 1) + (":" if 3 <= i <= 6 else "-") for i, width in enumerate(widths)) + "|"
+            1,
+            "|"
+            + "|".join("-" * (width + 1) + (":" if 3 <= i <= 6 else "-") for i, width in enumerate(widths))
+            + "|",
         )
         return "\n".join([*lines, "", self.circumstances()])
 
@@ -108,13 +111,20 @@ class Report:
                     "met": not figure.missed,
                 }
             )
-        whole = {"machine": machine(), "load": os.getloadavg(), "other_programs": self.others, "figures": figures}
+        whole = {
+            "machine": machine(),
+            "load": os.getloadavg(),
+            "other_programs": self.others,
+            "figures": figures,
+        }
         return json.dumps(whole, indent=1)
 
 
 def machine() -> str:
     models = [
-        line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line
+        line.split(":")[1].strip()
+        for line in Path("/proc/cpuinfo").read_text().splitlines()
+        if "model name" in line
     ]
     return f"{os.cpu_count()} x {models[0] if models else platform.machine()}, Linux {platform.release()}"
 
@@ -133,7 +143,9 @@ class OtherPrograms:
 
 
 def busy_seconds() -> float:
-    user, nice, system, _idle, _wait, irq, softirq, steal = map(int, Path("/proc/stat").read_text().split()[1:9])
+    user, nice, system, _idle, _wait, irq, softirq, steal = map(
+        int, Path("/proc/stat").read_text().split()[1:9]
+    )
     return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
 
 

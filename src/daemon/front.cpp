@@ -26,7 +26,7 @@ net::Target target_of(const config::Address& address) {
             address.kind == config::Address::Kind::unix_socket ? address.path : ""};
 }
 
-net::ServiceSpec spec_of(const config::Service& service) {
+net::ServiceSpec spec_of(const config::Service& service, std::size_t workers) {
     net::ServiceSpec out;
     out.name = service.name;
     out.side = service.side == config::Side::client ? net::Side::client : net::Side::server;
@@ -40,7 +40,7 @@ net::ServiceSpec spec_of(const config::Service& service) {
     if (service.server_name != "*") out.server_name = wire::curvecp::encode_server_name(service.server_name);
     out.extensions = {{service.server_extension}, {service.client_extension}};
     out.flow_idle = service.flow_idle;
-    out.flows = service.flows;
+    out.flows = (service.flows + workers - 1) / workers;  // the kernel spreads the sources over them
     out.end_of_stream = service.end_of_stream == config::EndOfStream::close ? net::EndOfStream::close
                                                                             : net::EndOfStream::message;
     out.connect_timeout = service.limits.connect_timeout;
@@ -151,7 +151,7 @@ class Front {
                                  config.lock_memory == config::Strictness::require
                                      ? crypto::Locking::require
                                      : crypto::Locking::attempt};
-        for (const auto& service : config.services) specs_.push_back(spec_of(service));
+        for (const auto& service : config.services) specs_.push_back(spec_of(service, setup_.workers));
         for (std::size_t i = 0; i < setup_.workers; ++i) {
             auto worker = net::Worker::create(shared);
             if (!worker) {

@@ -45,6 +45,7 @@ void CurvecpTunnel::release() {
     if (over_) return;
     armed_.reset();  // the timer is set anew, and owns us from here on
     if (!stream_.outgoing_ended()) stream_.abort();
+    discard();
     pump();
     settle(now());
     arm_timer();
@@ -68,7 +69,7 @@ void CurvecpTunnel::after_batch() {
     const auto self = shared_from_this();
     if (on_event) on_event();
     if (over_) return;
-    if (released_) stream_.consume(stream_.readable().size());  // nobody is left to read it
+    if (released_) discard();
     pump();
     settle(now());
     arm_timer();
@@ -187,12 +188,18 @@ void CurvecpTunnel::on_timer() {
 
 // ---- the end ----
 
+// Nobody is left to read what comes.
+void CurvecpTunnel::discard() {
+    while (!stream_.readable().empty()) stream_.consume(stream_.readable().size());
+}
+
 // Released: once the peer has everything, what is left is to repeat acknowledgments that were lost.
 void CurvecpTunnel::settle(Instant at) {
     if (!released_ || over_) return;
     if (time_wait_until_ && at >= *time_wait_until_) return end(TunnelEnd::stopped);
-    if (time_wait_until_ || !stream_.outgoing_done()) return;
-    time_wait_until_ = at + kTimeWait;
+    if (!time_wait_until_ && stream_.outgoing_done()) time_wait_until_ = at + kTimeWait;
+    // The peer's end too: it waits for us to acknowledge it.
+    if (!stream_.done()) return;
     if (const auto tell = std::exchange(on_delivered, nullptr)) tell();
 }
 

@@ -75,6 +75,7 @@ class CurvecpTunnel : public StreamTunnel, public std::enable_shared_from_this<C
     void send_or_keep(Bytes train, std::size_t segment);
     void on_timer();
     void settle(Instant now);
+    void discard();
     void end(TunnelEnd why);
     void tell_end(TunnelEnd why);
     [[nodiscard]] Deadline dead_at() const;

@@ -109,6 +109,7 @@ void Flows::queue(Flow& flow, Bytes datagram) {
 
 void Flows::on_dialed(const FlowPtr& flow, Result<std::unique_ptr<MessagePipe>> result) {
     if (!result) return end(flow, Ending::stopped);
+    ++counters_.sessions;
     if (limits_.max_session) flow->limits.max_session = now() + *limits_.max_session;
     flow->pipe.emplace(std::move(*result), counters_);
     for (const auto& datagram : std::exchange(flow->waiting, {})) flow->pipe->send(datagram);

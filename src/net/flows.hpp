@@ -18,7 +18,7 @@ namespace curvegate::net {
 class Flows {
   public:
     /// Kept for a flow while its tunnel is dialled; more is dropped.
-    static constexpr std::size_t kMostQueued = 16;
+    static constexpr std::size_t kMostQueued = 64;
     static constexpr std::size_t kMostQueuedBytes = 64 * 1024;
 
     struct Limits {
@@ -31,7 +31,8 @@ class Flows {
     /// Dials a tunnel for the flow from `source` ("address:port") and calls `done` once, never from within.
     /// After an error the flow is forgotten; its next datagram dials anew.
     using DialFn = std::function<void(const std::string& source, DialedFn done)>;
-    /// A flow whose tunnel stood is over, and no longer counted in size().
+    /// A flow whose tunnel stood, and was counted in Counters::sessions, is over; it is not counted in size()
+    /// any more.
     using EndedFn = std::function<void(const std::string& source, const ForwarderSummary& summary)>;
 
     /// `listening` is a bound UDP socket. `counters` outlives it. The handlers may not destroy this.
@@ -48,6 +49,9 @@ class Flows {
     void cut();
     /// Ends what is idle, too old, or has a dead peer; the worker calls it every second or so.
     void sweep(Instant at);
+    [[nodiscard]] Duration shortest_limit() const {
+        return std::min({limits_.idle, limits_.dead_peer, limits_.max_session.value_or(Duration::max())});
+    }
     /// Flows, those whose tunnel is being dialled too.
     [[nodiscard]] std::size_t size() const noexcept { return table_.size(); }
 

@@ -110,11 +110,7 @@ void StreamMessages::read() {
 bool StreamMessages::take(Bytes bytes) {
     if (!partial_.empty() || bytes.size() < kLength) return collect(bytes);
     const std::size_t size = length_of(bytes);
-    if (size > most()) {
-        end(End::bad_message);
-        return false;
-    }
-    if (bytes.size() < kLength + size) return collect(bytes);
+    if (size > most() || bytes.size() < kLength + size) return collect(bytes);
     const auto alive = alive_;
     const bool go_on = deliver(bytes.subspan(kLength, size));
     if (!*alive || over_) return false;

@@ -40,7 +40,7 @@ class StreamTunnel {
     /// The tunnel is gone and takes nothing more; what is readable() may still be consumed. Once; never
     /// called from within a call of the user.
     std::function<void(TunnelEnd)> on_end;
-    /// After release(): the peer has everything, or was given up. Once.
+    /// After release(): the peer has everything and has told its own end, or was given up. Once.
     std::function<void()> on_delivered;
     /// What must outlive it: the pool of its key, an endpoint. Destroyed after everything else of it.
     std::shared_ptr<const void> keep_alive;

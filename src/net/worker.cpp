@@ -1,8 +1,12 @@
 #include "net/worker.hpp"
 
 #include "log/log.hpp"
+#include "net/datagram_forwarder.hpp"
 #include "net/dial_stream.hpp"
+#include "net/dial_udp.hpp"
 #include "net/stream_forwarder.hpp"
+#include "net/stream_messages.hpp"
+#include "net/tcp_messages.hpp"
 
 #include <boost/asio/post.hpp>
 
@@ -33,6 +37,13 @@ bool is_truncation(Ending ending) {
            ending == Ending::numbers_used_up || ending == Ending::dead_peer;
 }
 
+std::unique_ptr<MessagePipe> messages_of(Established tunnel, Duration dead_peer) {
+    return std::make_unique<TcpMessages>(std::move(tunnel.stream), std::move(tunnel.session), dead_peer);
+}
+std::unique_ptr<MessagePipe> messages_of(TunnelHandle tunnel, Duration) {
+    return std::make_unique<StreamMessages>(std::move(tunnel));
+}
+
 }  // namespace
 
 /// One forwarded connection from accept to end: who it is, what it holds, and its forwarder once both sides
@@ -54,6 +65,10 @@ class Worker::Connection : public std::enable_shared_from_this<Connection> {
     }
     void forward(Stream plain, TunnelHandle tunnel) {
         run(std::make_shared<StreamForwarder>(std::move(plain), std::move(tunnel), limits()));
+    }
+    void forward_datagrams(os::UniqueFd plain, std::unique_ptr<MessagePipe> pipe) {
+        run(std::make_shared<DatagramForwarder>(worker_.context_, std::move(plain), std::move(pipe), limits(),
+                                                *worker_.shared_.counters));
     }
 
     [[nodiscard]] Duration shortest_limit() const {
@@ -91,20 +106,7 @@ class Worker::Connection : public std::enable_shared_from_this<Connection> {
     }
 
     void ended(const ForwarderSummary& summary) {
-        auto& counters = *worker_.shared_.counters;
-        --counters.sessions;
-        if (is_truncation(summary.ending)) ++counters.truncations;
-        counters.bytes_up += summary.bytes_up;
-        counters.bytes_down += summary.bytes_down;
-        log::event(summary.ending == Ending::orderly ? log::Level::info : log::Level::warning,
-                   "session_close",
-                   {{"service", spec.name},
-                    {"peer", peer},
-                    {"src", source},
-                    {"reason", std::string(describe(summary.ending))},
-                    {"bytes_in", std::to_string(summary.bytes_down)},
-                    {"bytes_out", std::to_string(summary.bytes_up)},
-                    {"duration_s", seconds_of(summary.lasted)}});
+        worker_.session_ended(spec, peer, source, summary);
         forwarder_.reset();
         worker_.remove(shared_from_this());
     }
@@ -194,6 +196,8 @@ HandshakeTools Worker::tools() {
 }
 
 void Worker::serve(const ServiceSpec& spec, os::UniqueFd listening) {
+    if (spec.side == Side::client && spec.plain == PlainSide::datagrams)
+        return serve_datagrams(spec, std::move(listening));
     listeners_.push_back(std::make_unique<Listener>(
         context_, std::move(listening), spec.name,
         [this, &spec](Stream stream, std::string source, const IpAddress& address) {
@@ -278,14 +282,25 @@ void Worker::serve_tunnel(const ServiceSpec& spec, Stream stream, std::string so
 template <class Tunnel>
 void Worker::reach_application(const std::shared_ptr<Connection>& connection, Tunnel tunnel) {
     const ServiceSpec& spec = connection->spec;
-    dial(context_, *shared_.resolver, spec.connect, now() + spec.connect_timeout,
-         [this, connection, tunnel = std::move(tunnel)](Result<Stream> plain) mutable {
-             if (plain) return connection->forward(std::move(*plain), std::move(tunnel));
-             log::limited(log::Level::error, "connect_failed",
-                          {{"service", connection->spec.name},
-                           {"peer", connection->peer},
-                           {"reason", plain.error().text()}});
-             remove(connection);
+    const Instant deadline = now() + spec.connect_timeout;
+    const auto give_up = [this, connection](const Error& why) {
+        log::limited(
+            log::Level::error, "connect_failed",
+            {{"service", connection->spec.name}, {"peer", connection->peer}, {"reason", why.text()}});
+        remove(connection);
+    };
+    if (spec.plain == PlainSide::datagrams) {
+        return dial_udp(context_, *shared_.resolver, spec.connect, deadline,
+                        [connection, give_up, pipe = messages_of(std::move(tunnel), spec.dead_peer)](
+                            Result<os::UniqueFd> plain) mutable {
+                            if (!plain) return give_up(plain.error());
+                            connection->forward_datagrams(std::move(*plain), std::move(pipe));
+                        });
+    }
+    dial(context_, *shared_.resolver, spec.connect, deadline,
+         [connection, give_up, tunnel = std::move(tunnel)](Result<Stream> plain) mutable {
+             if (!plain) return give_up(plain.error());
+             connection->forward(std::move(*plain), std::move(tunnel));
          });
 }
 
@@ -318,9 +333,7 @@ void Worker::open_tunnel(const std::shared_ptr<Connection>& connection, Stream p
 
 void Worker::open_stream_tunnel(const std::shared_ptr<Connection>& connection, Stream plain) {
     const ServiceSpec& spec = connection->spec;
-    StreamTarget target{spec.connect,    spec.peer,         keys_to_try(spec),
-                        spec.extensions, *spec.server_name, spec.dead_peer};
-    dial_stream(context_, *shared_.resolver, tools(), std::move(target), now() + spec.connect_timeout,
+    dial_stream(context_, *shared_.resolver, tools(), stream_target(spec), now() + spec.connect_timeout,
                 [this, connection, plain = std::move(plain)](Result<DialedStream> result) mutable {
                     if (!result) return not_connected(connection, std::move(plain), result.error());
                     ++shared_.counters->handshakes;
@@ -338,6 +351,78 @@ void Worker::not_connected(const std::shared_ptr<Connection>& connection, Stream
     error_code ignored;
     plain.close(ignored);  // a reset, by set_plain_options()
     remove(connection);
+}
+
+// ---- the client end of a service with datagrams ----
+
+void Worker::serve_datagrams(const ServiceSpec& spec, os::UniqueFd listening) {
+    const Flows::Limits limits{spec.flows, std::min(spec.flow_idle, spec.idle), spec.dead_peer,
+                               spec.max_session};
+    flows_.push_back(std::make_unique<Flows>(
+        context_, std::move(listening), limits, *shared_.counters,
+        [this, &spec](const std::string& source, Flows::DialedFn done) {
+            open_flow(spec, source, std::move(done));
+        },
+        [this, &spec](const std::string& source, const ForwarderSummary& summary) {
+            session_ended(spec, spec.peer, source, summary);
+        }));
+    flows_.back()->start();
+}
+
+void Worker::open_flow(const ServiceSpec& spec, const std::string& source, Flows::DialedFn done) {
+    ++shared_.counters->accepted;
+    if (!sweeping_) sweep();
+    const auto finish = [this, &spec, source]<class Tunnel>(Result<Tunnel>& result, Flows::DialedFn& tell,
+                                                            auto take) {
+        if (!result) {
+            shared_.counters->refuse(result.error());
+            log::limited(log::Level::error, "connect_failed",
+                         {{"service", spec.name}, {"peer", spec.peer}, {"reason", result.error().text()}});
+            return tell(fail(std::move(result)));
+        }
+        ++shared_.counters->handshakes;
+        last_good_.insert_or_assign(spec.name, result->peer);
+        log::event(log::Level::info, "handshake_ok",
+                   {{"service", spec.name}, {"peer", spec.peer}, {"src", source}});
+        tell(messages_of(take(*result), spec.dead_peer));
+    };
+    const Instant deadline = now() + spec.connect_timeout;
+    if (spec.carrier == Carrier::curvecp) {
+        return dial_stream(context_, *shared_.resolver, tools(), stream_target(spec), deadline,
+                           [this, finish, done = std::move(done)](Result<DialedStream> result) mutable {
+                               if (result) watch(*result->tunnel);
+                               finish(result, done,
+                                      [](DialedStream& dialed) { return std::move(dialed.tunnel); });
+                           });
+    }
+    dial_tunnel(context_, *shared_.resolver, tools(), {spec.connect, spec.peer, keys_to_try(spec)}, deadline,
+                [finish, done = std::move(done)](Result<Established> result) mutable {
+                    finish(result, done, [](Established& established) { return std::move(established); });
+                });
+}
+
+void Worker::session_ended(const ServiceSpec& spec, const std::string& peer, const std::string& source,
+                           const ForwarderSummary& summary) {
+    auto& counters = *shared_.counters;
+    --counters.sessions;
+    if (is_truncation(summary.ending)) ++counters.truncations;
+    counters.bytes_up += summary.bytes_up;
+    counters.bytes_down += summary.bytes_down;
+    // Datagrams have no end but that they cease.
+    const bool ceased = spec.plain == PlainSide::datagrams && summary.ending == Ending::idle;
+    const bool as_it_should = summary.ending == Ending::orderly || ceased;
+    log::event(as_it_should ? log::Level::info : log::Level::warning, "session_close",
+               {{"service", spec.name},
+                {"peer", peer},
+                {"src", source},
+                {"reason", std::string(describe(summary.ending))},
+                {"bytes_in", std::to_string(summary.bytes_down)},
+                {"bytes_out", std::to_string(summary.bytes_up)},
+                {"duration_s", seconds_of(summary.lasted)}});
+}
+
+StreamTarget Worker::stream_target(const ServiceSpec& spec) const {
+    return {spec.connect, spec.peer, keys_to_try(spec), spec.extensions, *spec.server_name, spec.dead_peer};
 }
 
 // In the order of the file, but the one that answered last comes first.
@@ -358,6 +443,12 @@ void Worker::drain(std::function<void()> when_empty) {
     asio::post(context_, [this, when_empty = std::move(when_empty)]() mutable {
         for (auto& listener : listeners_) listener->stop();
         for (auto& endpoint : endpoints_) endpoint->stop_accepting();
+        // Datagrams have no end to wait for.
+        for (auto& flows : flows_) flows->stop_accepting(), flows->cut();
+        const std::vector<std::shared_ptr<Connection>> all(connections_.begin(), connections_.end());
+        for (const auto& connection : all) {
+            if (connection->spec.plain == PlainSide::datagrams) connection->cut();
+        }
         when_empty_ = std::move(when_empty);
         tell_if_empty();
     });
@@ -413,9 +504,11 @@ void Worker::cycle_cookie_keys() {
 
 // Only while there are connections: an idle daemon sleeps.
 void Worker::sweep() {
-    sweeping_ = !connections_.empty();
+    const bool flowing = std::ranges::any_of(flows_, [](const auto& flows) { return flows->size() > 0; });
+    sweeping_ = !connections_.empty() || flowing;
     if (!sweeping_) return;
     Duration every = kSweep;
+    for (const auto& flows : flows_) every = std::min(every, flows->shortest_limit() / 4);
     for (const auto& connection : connections_) {
         every = std::min(every, connection->shortest_limit() / 4);
     }
@@ -424,6 +517,7 @@ void Worker::sweep() {
         if (error) return;
         const std::vector<std::shared_ptr<Connection>> all(connections_.begin(), connections_.end());
         for (const auto& connection : all) connection->sweep(now());
+        for (const auto& flows : flows_) flows->sweep(now());
         sweep();
     });
 }

@@ -3,6 +3,8 @@
 #include "cookie/keeper.hpp"
 #include "crypto/secret.hpp"
 #include "net/curvecp_endpoint.hpp"
+#include "net/dial_stream.hpp"
+#include "net/flows.hpp"
 #include "net/forwarder.hpp"
 #include "net/listener.hpp"
 #include "net/service.hpp"
@@ -30,7 +32,8 @@ class Worker {
     [[nodiscard]] static Result<std::unique_ptr<Worker>> create(const Shared& shared);
     ~Worker();
 
-    /// Before run(). The socket listens already; `spec` outlives the worker.
+    /// Before run(). The socket listens already (a client's end with datagrams: is bound); `spec` outlives
+    /// the worker.
     void serve(const ServiceSpec& spec, os::UniqueFd listening);
     /// The same for a server's UDP port and all the services that share it, asked in their order; the one
     /// that takes any name comes last.
@@ -62,6 +65,11 @@ class Worker {
     template <class Tunnel>
     void reach_application(const std::shared_ptr<Connection>& connection, Tunnel tunnel);
     void not_connected(const std::shared_ptr<Connection>& connection, Stream plain, const Error& why);
+    void serve_datagrams(const ServiceSpec& spec, os::UniqueFd listening);
+    void open_flow(const ServiceSpec& spec, const std::string& source, Flows::DialedFn done);
+    void session_ended(const ServiceSpec& spec, const std::string& peer, const std::string& source,
+                       const ForwarderSummary& summary);
+    [[nodiscard]] StreamTarget stream_target(const ServiceSpec& spec) const;
     [[nodiscard]] std::optional<std::string> authorise(Connection& connection, const crypto::PublicKey& key,
                                                        const IpAddress& address);
     void refuse(const Connection& connection, const Error& why);
@@ -87,6 +95,7 @@ class Worker {
     asio::steady_timer sweep_timer_;
     std::vector<std::unique_ptr<Listener>> listeners_;
     std::vector<std::unique_ptr<CurvecpEndpoint>> endpoints_;
+    std::vector<std::unique_ptr<Flows>> flows_;
     std::unordered_set<std::shared_ptr<Connection>> connections_;
     std::function<void()> when_empty_;
     std::unordered_map<std::string, crypto::PublicKey>

@@ -133,7 +133,9 @@ void Sender::on_new_path(Instant now) {
 // ---- what may go ----
 
 std::uint64_t Sender::limit() const noexcept {
-    return peer_is_ours_ ? peer_limit_ : acknowledged() + kForeignUnacknowledged;
+    if (peer_is_ours_) return peer_limit_;
+    const std::uint64_t buffered = acknowledged() + kForeignUnacknowledged;
+    return echo_guard_.active() ? std::min(buffered, echo_guard_.limit()) : buffered;
 }
 
 // Of the next new block; 0: none. `most`: what the packet takes.
@@ -153,6 +155,12 @@ bool Sender::end_is_next() const noexcept {
 
 bool Sender::blocked_by_peer() const noexcept {
     return peer_is_ours_ && !flight_.has_blocks() && sent_ < written_ && sent_ >= peer_limit_;
+}
+
+Deadline Sender::echo_guard_deadline() const noexcept {
+    if (peer_is_ours_ || !echo_guard_.active() || sent_ >= written_) return std::nullopt;
+    if (sent_ + most_block_ <= echo_guard_.limit()) return std::nullopt;
+    return echo_guard_.gives_way_at(round_trip_.smoothed());
 }
 
 bool Sender::window_open(std::size_t size) const noexcept {
@@ -195,8 +203,8 @@ Deadline Sender::pace_deadline() const {
 
 Deadline Sender::deadline() const {
     Deadline out;
-    for (const auto& one :
-         {flight_.loss_deadline(round_trip_.loss_delay()), probe_deadline(), pace_deadline()}) {
+    for (const auto& one : {flight_.loss_deadline(round_trip_.loss_delay()), probe_deadline(),
+                            pace_deadline(), echo_guard_deadline()}) {
         if (one && (!out || *one < *out)) out = one;
     }
     return out;
@@ -205,6 +213,8 @@ Deadline Sender::deadline() const {
 void Sender::look_at_clock(Instant now) {
     const auto loss = flight_.loss_deadline(round_trip_.loss_delay());
     if (loss && *loss <= now) find_losses(now);
+    const auto guard = echo_guard_deadline();
+    if (guard && *guard <= now) echo_guard_.give_way(sent_, now);
     const auto probe = probe_deadline();
     if (probe && *probe <= now && probes_ == 0) on_probe_timeout(now);
 }

@@ -2,6 +2,7 @@
 
 #include "stream/chunks.hpp"
 #include "stream/congestion.hpp"
+#include "stream/echo_guard.hpp"
 #include "stream/flight.hpp"
 #include "stream/pacer.hpp"
 #include "stream/round_trip.hpp"
@@ -28,6 +29,11 @@ class Sender {
     [[nodiscard]] Result<> check(const wire::curvecp::Message& message) const;
     /// Takes the ranges, the named id and the limit of a checked message.
     void take(const wire::curvecp::Message& message, Instant now);
+
+    /// The peer's stream has grown by `bytes`.
+    void on_received(std::uint64_t bytes, Instant now) noexcept {
+        echo_guard_.on_received(bytes, sent_, now);
+    }
 
     // ---- the network ----
 
@@ -62,6 +68,7 @@ class Sender {
     [[nodiscard]] std::size_t next_block_size(std::size_t most) const noexcept;
     [[nodiscard]] bool end_is_next() const noexcept;
     [[nodiscard]] bool blocked_by_peer() const noexcept;
+    [[nodiscard]] Deadline echo_guard_deadline() const noexcept;
     [[nodiscard]] bool window_open(std::size_t size) const noexcept;
     [[nodiscard]] double pace() const noexcept;
     [[nodiscard]] double train() const noexcept;
@@ -93,6 +100,7 @@ class Sender {
     bool peer_is_ours_ = false;
     std::size_t most_block_ = wire::curvecp::kMaxBlock;
     bool off_loopback_;
+    EchoGuard echo_guard_;
 
     Flight flight_;
     RoundTrip round_trip_;

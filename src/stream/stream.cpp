@@ -70,7 +70,9 @@ struct Stream::Impl {
         heard = now;
         sender.take(*message, now);
         if (sender.peer_is_ours()) acks.peer_is_ours();
+        const std::uint64_t before = receiver.received();
         owe(*message, receiver.take(*message));
+        if (!sender.peer_is_ours()) sender.on_received(receiver.received() - before, now);
         silent_since = sender.waits() ? Deadline(now) : std::nullopt;
         release_at = now + kRelease;
         return {};

@@ -451,12 +451,12 @@ class Stream:
             self.turn(left)
 
     def wait(self, condition: Callable[[], object], what: str, timeout: float = WAIT) -> None:
-        """Fails if nothing comes for that long."""
-        heard, deadline = self.received, time.monotonic() + timeout
+        """Fails if nothing of either stream moves for that long."""
+        before, deadline = (self.taken, self.acked), time.monotonic() + timeout
         self.push()
         while not condition():
-            if self.received != heard:
-                heard, deadline = self.received, time.monotonic() + timeout
+            if (self.taken, self.acked) != before:
+                before, deadline = (self.taken, self.acked), time.monotonic() + timeout
             left = deadline - time.monotonic()
             if left <= 0:
                 raise TimeoutError(f"{what}: nothing for {timeout} s; {self.taken} bytes came, {self.acked} are acked")

@@ -107,6 +107,33 @@ TEST_CASE("the reference's program may stop reading for minutes", "[stream][refe
     ends.check();
 }
 
+// Its program does not read while its answers wait, and they wait for acknowledgments that it does not look
+// at while its program does not read.
+TEST_CASE("the reference is not led to lock itself up by a program that answers as it reads",
+          "[stream][reference]") {
+    const auto loss = GENERATE(0.0, 0.02);
+    const auto round_trip = GENERATE(0, 20);
+    INFO("loss " << loss << " round trip " << round_trip << " ms");
+    OwnEnd own({}, 4 * kMiB, 1, 1);
+    ReferencePeer reference(~std::uint64_t{0}, 1, 1);
+    reference.echoes = true;
+    Link link(1, way(std::chrono::milliseconds(round_trip), loss),
+              way(std::chrono::milliseconds(round_trip), loss));
+    link.add(own, reference);
+    CHECK(link.run(kEpoch + 10min));
+    CHECK(own.read == 4 * kMiB);
+    CHECK(own.intact);
+    CHECK(own.stream.done());
+}
+
+TEST_CASE("a greeting of the reference does not hold what follows for long", "[stream][reference]") {
+    Ends ends(16 * kMiB, 100);
+    Link link(1, way(1ms, 0), way(1ms, 0));
+    link.add(ends.own, ends.reference);
+    CHECK(link.run(kEpoch + 5s));
+    ends.check();
+}
+
 TEST_CASE("our program may stop reading for minutes", "[stream][reference]") {
     Ends ends(1'000, 8 * kMiB);
     Link link(1, way(20ms, 0), way(20ms, 0));

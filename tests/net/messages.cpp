@@ -146,6 +146,7 @@ TEST_CASE("a handler may close its pipe, and what is gone is told nothing more",
     line.far->pipe->on_message = [&](Bytes message) {
         ++calls;
         if (!destroy) line.far->pipe->close();
+        if (line.tunnels) CHECK(line.tunnels->far->released == 0);
         CHECK(test::same(message, pattern(1'000)));  // still there
         if (destroy) {
             // The handler must not be destroyed under its own feet.
@@ -221,9 +222,14 @@ TEST_CASE("a tcp pipe ends with its last message number", "[net][messages]") {
     REQUIRE(line.until([&] { return line.far->got.size() == 1; }));
     CHECK(line.far->ends.empty());
     line.near->say(pattern(2));
-    const auto none_left = line.near->pipe->send(pattern(3));
-    REQUIRE_FALSE(none_left.has_value());
-    CHECK(none_left.error().is(session::Errc::numbers_exhausted));
+    SECTION("and says so to who wants to send more") {
+        const auto none_left = line.near->pipe->send(pattern(3));
+        REQUIRE_FALSE(none_left.has_value());
+        CHECK(none_left.error().is(session::Errc::numbers_exhausted));
+    }
+    SECTION("though nobody does") {
+        CHECK(line.near->ends.empty());  // never from within
+    }
     REQUIRE(line.until([&] { return !line.far->ends.empty() && !line.near->ends.empty(); }));
     CHECK(line.far->got.size() == 2);
     CHECK(line.far->ends == std::vector{End::numbers_used_up});
@@ -272,15 +278,23 @@ TEST_CASE("a length over the limit ends a stream's pipe at once", "[net][message
     const auto [length, bad] =
         GENERATE(std::pair{65'503U, false}, std::pair{65'504U, true}, std::pair{0x01000000U, true});
     Raw raw;
-    raw.side.pipe->start();
     const auto bytes = to_le(std::uint32_t{length});
     SECTION("in one piece") {
         raw.write(bytes);
     }
+    SECTION("with what follows, all of it there") {
+        Buffer whole(bytes.begin(), bytes.end());
+        whole.resize(bad ? 65'536 : 60'000);
+        raw.write(whole);
+        auto& stream = raw.tunnels.near->stream();
+        REQUIRE(test::run_until(raw.context, [&] { return stream.readable().size() == whole.size(); }));
+    }
     SECTION("in two") {
+        raw.side.pipe->start();
         raw.write(Bytes(bytes).first(2));
         raw.write(Bytes(bytes).subspan(2));
     }
+    raw.side.pipe->start();
     if (bad) {
         REQUIRE(raw.over());
         CHECK(raw.side.ends == std::vector{End::bad_message});
@@ -328,6 +342,25 @@ TEST_CASE("a tunnel that ends is its pipe's end, after what had come", "[net][me
     raw.side.want(9);
     CHECK(raw.side.got.size() == 2);
     CHECK(raw.side.ends == std::vector{end});
+}
+
+TEST_CASE("what is sent while something waits comes after it", "[net][messages]") {
+    Raw raw;
+    while (raw.side.pipe->backlog() == 0) raw.side.say(pattern(60'000));
+    const std::size_t waits = raw.side.pipe->backlog();
+    // Room comes, and the pipe does not know of it yet.
+    const auto event = std::exchange(raw.tunnels.near->on_event, nullptr);
+    auto& far = *raw.tunnels.far;
+    REQUIRE(test::run_until(raw.context, [&] {
+        far.stream().consume(far.stream().readable().size());
+        far.flush();
+        return raw.tunnels.near->stream().prepare().size() > 1'000;
+    }));
+    raw.side.say(pattern(500));
+    CHECK(raw.side.pipe->backlog() == waits + 504);
+    raw.tunnels.near->on_event = event;
+    raw.tunnels.near->poke();
+    CHECK(raw.side.pipe->backlog() == 0);
 }
 
 TEST_CASE("who waits for room is told when the tunnel ends", "[net][messages]") {

@@ -20,6 +20,8 @@ class ReferencePeer : public Peer {
     bool reads = true;
     bool intact = true;
     bool end_in_last_block = true;
+    bool echoes =
+        false;  ///< its program writes what it reads, and reads no further until it could write that
     std::size_t absurd_round_trips = 0;  ///< of blocks that it knew to be done
     std::size_t overflows = 0;           ///< messages that found its queue full
     std::size_t acks = 0;
@@ -48,7 +50,7 @@ class ReferencePeer : public Peer {
     }
     [[nodiscard]] Deadline deadline() const override {
         if (!answers_.empty()) return now_;
-        if (reads && pipe_ > 0) return now_;
+        if (reads && pipe_ > 0 && !echoes) return now_;
         Deadline out;
         const auto consider = [&](Instant at) {
             at = std::max(at, last_block_ + pace_);
@@ -70,6 +72,7 @@ class ReferencePeer : public Peer {
         std::optional<Instant> sent;  // none: done
     };
     static constexpr std::uint64_t kRing = 131'072;
+    static constexpr std::uint64_t kPipe = 65'536;
 
     // No message is looked at while bytes wait for the program's pipe.
     void work() {
@@ -83,13 +86,26 @@ class ReferencePeer : public Peer {
         }
     }
     void hand_over() {
-        const auto size = std::min<std::uint64_t>(came_ - handed_, 65'536 - pipe_);
-        handed_ += size;
-        pipe_ += size;
-        if (!reads) return;
-        read += pipe_;
-        pipe_ = 0;
-        if (handed_ < came_) hand_over();
+        for (bool moved = true; moved;) {
+            const auto size = std::min(came_ - handed_, kPipe - pipe_);
+            handed_ += size;
+            pipe_ += size;
+            const auto taken = reads ? (echoes ? std::min(pipe_, kPipe - output_) : pipe_) : 0;
+            pipe_ -= taken;
+            read += taken;
+            if (echoes) take_output(taken);
+            moved = taken > 0;
+        }
+    }
+    // From the program, while 4,096 bytes are free.
+    void take_output(std::uint64_t written) {
+        output_ += written;
+        const std::uint64_t acked = blocks_.empty() ? sent_ : blocks_.front().position;
+        const std::uint64_t room = acked + kRing - available_;
+        const auto size = room >= 4'096 ? std::min(output_, room) : 0;
+        available_ += size;
+        output_ -= size;
+        if (got_end_ && read == peer_end_ && output_ == 0) total = available_;
     }
     void look_at(const wire::curvecp::Message& message) {
         if (message.acked_id.value != 0) take_name(message.acked_id.value);
@@ -152,7 +168,8 @@ class ReferencePeer : public Peer {
     [[nodiscard]] bool may_send_new() const {
         if (blocks_.size() >= 128) return false;
         const std::uint64_t acked = blocks_.empty() ? sent_ : blocks_.front().position;
-        return (sent_ < total && sent_ < acked + kRing) || (sent_ == total && !end_sent_);
+        const std::uint64_t ready = echoes ? available_ : total;
+        return (sent_ < ready && sent_ < acked + kRing) || (sent_ == total && !end_sent_);
     }
     Bytes next_block() {
         const auto earliest = earliest_sent();
@@ -169,8 +186,8 @@ class ReferencePeer : public Peer {
             return transmit(blocks_.back());
         }
         if (!may_send_new()) return {};
-        const auto length =
-            static_cast<std::size_t>(std::min({total - sent_, std::uint64_t{1'024}, kRing - sent_ % kRing}));
+        const auto length = static_cast<std::size_t>(
+            std::min({(echoes ? available_ : total) - sent_, std::uint64_t{1'024}, kRing - sent_ % kRing}));
         const bool end = sent_ + length == total && (end_in_last_block || length == 0);
         blocks_.push_back({.position = sent_, .length = length, .end = end, .id = 0, .sent = {}});
         sent_ += length;
@@ -209,7 +226,9 @@ class ReferencePeer : public Peer {
     std::map<std::uint64_t, std::uint64_t> pieces_;
     std::uint64_t came_ = 0;
     std::uint64_t handed_ = 0;
-    std::uint64_t pipe_ = 0;
+    std::uint64_t pipe_ = 0;       // to its program
+    std::uint64_t output_ = 0;     // of its program, not yet taken
+    std::uint64_t available_ = 0;  // of its program, taken
     std::uint64_t peer_end_ = 0;
     bool got_end_ = false;
     std::set<std::uint32_t> named_;
