@@ -8,9 +8,8 @@ import platform
 import statistics
 import sys
 import time
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 
 @dataclass
@@ -46,6 +45,13 @@ def short(value: float) -> str:
     return f"{value:.1f}" if abs(value) >= 10 else f"{value:.2f}" if abs(value) >= 1 else f"{value:.3f}"
 
 
+NUMBERS = (False, False, False, True, True, True, True, False)  # which columns of the table are
+
+
+def pad(cell: str, width: int, number: bool) -> str:
+    return cell.rjust(width) if number else cell.ljust(width)
+
+
 class Report:
     def __init__(self) -> None:
         self.figures: dict[tuple[str, str], Figure] = {}
@@ -76,20 +82,9 @@ class Report:
             bound = f"{figure.bound} {'MISSED' if figure.missed else 'met'}" if figure.bound else ""
             rows.append((figure.case, figure.what, figure.unit, *numbers, str(len(figure.values)), bound))
         widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
-        lines = []
-        for row in rows:
-            cells = [
-                cell.rjust(width) if 3 <= i <= 6 else cell.ljust(width)
-                for i, (cell, width) in enumerate(zip(row, widths))
-            ]
-            lines.append("| " + " | ".join(cells) + " |")
-        lines.insert(
-            1,
-            "|"
-            + "|".join("-" * (width + 1) + (":" if 3 <= i <= 6 else "-") for i, width in enumerate(widths))
-            + "|",
-        )
-        return "\n".join([*lines, "", self.circumstances()])
+        lines = ["| " + " | ".join(map(pad, row, widths, NUMBERS)) + " |" for row in rows]
+        rule = ("-" * (width + 1) + (":" if number else "-") for width, number in zip(widths, NUMBERS))
+        return "\n".join([lines[0], "|" + "|".join(rule) + "|", *lines[1:], "", self.circumstances()])
 
     def circumstances(self) -> str:
         load = " ".join(f"{value:.2f}" for value in os.getloadavg())
@@ -97,20 +92,9 @@ class Report:
         return f"{machine()}; load average at the end {load}; cores used by other programs, a round: {others}"
 
     def as_json(self) -> str:
-        figures: list[dict[str, Any]] = []
-        for figure in self.figures.values():
-            figures.append(
-                {
-                    "case": figure.case,
-                    "what": figure.what,
-                    "unit": figure.unit,
-                    "median": figure.median,
-                    "values": figure.values,
-                    "at_least": figure.at_least,
-                    "at_most": figure.at_most,
-                    "met": not figure.missed,
-                }
-            )
+        figures = [
+            asdict(figure) | {"median": figure.median, "met": not figure.missed} for figure in self.figures.values()
+        ]
         whole = {
             "machine": machine(),
             "load": os.getloadavg(),
@@ -122,9 +106,7 @@ class Report:
 
 def machine() -> str:
     models = [
-        line.split(":")[1].strip()
-        for line in Path("/proc/cpuinfo").read_text().splitlines()
-        if "model name" in line
+        line.split(":")[1].strip() for line in Path("/proc/cpuinfo").read_text().splitlines() if "model name" in line
     ]
     return f"{os.cpu_count()} x {models[0] if models else platform.machine()}, Linux {platform.release()}"
 
@@ -143,9 +125,7 @@ class OtherPrograms:
 
 
 def busy_seconds() -> float:
-    user, nice, system, _idle, _wait, irq, softirq, steal = map(
-        int, Path("/proc/stat").read_text().split()[1:9]
-    )
+    user, nice, system, _idle, _wait, irq, softirq, steal = map(int, Path("/proc/stat").read_text().split()[1:9])
     return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")
 
 

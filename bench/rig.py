@@ -1,4 +1,4 @@
-"""What the cases of udp.py measure with: real daemons with temporary keys, and traffic of which every byte is checked."""
+"""What the cases of udp.py measure with: real daemons with temporary keys, traffic with every byte checked."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class Tunnel:
 
 @contextmanager
 def tunnel(carrier: str, backend: str, **line: float) -> Iterator[Tunnel]:
-    """`carrier` is "udp" or "tcp", `backend` an address as a configuration writes it; `line` makes the UDP line bad."""
+    """`carrier` is "udp" or "tcp", `backend` as a configuration writes it; `line` makes the UDP line bad."""
     port = s.free_port()
     target = ("127.0.0.1", port)
     with ExitStack() as stack:
@@ -79,9 +79,7 @@ def tunnel(carrier: str, backend: str, **line: float) -> Iterator[Tunnel]:
 
 def cpu_of(daemon: s.Daemon) -> float:
     """CPU seconds of a daemon with its front and its vault."""
-    return float(
-        sum(s.cpu_seconds(pid) for pid in (daemon.pid, *(process.pid for process in daemon.family())))
-    )
+    return float(sum(s.cpu_seconds(pid) for pid in (daemon.pid, *(process.pid for process in daemon.family()))))
 
 
 # ---- bulk ----
@@ -154,7 +152,7 @@ def serve(record: s.Record) -> None:
 
 
 def transfer(sock: socket.socket, up: int, down: int) -> float:
-    """Moves so many bytes each way at once and checks them. Gives the seconds until all is there and known to be."""
+    """Moves so many bytes each way at once and checks them. Gives the seconds until both ends have them."""
     expected_up, expected_down = digest(up), digest(down)
     came: list[bytes] = []
     start = time.monotonic()
@@ -176,7 +174,7 @@ def connect(address: tuple[str, int]) -> socket.socket:
 
 
 class Crowd:
-    """Many clients of a tunnel and the backend behind it, in one thread: each sends a byte and hears it again."""
+    """Many clients of a tunnel and the backend behind it, in one thread: a byte there, the same byte back."""
 
     def __init__(self) -> None:
         self.listener = socket.create_server(("127.0.0.1", 0), backlog=4096)
@@ -189,9 +187,7 @@ class Crowd:
         self.served: list[socket.socket] = []
 
     def run(self, local: tuple[str, int], count: int, together: int, keep: bool) -> float:
-        """Connects `count` times, `together` at once, and closes each once its byte is back, unless it is to be kept.
-
-        Gives the seconds that it took."""
+        """Connects `count` times, `together` at once; each closes when its byte is back, or is kept. Gives seconds."""
         begun = finished = 0
         start = time.monotonic()
         while finished < count or (self.accepted and not keep):

@@ -126,9 +126,7 @@ def reference(this: Round) -> None:
             start = time.monotonic()
             with end.open() as local:
                 local.sock.settimeout(60)
-                assert rig.take(local.sock, from_them) == rig.digest(
-                    from_them
-                ), "bytes have changed on their way"
+                assert rig.take(local.sock, from_them) == rig.digest(from_them), "bytes have changed on their way"
                 rate = from_them / MB / (time.monotonic() - start)
                 local.half_close()
                 assert local.read_to_end() == (b"", "eof")
@@ -181,9 +179,7 @@ def flood(this: Round) -> None:
                     if where == "server":
                         flooded_server(this, tunnel, before)
                 this.report.add("flood", f"stream, flood to the {where}", "MB/s", rates[where])
-                this.report.add(
-                    "flood", f"Hellos to the {where}", "1/s", flooded["sent"] / flooded["seconds"]
-                )
+                this.report.add("flood", f"Hellos to the {where}", "1/s", flooded["sent"] / flooded["seconds"])
                 if where == "server":
                     answered = flooded["cookies"] / flooded["seconds"]
                     this.report.add("flood", "Hellos answered in the flood", "1/s", answered)
@@ -260,14 +256,10 @@ CASES: dict[str, Callable[[Round], None]] = {
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--quick", action="store_true", help="one round of small sizes: does it run at all?")
-    parser.add_argument(
-        "--json", metavar="FILE", help="the figures of every round too, '-' for the standard output"
-    )
+    parser.add_argument("--json", metavar="FILE", help="the figures of every round too, '-' for the standard output")
     parser.add_argument("case", nargs="*", help="default: all of " + ", ".join(CASES))
     given = parser.parse_args()
     unknown = [name for name in given.case if name not in CASES]

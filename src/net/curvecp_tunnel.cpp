@@ -206,6 +206,7 @@ void CurvecpTunnel::settle(Instant at) {
 void CurvecpTunnel::end(TunnelEnd why) {
     if (over_) return;
     over_ = true;
+    ended_ = why;
     timer_.cancel();
     tail_.clear();
     on_over();

@@ -27,6 +27,7 @@ class CurvecpTunnel : public StreamTunnel, public std::enable_shared_from_this<C
     [[nodiscard]] asio::io_context& context() override { return context_; }
     void flush() override { pump(); }
     void release() override;
+    [[nodiscard]] std::optional<TunnelEnd> ended() const override { return ended_; }
     /// Ends now, without a word to the peer.
     void cut(TunnelEnd why);
     /// After one or more packets were received: acknowledges, sends on, and tells the user.
@@ -86,6 +87,7 @@ class CurvecpTunnel : public StreamTunnel, public std::enable_shared_from_this<C
     Deadline armed_;
     std::deque<Train> tail_;  // sealed, not taken by the socket: goes first
     Deadline time_wait_until_;
+    std::optional<TunnelEnd> ended_;
     bool released_ = false;
     bool over_ = false;
     bool pumping_ = false;

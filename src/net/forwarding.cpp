@@ -51,6 +51,8 @@ std::string_view describe(Ending ending) {
         case Ending::numbers_used_up: return "message numbers are used up";
         case Ending::idle: return "idle-timeout";
         case Ending::evicted: return "another flow needed its place";
+        case Ending::no_answer:
+            return "server does not answer: it refused us, has no such service, or is gone";
         case Ending::dead_peer: return "peer does not answer";
         case Ending::max_session: return "max-session";
         case Ending::stopped: return "stopped";

@@ -24,6 +24,7 @@ enum class Ending {
     idle,             ///< idle-timeout, or flow-idle
     evicted,          ///< a flow that was used least lately, and another needed its place
     dead_peer,        ///< nothing acknowledged for dead-peer
+    no_answer,        ///< udp, client: the server answered no vouch
     max_session,      ///< max-session
     stopped,          ///< our side ended it
 };

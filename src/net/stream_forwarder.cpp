@@ -18,11 +18,9 @@ Instant now() {
 Ending meaning_of(TunnelEnd end) {
     switch (end) {
         case TunnelEnd::bad_peer: return Ending::bad_message;
-        case TunnelEnd::dead_peer:
-        case TunnelEnd::no_answer: return Ending::dead_peer;
+        case TunnelEnd::dead_peer: return Ending::dead_peer;
+        case TunnelEnd::no_answer: return Ending::no_answer;
         case TunnelEnd::numbers_used_up: return Ending::numbers_used_up;
-        case TunnelEnd::idle: return Ending::idle;
-        case TunnelEnd::max_session: return Ending::max_session;
         case TunnelEnd::stopped: return Ending::stopped;
     }
     return Ending::tunnel_cut;
@@ -49,9 +47,13 @@ void StreamForwarder::start(DoneFn done) {
         if (const auto self = weak.lock()) self->on_tunnel_end(end);
     };
     wait_plain();
-    // What came with the handshake makes no event any more.
+    // What came with the handshake, or while the plain side was dialled, makes no event any more.
     asio::post(tunnel_->context(), [weak = weak_from_this()] {
-        if (const auto self = weak.lock()) self->on_tunnel_event();
+        const auto self = weak.lock();
+        if (!self || !self->running()) return;
+        const auto ended = self->tunnel_->ended();
+        self->on_tunnel_event();
+        if (ended && self->running()) self->on_tunnel_end(*ended);
     });
 }
 

@@ -19,8 +19,6 @@ MessagePipe::End meaning_of(TunnelEnd why) {
         case TunnelEnd::stopped: return MessagePipe::End::stopped;
         case TunnelEnd::dead_peer:
         case TunnelEnd::no_answer: return MessagePipe::End::dead_peer;
-        case TunnelEnd::idle:
-        case TunnelEnd::max_session: return MessagePipe::End::closed;
     }
     return MessagePipe::End::closed;
 }

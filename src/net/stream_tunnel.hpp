@@ -5,6 +5,7 @@
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string_view>
 
 namespace curvegate::net {
@@ -14,8 +15,6 @@ enum class TunnelEnd {
     bad_peer,   ///< it acknowledged what was never sent
     dead_peer,  ///< dead-peer
     numbers_used_up,
-    idle,  ///< idle-timeout
-    max_session,
     no_answer,  ///< client: the server answered no Initiate: it refused us, or is gone
     stopped,    ///< our side ended it
 };
@@ -33,6 +32,8 @@ class StreamTunnel {
     /// and on_end are not called any more. If the stream has not been finished, it is aborted.
     virtual void release() = 0;
     [[nodiscard]] virtual asio::io_context& context() = 0;
+    /// It has ended, perhaps before on_end was there to be called.
+    [[nodiscard]] virtual std::optional<TunnelEnd> ended() const { return std::nullopt; }
 
     /// Something came, or room to write was made, or a direction ended: look at stream(). Never called from
     /// within a call of the user.

@@ -34,7 +34,7 @@ std::string seconds_of(Duration duration) {
 
 bool is_truncation(Ending ending) {
     return ending == Ending::tunnel_cut || ending == Ending::bad_message || ending == Ending::after_end ||
-           ending == Ending::numbers_used_up || ending == Ending::dead_peer;
+           ending == Ending::numbers_used_up || ending == Ending::dead_peer || ending == Ending::no_answer;
 }
 
 std::unique_ptr<MessagePipe> messages_of(Established tunnel, Duration dead_peer) {
@@ -409,7 +409,8 @@ void Worker::session_ended(const ServiceSpec& spec, const std::string& peer, con
     counters.bytes_up += summary.bytes_up;
     counters.bytes_down += summary.bytes_down;
     // Datagrams have no end but that they cease.
-    const bool ceased = spec.plain == PlainSide::datagrams && summary.ending == Ending::idle;
+    const bool ceased = spec.plain == PlainSide::datagrams &&
+                        (summary.ending == Ending::idle || summary.ending == Ending::evicted);
     const bool as_it_should = summary.ending == Ending::orderly || ceased;
     log::event(as_it_should ? log::Level::info : log::Level::warning, "session_close",
                {{"service", spec.name},

@@ -63,9 +63,9 @@ bool Intervals::holds(std::uint64_t begin, std::uint64_t end) const noexcept {
 }
 
 void Intervals::remember(std::uint64_t begin) noexcept {
-    const auto last = std::ranges::find(recent_, begin);
-    const auto until = last == recent_.end() ? recent_.end() - 1 : last;
-    std::move_backward(recent_.begin(), until, until + 1);
+    std::size_t last = 0;
+    while (last + 1 < recent_.size() && recent_[last] != begin) ++last;
+    for (; last > 0; --last) recent_[last] = recent_[last - 1];
     recent_.front() = begin;
 }
 

@@ -7,7 +7,7 @@ using wire::curvecp::StreamEnd;
 
 namespace {
 
-constexpr std::uint64_t kFirstWindow = 256 * 1024;
+constexpr std::uint64_t kFirstWindow = std::uint64_t{256} * 1024;
 
 }  // namespace
 

@@ -20,7 +20,8 @@ constexpr double kMostTrain = 64.0 * Congestion::kSegment;
 constexpr Duration kLongestProbeWait = std::chrono::seconds(10);
 constexpr unsigned kPersistent = 2;       // timeouts in a row after which one probe goes, not two
 constexpr int kPersistentCongestion = 3;  // RFC 9002 7.6.1
-constexpr std::size_t kWorthReading = 64 * 1024;
+constexpr std::size_t kWorthReading = std::size_t{64} * 1024;
+constexpr std::size_t kLeastUnsent = std::size_t{256} * 1024;
 
 }  // namespace
 
@@ -36,9 +37,11 @@ std::uint64_t Sender::acknowledged() const noexcept {
 MutableBytes Sender::prepare() {
     if (end_ != StreamEnd::none) return {};
     const std::uint64_t held = written_ - acknowledged();
-    const std::size_t room = held < most_unsent_ ? most_unsent_ - held : 0;
+    // Two windows are enough to go on when one has been acknowledged; more would only wait here.
+    const std::size_t most = std::min(most_unsent_, std::max(kLeastUnsent, 2 * congestion_.window()));
+    const std::size_t room = held < most ? most - held : 0;
     // Full, it waits until there is room for a read of some size.
-    if (room < (full_ ? std::min(kWorthReading, most_unsent_ / 4) : 1)) {
+    if (room < (full_ ? std::min(kWorthReading, most / 4) : 1)) {
         full_ = true;
         return {};
     }
@@ -142,8 +145,8 @@ std::uint64_t Sender::limit() const noexcept {
 std::size_t Sender::next_block_size(std::size_t most) const noexcept {
     const std::uint64_t allowed = limit();
     if (sent_ >= written_ || sent_ >= allowed) return 0;
-    const std::size_t wanted =
-        static_cast<std::size_t>(std::min<std::uint64_t>(written_ - sent_, std::min(most_block_, most)));
+    const auto wanted =
+        static_cast<std::size_t>(std::min<std::uint64_t>({written_ - sent_, most_block_, most}));
     if (wanted <= allowed - sent_) return wanted;
     // A limit that leaves room for less than a block is worth it only if nothing else is on the way.
     return flight_.has_blocks() ? 0 : static_cast<std::size_t>(allowed - sent_);

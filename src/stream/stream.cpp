@@ -138,7 +138,9 @@ struct Stream::Impl {
     }
 };
 
-Stream::Stream(const Options& options, Instant now) : impl_(std::make_unique<Impl>(options, now)) {}
+Stream::Stream(const Options& options, Instant now) : impl_(std::make_unique<Impl>(options, now)) {
+    static_assert(sizeof(Impl) < 1'000);  // all that an idle stream costs
+}
 Stream::Stream(Stream&&) noexcept = default;
 Stream& Stream::operator=(Stream&&) noexcept = default;
 Stream::~Stream() = default;

@@ -29,7 +29,7 @@ unsigned flags_of(StreamEnd end) noexcept {
 
 std::array<Range, kRanges> parse_ranges(Reader& reader) noexcept {
     std::array<Range, kRanges> out;
-    std::uint64_t end = reader.integer_le<std::uint64_t>();
+    auto end = reader.integer_le<std::uint64_t>();
     out[0] = {0, end};
     if (end > kLastPosition) return out;  // refused by the caller; what follows must not overflow
     for (std::size_t i = 1; i < kRanges; ++i) {

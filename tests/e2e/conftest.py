@@ -114,9 +114,19 @@ def make_tunnel(make_site: Callable[[str], support.Site]) -> Iterator[Callable[.
 
 
 @pytest.fixture
-def make_udp_tunnel(make_site: Callable[[str], support.Site]) -> Iterator[Callable[..., support.UdpTunnel]]:
-    """Two daemons over UDP with a backend behind them; `line` puts a bad line in the middle."""
+def udp_relays() -> Iterator[list[support.UdpRelay]]:
+    """Relays that end after the daemons of make_udp_tunnel: a drain may still need its line."""
     relays: list[support.UdpRelay] = []
+    yield relays
+    for relay in relays:
+        relay.close()
+
+
+@pytest.fixture
+def make_udp_tunnel(
+    udp_relays: list[support.UdpRelay], make_site: Callable[[str], support.Site]
+) -> Callable[..., support.UdpTunnel]:
+    """Two daemons over UDP with a backend behind them; `line` puts a bad line in the middle."""
 
     def make(
         backend: support.Backend,
@@ -131,14 +141,12 @@ def make_udp_tunnel(make_site: Callable[[str], support.Site]) -> Iterator[Callab
         end_of_server = support.udp_server_end(far, backend, {"allow": "laptop, phone"} | (server or {}), **more)
         relay = support.UdpRelay(end_of_server.address, **line) if line is not None else None
         if relay:
-            relays.append(relay)
+            udp_relays.append(relay)
         target = relay.address if relay else end_of_server.address
         end_of_client = support.udp_client_end(near, target, end_of_server.key, client, **more)
         return support.UdpTunnel(end_of_server, end_of_client, relay)
 
-    yield make
-    for relay in relays:
-        relay.close()
+    return make
 
 
 @pytest.fixture

@@ -257,7 +257,14 @@ def smallest_size(block: int) -> int:
     return (48 + block + 15) // 16 * 16
 
 
-def message_bytes(message: Message, size: int | None = None, *, block_length: int | None = None) -> bytes:
+def own_kind(limit: int) -> bytes:
+    """Padding by which curvegate tells its own kind, and how much the peer may send."""
+    return b"cgf1" + struct.pack("<IQ", 0, limit)
+
+
+def message_bytes(
+    message: Message, size: int | None = None, *, block_length: int | None = None, padding: bytes = b""
+) -> bytes:
     """`block_length` stands in the message instead of the block's own length."""
     ranges = [*message.ranges, *[(0, 0)] * 6][:6]
     assert ranges[0][0] == 0
@@ -269,6 +276,7 @@ def message_bytes(message: Message, size: int | None = None, *, block_length: in
         last = end if end else last
     length = len(message.block) if block_length is None else block_length
     out += struct.pack("<HQ", length + message.flags, message.position)
+    out += padding
     size = size or usual_size(len(message.block))
     return out + bytes(size - len(out) - len(message.block)) + message.block
 
@@ -771,6 +779,7 @@ class Conversation:
     initiate: Initiate | None = None
     last_received: int = -1
     packets: queue.SimpleQueue[tuple[bytes, Address]] = field(default_factory=queue.SimpleQueue)
+    next_packet: Callable[[float], tuple[bytes, Address] | None] | None = None  # instead of `packets`
 
     def __post_init__(self) -> None:
         self.key = shared_key(self.hello.short, self.short.secret)
@@ -810,15 +819,25 @@ class Conversation:
 
     def recv_message(self, timeout: float) -> bytes | None:
         deadline = time.monotonic() + timeout
-        while True:
-            try:
-                left = deadline - time.monotonic()
-                packet, peer = self.packets.get(timeout=left) if left > 0 else self.packets.get_nowait()
-            except queue.Empty:
-                return None
-            message = self.open(packet, peer)
-            if message is not None:
+        while came := (self.next_packet or self._from_queue)(max(0.0, deadline - time.monotonic())):
+            if came[0][40:72] == self.hello.short and (message := self.open(*came)) is not None:
                 return message
+        return None
+
+    def _from_queue(self, timeout: float) -> tuple[bytes, Address] | None:
+        try:
+            return self.packets.get(timeout=timeout) if timeout > 0 else self.packets.get_nowait()
+        except queue.Empty:
+            return None
+
+    def leave(self) -> None:
+        """Ends the session, if one stands."""
+        stream = self.stream
+        try:
+            stream.finish_flags = stream.finish_flags or FAILURE
+            stream.wait(lambda: stream.end_acked and stream.ended, "the end", 1.0)
+        except (TimeoutError, ProtocolError, OSError):
+            pass
 
     def open(self, packet: bytes, peer: Address) -> bytes | None:
         """The message of an authentic new packet; the peer has moved to where it came from."""
@@ -858,6 +877,7 @@ class Server:
         self.talks: dict[bytes, Conversation] = {}
         self.begun: queue.SimpleQueue[Conversation] = queue.SimpleQueue()
         self.hellos = self.refused = 0
+        self.met: set[bytes] = set()  # short-term keys that take_hello() has given
         self.errors: list[BaseException] = []
         self.handler: Callable[[Conversation], None] | None = None
         self._stop = threading.Event()
@@ -875,9 +895,13 @@ class Server:
         raise TimeoutError(f"no {magic!r}")
 
     def take_hello(self, timeout: float = WAIT) -> Conversation:
-        """By hand: the next Hello, not answered yet."""
-        packet, peer = self.recv(HELLO, timeout)
-        return Conversation(self, peer, open_hello(packet, self.keys))
+        """By hand: the next Hello of a client that is new, not answered yet."""
+        deadline = time.monotonic() + timeout
+        while True:
+            packet, peer = self.recv(HELLO, deadline - time.monotonic())
+            if packet[40:72] not in self.met:
+                self.met.add(packet[40:72])
+                return Conversation(self, peer, open_hello(packet, self.keys))
 
     def take_initiate(self, talk: Conversation, timeout: float = WAIT) -> Initiate:
         """By hand: the Initiate of that conversation, checked."""

@@ -130,9 +130,9 @@ TEST_CASE("what comes while the tunnel is dialled is kept within bounds", "[net]
     Door door(either());
     door.at_once = false;
     App app(door.context);
-    const auto load = GENERATE(Load{100, 16}, Load{0, 16}, Load{30'000, 2}, Load{65'503, 1});
-    for (int i = 0; i < 20; ++i) app.say(pattern(load.size), door.port);
-    REQUIRE(door.until([&] { return door.counters.datagrams_dropped == 20 - load.kept; }));
+    const auto load = GENERATE(Load{100, 64}, Load{0, 64}, Load{30'000, 2}, Load{65'503, 1});
+    for (int i = 0; i < 80; ++i) app.say(pattern(load.size), door.port);
+    REQUIRE(door.until([&] { return door.counters.datagrams_dropped == 80 - load.kept; }));
     REQUIRE(door.dials.size() == 1);
     CHECK(door.dials.front().source == app.name());
     auto& far = door.answer();

@@ -258,10 +258,8 @@ TEST_CASE("a tunnel that ends before its time resets the local side and says why
     REQUIRE(rig.until([&] { return rig.local.got.size() == 200'000; }));
     const auto [end, ending] = GENERATE(std::pair{TunnelEnd::bad_peer, Ending::bad_message},
                                         std::pair{TunnelEnd::dead_peer, Ending::dead_peer},
-                                        std::pair{TunnelEnd::no_answer, Ending::dead_peer},
+                                        std::pair{TunnelEnd::no_answer, Ending::no_answer},
                                         std::pair{TunnelEnd::numbers_used_up, Ending::numbers_used_up},
-                                        std::pair{TunnelEnd::idle, Ending::idle},
-                                        std::pair{TunnelEnd::max_session, Ending::max_session},
                                         std::pair{TunnelEnd::stopped, Ending::stopped});
     rig.tunnels.near->end(end);
     REQUIRE(rig.over());
@@ -272,7 +270,7 @@ TEST_CASE("a tunnel that ends before its time resets the local side and says why
 }
 
 constexpr std::size_t kMuch =
-    300'000;  // more than a small kernel buffer takes, and no more than a stream takes besides
+    250'000;  // more than a small kernel buffer takes, and no more than a stream takes besides
 
 /// Its local side has kMuch to come, and the kernel takes little of it.
 struct Overfull : Rig {

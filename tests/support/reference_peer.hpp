@@ -201,7 +201,7 @@ class ReferencePeer : public Peer {
         last_block_ = now_;
         ++transmissions;
         std::size_t size = 192;
-        for (const std::size_t one : {192, 320, 576, 1'088}) {
+        for (const std::size_t one : {192U, 320U, 576U, 1'088U}) {
             size = one;
             if (one >= 64 + block.length) break;
         }

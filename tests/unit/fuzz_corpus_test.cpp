@@ -11,6 +11,7 @@ extern "C" {
 int fuzz_configuration(const std::uint8_t* data, std::size_t size);
 int fuzz_counter_slot(const std::uint8_t* data, std::size_t size);
 int fuzz_curvecp_client(const std::uint8_t* data, std::size_t size);
+int fuzz_curvecp_message(const std::uint8_t* data, std::size_t size);
 int fuzz_curvecp_packet(const std::uint8_t* data, std::size_t size);
 int fuzz_curvecp_server(const std::uint8_t* data, std::size_t size);
 int fuzz_daemon_channel(const std::uint8_t* data, std::size_t size);
@@ -19,6 +20,7 @@ int fuzz_handshake_server(const std::uint8_t* data, std::size_t size);
 int fuzz_key_file(const std::uint8_t* data, std::size_t size);
 int fuzz_known_hosts(const std::uint8_t* data, std::size_t size);
 int fuzz_session_open(const std::uint8_t* data, std::size_t size);
+int fuzz_stream(const std::uint8_t* data, std::size_t size);
 int fuzz_vault_protocol(const std::uint8_t* data, std::size_t size);
 int fuzz_wire_packets(const std::uint8_t* data, std::size_t size);
 }
@@ -35,6 +37,7 @@ struct Harness {
 const std::vector<Harness> kHarnesses = {{"configuration", fuzz_configuration},
                                          {"counter_slot", fuzz_counter_slot},
                                          {"curvecp_client", fuzz_curvecp_client},
+                                         {"curvecp_message", fuzz_curvecp_message},
                                          {"curvecp_packet", fuzz_curvecp_packet},
                                          {"curvecp_server", fuzz_curvecp_server},
                                          {"daemon_channel", fuzz_daemon_channel},
@@ -43,6 +46,7 @@ const std::vector<Harness> kHarnesses = {{"configuration", fuzz_configuration},
                                          {"key_file", fuzz_key_file},
                                          {"known_hosts", fuzz_known_hosts},
                                          {"session_open", fuzz_session_open},
+                                         {"stream", fuzz_stream},
                                          {"vault_protocol", fuzz_vault_protocol},
                                          {"wire_packets", fuzz_wire_packets}};
 

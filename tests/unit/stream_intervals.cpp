@@ -70,7 +70,7 @@ TEST_CASE("a range is never longer than its field and ends at the edge of a bloc
 
 TEST_CASE("of more than five ranges those go out that changed last, in the order of the stream", "[stream]") {
     Intervals intervals;
-    for (const std::uint64_t at : {90, 10, 70, 30, 50, 20, 80})
+    for (const std::uint64_t at : {90U, 10U, 70U, 30U, 50U, 20U, 80U})
         CHECK(intervals.add(at * 1'000, at * 1'000 + 100) == Added::behind);
     CHECK(behind(intervals) ==
           std::vector<Range>{

@@ -57,7 +57,7 @@ TEST_CASE("a probe is two blocks at first, later one", "[stream]") {
     Alone end;
     end.write(5 * 1'024);
     REQUIRE(end.all().size() == 5);
-    for (const std::size_t expected : {2, 2, 1, 1, 1}) {
+    for (const std::size_t expected : {2U, 2U, 1U, 1U, 1U}) {
         const auto said = end.wait();
         REQUIRE(said.size() == expected);
         CHECK(said[0].message.position == 0);
@@ -181,6 +181,7 @@ TEST_CASE("another peer gets at most 131072 bytes, and 60 messages on a short pa
     const auto trip = GENERATE(as<Duration>{}, 200us, 50ms);
     for (int i = 0; i < 40; ++i) {
         std::vector<Said> said;
+        end.write(1 << 20);
         const Instant until = end.now + trip;
         for (;;) {
             for (auto& one : end.all()) said.push_back(std::move(one));

@@ -58,7 +58,7 @@ void check_round_trip(const Message& message, std::size_t size) {
 }
 
 TEST_CASE("a message comes back as it was written, in every legal length", "[wire]") {
-    for (const std::size_t length : {0, 1, 15, 16, 17, 511, 512, 513, 1'023, 1'024}) {
+    for (const std::size_t length : {0U, 1U, 15U, 16U, 17U, 511U, 512U, 513U, 1'023U, 1'024U}) {
         const auto block = pattern(length);
         auto message = full(block);
         INFO("block of " << length);
@@ -108,7 +108,7 @@ TEST_CASE("other lengths than multiples of 16 from 48 to 1088 are refused", "[wi
 }
 
 TEST_CASE("a message cut short is refused or has another block, and is never read beyond its end", "[wire]") {
-    for (const std::size_t length : {1, 100, 1'024}) {
+    for (const std::size_t length : {1U, 100U, 1'024U}) {
         const auto block = pattern(length);
         const auto bytes = written(full(block));
         for (std::size_t size = 0; size < bytes.size(); ++size) {
