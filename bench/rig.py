@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import json
 import os
@@ -94,6 +95,7 @@ def pieces(size: int) -> Iterator[bytes]:
         yield piece[: size - at]
 
 
+@functools.cache
 def digest(size: int) -> bytes:
     hashed = hashlib.sha256()
     for piece in pieces(size):

@@ -2,6 +2,8 @@
 //
 //   curvegate-echo --listen HOST:PORT --key FILE --known-hosts FILE
 //   curvegate-echo --connect HOST:PORT --peer NAME --key FILE --known-hosts FILE --sizes 0,1,1000,65503
+//
+// With --udp both speak CurveCP.
 
 #include "curvegate/channel.hpp"
 
@@ -24,6 +26,7 @@ namespace options = boost::program_options;
 constexpr auto kAwait = asio::as_tuple(asio::use_awaitable);
 constexpr int kUsage = 64;
 constexpr auto kPatience = std::chrono::seconds(30);
+const std::string kService = "echo";  // over UDP one port may carry many
 
 [[noreturn]] void give_up(int status, const std::string& why) {
     std::cerr << "curvegate-echo: " << why << '\n';
@@ -122,7 +125,8 @@ options::variables_map parse(int argc, char** argv) {
     description.add_options()("listen", text(), "HOST:PORT to serve")(
         "connect", text(), "HOST:PORT to check")("peer", text(), "the server's name in known_hosts")(
         "key", text()->required(), "secret key file")("known-hosts", text()->required(), "file of peers")(
-        "sizes", text()->default_value("0,1,1000,65503"), "message sizes to send")("help", "print this");
+        "sizes", text()->default_value("0,1,1000,65503"), "message sizes to send")("udp", "over UDP")(
+        "help", "print this");
     options::variables_map values;
     try {
         options::store(options::parse_command_line(argc, argv, description), values);
@@ -145,6 +149,7 @@ options::variables_map parse(int argc, char** argv) {
 int main(int argc, char** argv) {
     const auto values = parse(argc, argv);
     const bool server = values.contains("listen");
+    const auto carrier = values.contains("udp") ? curvegate::Carrier::udp : curvegate::Carrier::tcp;
     asio::io_context context;
     curvegate::VaultFiles files;
     (server ? files.server_key : files.client_key) = values["key"].as<std::string>();
@@ -154,7 +159,7 @@ int main(int argc, char** argv) {
 
     if (server) {
         const auto at = parse_host_port(values["listen"].as<std::string>());
-        auto listener = curvegate::Listener::listen(*vault, {at.host, at.port, {}});
+        auto listener = curvegate::Listener::listen(*vault, {at.host, at.port, {}, carrier, kService});
         if (!listener) give_up(EXIT_FAILURE, listener.error());
         std::cout << "listening on port " << listener->port() << '\n' << std::flush;
         asio::co_spawn(context, serve(context, std::move(*listener)), asio::detached);
@@ -162,7 +167,8 @@ int main(int argc, char** argv) {
         return EXIT_SUCCESS;
     }
     const auto at = parse_host_port(values["connect"].as<std::string>());
-    const curvegate::ConnectOptions to{at.host, at.port, values["peer"].as<std::string>()};
+    const curvegate::ConnectOptions to{at.host,   at.port, values["peer"].as<std::string>(),
+                                       kPatience, carrier, kService};
     int status = EXIT_FAILURE;
     asio::co_spawn(context, check(*vault, to, parse_sizes(values["sizes"].as<std::string>())),
                    [&](const std::exception_ptr& thrown, int result) {

@@ -213,8 +213,9 @@ void Worker::serve(const ServiceSpec& spec, os::UniqueFd listening) {
 
 void Worker::serve_endpoint(std::vector<const ServiceSpec*> specs, os::UniqueFd sessions,
                             os::UniqueFd hellos) {
-    const auto any_name_last = [](const ServiceSpec* spec) { return spec->server_name.has_value(); };
-    std::ranges::stable_partition(specs, any_name_last);
+    const auto takes_any = [](const ServiceSpec* spec) { return !spec->server_name; };
+    if (const auto any = std::ranges::find_if(specs, takes_any); any != specs.end())
+        std::rotate(any, any + 1, specs.end());
     const CurvecpEndpoint::Options options{specs.front()->extensions.server};
     endpoints_.push_back(std::make_unique<CurvecpEndpoint>(
         context_, std::move(sessions), std::move(hellos), options, tools(), shared_.admission,

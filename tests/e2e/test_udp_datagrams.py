@@ -242,8 +242,10 @@ def test_a_server_end_that_comes_back_is_used_again(make_tunnel: MakeTunnel, ech
             again.stop()
 
 
-def test_datagrams_over_a_bad_line_come_late_and_whole(make_site: Callable[[str], s.Site]) -> None:
-    """The tunnel is a stream: what the line loses is sent again."""
+def test_datagrams_over_a_bad_line_come_late_and_whole(
+    udp_relays: list[s.UdpRelay], make_site: Callable[[str], s.Site]
+) -> None:
+    """The tunnel is a stream: what the line loses is sent again. It is never behind here, so nothing is dropped."""
     with DatagramBackend() as backend:
         near, far = make_site("near"), make_site("far")
         far.know("phone", near.key("client").public)
@@ -251,23 +253,24 @@ def test_datagrams_over_a_bad_line_come_late_and_whole(make_site: Callable[[str]
         port, plain = s.free_port(), s.free_port()
         service = {"accept": f"udp:127.0.0.1:{port}", "connect": backend.address, "allow": "phone"}
         far.start({"web": service})
-        with s.UdpRelay(("127.0.0.1", port), loss=0.05, reorder=0.05, delay_ms=5, seed=9) as relay:
-            section = {
-                "client": "yes",
-                "accept": f"udp:127.0.0.1:{plain}",
-                "connect": f"udp:127.0.0.1:{relay.address[1]}",
-                "peer": "gate",
-                "server_name": "web",
-            }
-            near.start({"app": section})
-            with cp.Port() as client:
-                sent = [os.urandom(1 + 90 * i) for i in range(s.scale(100, 30))]
-                for data in sent:
-                    client.send(data, ("127.0.0.1", plain))
-                    time.sleep(0.005)
-                got = []
-                while len(got) < len(sent) and (came := client.recv(10)):
-                    got.append(came[0])
+        relay = s.UdpRelay(("127.0.0.1", port), loss=0.05, reorder=0.05, delay_ms=5, seed=9)
+        udp_relays.append(relay)
+        section = {
+            "client": "yes",
+            "accept": f"udp:127.0.0.1:{plain}",
+            "connect": f"udp:127.0.0.1:{relay.address[1]}",
+            "peer": "gate",
+            "server_name": "web",
+        }
+        near.start({"app": section})
+        with cp.Port() as client:
+            sent = [os.urandom(1 + 10 * i) for i in range(s.scale(100, 30))]
+            for data in sent:
+                client.send(data, ("127.0.0.1", plain))
+                time.sleep(0.02)
+            got = []
+            while len(got) < len(sent) and (came := client.recv(10)):
+                got.append(came[0])
     assert got == sent
 
 
@@ -307,8 +310,52 @@ def test_a_name_server_is_asked_through_the_tunnel(make_tunnel: MakeTunnel, carr
 
 
 def lengths_and_datagrams(*datagrams: bytes) -> bytes:
-    """As datagrams travel in a stream: four bytes of length, then the datagram."""
-    return b"".join(struct.pack(">I", len(data)) + data for data in datagrams)
+    """As datagrams travel in a stream: four bytes of length, then the datagram (PROTOCOL 10.1)."""
+    return b"".join(struct.pack("<I", len(data)) + data for data in datagrams)
+
+
+def datagram_server(site: s.Site, backend: DatagramBackend) -> tuple[cp.Client, s.Daemon]:
+    """Our server before that backend, and a Python client that is connected to it."""
+    client = cp.KeyPair.generate()
+    site.know("laptop", client.public)
+    port = s.free_port()
+    daemon = site.start({"web": {"accept": f"udp:127.0.0.1:{port}", "connect": backend.address, "allow": "laptop"}})
+    return cp.Client(("127.0.0.1", port), site.key("server").public, client), daemon
+
+
+def test_datagrams_in_a_stream_are_taken_apart_wherever_it_is_cut(site: s.Site, echo: DatagramBackend) -> None:
+    client, _ = datagram_server(site, echo)
+    with client:
+        stream = client.handshake()
+        for datagrams in ([b"one", b"", b"three" * 300], [os.urandom(1452)] * 5, [b""]):
+            data = lengths_and_datagrams(*datagrams)
+            assert stream.echo(data) == data
+        for byte in lengths_and_datagrams(b"slowly"):
+            stream.send(bytes([byte]))
+        assert stream.recv_exactly(10) == lengths_and_datagrams(b"slowly")
+
+
+@pytest.mark.parametrize("length", [65_504, 1 << 16, 1 << 24, 2**32 - 1])
+def test_a_length_over_the_most_ends_the_flow(site: s.Site, echo: DatagramBackend, length: int) -> None:
+    client, daemon = datagram_server(site, echo)
+    with client:
+        stream = client.handshake()
+        good = lengths_and_datagrams(b"good")
+        assert stream.echo(good) == good
+        stream.write(struct.pack("<I", length) + bytes(2000))
+        stream.wait(lambda: stream.ended, "the server's end")
+        daemon.wait_event("session_close", service="web")
+    assert [data for data, _ in echo.seen] == [b"good"]
+
+
+def test_a_stream_that_ends_within_a_datagram_drops_its_piece(site: s.Site, echo: DatagramBackend) -> None:
+    client, daemon = datagram_server(site, echo)
+    with client:
+        stream = client.handshake()
+        stream.send(lengths_and_datagrams(b"whole") + struct.pack("<I", 100) + b"only a piece")
+        stream.end()
+        daemon.wait_event("session_close", service="web")
+    assert [data for data, _ in echo.seen] == [b"whole"]
 
 
 def test_flows_end_with_the_daemon(make_tunnel: MakeTunnel, echo: DatagramBackend) -> None:

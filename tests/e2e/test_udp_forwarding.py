@@ -449,7 +449,7 @@ def test_a_silent_server_resets_the_local_side_within_the_connect_timeout(site: 
         while came := mute.recv(0):
             hellos += len(came[0]) == cp.HELLO_SIZE
         assert 1 <= hellos <= 10
-        end.daemon.wait_event("connect_failed", service="app", reason="no answer in time")
+        end.daemon.wait_event("connect_failed", service="app", reason="no answer")
 
 
 def test_a_server_that_dies_is_a_reset_within_dead_peer(
@@ -570,7 +570,6 @@ def test_the_drain_delivers_what_was_taken_from_the_plain_side(
             if up:
                 send_blocks(local.sock, size, 5)
             daemon = tunnel.client.daemon if up else tunnel.server.daemon
-            daemon.expected_exits = {0, 1}
             s.until(lambda: s.is_readable(reader, 0.1), "the first byte")
             daemon.process.send_signal(signal.SIGTERM)
             got = s.Record(reader)
@@ -579,6 +578,7 @@ def test_the_drain_delivers_what_was_taken_from_the_plain_side(
             got.read_to_end()
             assert (got.size, got.ended, got.digest.hexdigest()) == (size, "eof", digest(size, 5))
             backend.records[0].done.set()
+            assert daemon.wait_exit() == 0
 
 
 def test_the_drain_ends_at_its_deadline_with_1_and_cuts_what_is_left(
@@ -589,6 +589,7 @@ def test_the_drain_ends_at_its_deadline_with_1_and_cuts_what_is_left(
         assert local.echo(b"open") == b"open"
         daemon = tunnel.server.daemon
         daemon.expected_exits = {1}
+        tunnel.client.daemon.expected_exits = {0, 1}  # nobody is left to hear its last word
         start = time.monotonic()
         assert daemon.terminate() == 1
         assert 0.8 < time.monotonic() - start < 20
@@ -622,7 +623,7 @@ def test_lossy_lines_deliver_everything(make_site: Callable[[str], s.Site]) -> N
 
     def size(line: tuple[float, int]) -> int:
         slow = line == (0.05, 100)
-        return s.scale((1 if slow else 2) << 20, 128 << 10)
+        return s.scale(512 << 10 if slow else 2 << 20, 128 << 10)
 
     with ExitStack() as stack:
         relays = []

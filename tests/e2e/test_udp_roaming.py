@@ -286,7 +286,8 @@ def test_a_host_whose_address_changes_goes_on(
                 record = backend.wait_records(1)[0]
             else:
                 record = take(local.sock, 1 << 20)
-            for old, new in ((2, 3), (3, 44)):
+            # A host that only listens speaks again after 20 s of silence (PROTOCOL 9.6).
+            for old, new in ((2, 3), (3, 44)) if way == "up" else ((2, 3),):
                 if way == "up":
                     s.until(lambda: record.size > 1 << 20, "the first mebibyte")
                 hosts.near.ip("addr", "del", f"10.77.0.{old}/24", "dev", "vn")
@@ -372,5 +373,6 @@ def test_a_spoofed_source_never_gets_more_than_was_sent_in_its_name(
             data = os.urandom(20_000)
             assert client.stream.echo(data) == data
         assert victim.is_silent(0.3) and victim.received == before, "the stream goes to the victim"
-        for sock in (raw, victim, client):
-            sock.close()
+        client.leave()
+        raw.close()
+        victim.close()

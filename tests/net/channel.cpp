@@ -114,14 +114,21 @@ void send(Town& town, Channel& channel, const Message& message) {
     REQUIRE_FALSE(out.error());
 }
 
-Listener listen(Town& town, std::vector<std::string> allow = {}) {
-    auto listener = Listener::listen(*town.vault, {"127.0.0.1", 0, std::move(allow)});
+Carrier either() {
+    return GENERATE(Carrier::tcp, Carrier::udp);
+}
+
+Listener listen(Town& town, std::vector<std::string> allow = {}, Carrier carrier = Carrier::tcp) {
+    auto listener =
+        Listener::listen(*town.vault, {"127.0.0.1", 0, std::move(allow), carrier, "channels.example"});
     REQUIRE(listener.has_value());
     return std::move(*listener);
 }
-Connected connect(Town& town, std::uint16_t port, const std::string& peer = "server") {
+Connected connect(Town& town, std::uint16_t port, const std::string& peer = "server",
+                  Carrier carrier = Carrier::tcp, const std::string& name = "channels.example",
+                  std::chrono::seconds timeout = 15s) {
     Connected out;
-    async_connect(*town.vault, {"127.0.0.1", port, peer, 15s}, into(out));
+    async_connect(*town.vault, {"127.0.0.1", port, peer, timeout, carrier, name}, into(out));
     REQUIRE(town.until([&] { return out.done(); }));
     return out;
 }
@@ -129,14 +136,14 @@ Connected connect(Town& town, std::uint16_t port, const std::string& peer = "ser
 /// Two ends that are connected to each other.
 struct Line {
     Town town;
-    Listener listener = listen(town);
+    Listener listener;
     Channel client;
     Channel server;
 
-    Line() {
+    explicit Line(Carrier carrier) : listener(listen(town, {}, carrier)) {
         Connected accepted;
         listener.async_accept(into(accepted));
-        auto connected = connect(town, listener.port());
+        auto connected = connect(town, listener.port(), "server", carrier);
         REQUIRE_FALSE(connected.error());
         REQUIRE(town.until([&] { return accepted.done(); }));
         REQUIRE_FALSE(accepted.error());
@@ -146,7 +153,7 @@ struct Line {
 };
 
 TEST_CASE("messages of every size go both ways, in order, each once", "[net][channel]") {
-    Line line;
+    Line line(either());
     CHECK(line.client.peer_name() == "server");
     CHECK(line.server.peer_name() == "alice");
     CHECK(line.server.peer() == line.town.client_key);
@@ -159,7 +166,7 @@ TEST_CASE("messages of every size go both ways, in order, each once", "[net][cha
 }
 
 TEST_CASE("waiting receivers are served first in, first out", "[net][channel]") {
-    Line line;
+    Line line(either());
     std::vector<std::pair<int, std::size_t>> got;
     for (int who = 0; who < 5; ++who) {
         line.server.async_receive([&got, who](error_code error, const Message& message) {
@@ -172,7 +179,7 @@ TEST_CASE("waiting receivers are served first in, first out", "[net][channel]") 
 }
 
 TEST_CASE("a receive that is cancelled or times out eats no message", "[net][channel]") {
-    Line line;
+    Line line(either());
     Received gone;
     Received next;
     asio::cancellation_signal signal;
@@ -197,7 +204,7 @@ TEST_CASE("a receive that is cancelled or times out eats no message", "[net][cha
 }
 
 TEST_CASE("a message over the limit is refused and the channel goes on", "[net][channel]") {
-    Line line;
+    Line line(either());
     Sent out;
     line.client.async_send(pattern(kMaxMessageSize + 1), into(out));
     REQUIRE(line.town.until([&] { return out.done(); }));
@@ -208,7 +215,7 @@ TEST_CASE("a message over the limit is refused and the channel goes on", "[net][
 }
 
 TEST_CASE("close answers every call that waits, and every later one", "[net][channel]") {
-    Line line;
+    Line line(either());
     std::vector<error_code> got;
     for (int i = 0; i < 3; ++i)
         line.server.async_receive([&](error_code error, const Message&) { got.push_back(error); });
@@ -227,7 +234,7 @@ TEST_CASE("close answers every call that waits, and every later one", "[net][cha
 }
 
 TEST_CASE("what was sent before a close is received, then closed is", "[net][channel]") {
-    Line line;
+    Line line(either());
     for (std::size_t size = 1; size <= 3; ++size) send(line.town, line.client, pattern(size));
     line.client.close();
     for (std::size_t size = 1; size <= 3; ++size)
@@ -236,7 +243,7 @@ TEST_CASE("what was sent before a close is received, then closed is", "[net][cha
 }
 
 TEST_CASE("what was sent before a close is received even if we have been sending since", "[net][channel]") {
-    Line line;
+    Line line(either());
     for (std::size_t size = 1; size <= 3; ++size) send(line.town, line.client, pattern(size));
     line.client.close();
     // Two: the first makes the dead end answer with a reset, the second meets it.
@@ -259,6 +266,33 @@ TEST_CASE("a server that refuses us shows as closed on the first receive", "[net
     REQUIRE_FALSE(connected.error());  // version 1 confirms nothing
     auto channel = std::get<1>(std::move(*connected.value));
     CHECK(receive(town, channel).error() == ChannelError::closed);
+}
+
+TEST_CASE("over udp a refusal, another service's name and a wrong key are silence", "[net][channel]") {
+    Town town;
+    auto listener = listen(town, {"somebody-else"}, Carrier::udp);
+    auto refused = connect(town, listener.port(), "server", Carrier::udp, "channels.example", 2s);
+    REQUIRE_FALSE(refused.error());  // a Cookie came; whether the server wants us shows later
+    CHECK(receive(town, std::get<1>(*refused.value)).error() == ChannelError::closed);
+
+    auto open = listen(town, {}, Carrier::udp);
+    auto misnamed = connect(town, open.port(), "server", Carrier::udp, "other.example", 2s);
+    REQUIRE_FALSE(misnamed.error());
+    CHECK(receive(town, std::get<1>(*misnamed.value)).error() == ChannelError::closed);
+
+    CHECK(connect(town, open.port(), "impostor", Carrier::udp, "channels.example", 2s).error() ==
+          ChannelError::wrong_key);
+    CHECK(connect(town, open.port(), "server", Carrier::udp, "no..name").error() ==
+          ChannelError::cannot_connect);
+}
+
+TEST_CASE("channels over udp live on when their listener is gone", "[net][channel]") {
+    Line line(Carrier::udp);
+    line.listener.close();
+    send(line.town, line.client, pattern(70));
+    CHECK(message_from(line.town, line.server) == pattern(70));
+    send(line.town, line.server, pattern(65'503));
+    CHECK(message_from(line.town, line.client) == pattern(65'503));
 }
 
 TEST_CASE("a peer without a pin is named before anything is dialled", "[net][channel]") {
@@ -304,7 +338,7 @@ TEST_CASE("accepts are served in order, a cancelled one takes no channel, and cl
 }
 
 TEST_CASE("a sender that is not read from waits, and goes on when it is", "[net][channel]") {
-    Line line;
+    Line line(either());
     constexpr int kMessages = 400;  // 26 MB: more than the kernel's buffers take
     int sent = 0;
     for (int i = 0; i < kMessages; ++i) {
