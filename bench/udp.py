@@ -171,7 +171,7 @@ def flood(this: Round) -> None:
     rates: dict[str, float] = {}
     with s.Backend(rig.serve) as backend, rig.tunnel("udp", backend.address) as tunnel, sink() as nowhere:
         with rig.connect(tunnel.local) as sock:
-            rig.transfer(sock, 4_000_000, 0)
+            rig.transfer(sock, 64_000_000, 0)  # its buffers have their size
             rate = 5 * one_core_answers(this, tunnel)
             targets = (("sink", nowhere), ("server", tunnel.target))
             for where, target in targets if this.number % 2 == 0 else targets[::-1]:

@@ -5,7 +5,7 @@
 #include <algorithm>
 #include <cstdint>
 
-/// Keeps a peer of another kind from locking itself up (PROTOCOL 9).
+/// Keeps a peer of another kind from locking itself up (PROTOCOL 9.4).
 namespace curvegate::stream {
 
 /// The reference looks at no message, so at no acknowledgment, while its program does not take what came. A

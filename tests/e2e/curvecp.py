@@ -314,8 +314,7 @@ class Port:
         self.sock.bind((source, port))
         self.sock.setblocking(False)
         self.sent = self.received = 0  # bytes
-        self.packets: list[bytes] = []  # what came, if `keep`
-        self.keep = False
+        self.record: list[bytes] | None = None  # a list given here gets every packet that goes out
 
     @property
     def address(self) -> Address:
@@ -327,6 +326,8 @@ class Port:
         except (BlockingIOError, ConnectionRefusedError):
             return  # lost, as datagrams are
         self.sent += len(packet)
+        if self.record is not None:
+            self.record.append(packet)
 
     def recv(self, timeout: float) -> tuple[bytes, Address] | None:
         """The next datagram; None: none came in time."""
@@ -342,8 +343,6 @@ class Port:
                     return None
                 continue
             self.received += len(packet)
-            if self.keep:
-                self.packets.append(packet)
             return packet, peer[:2]
 
     def is_silent(self, seconds: float) -> bool:
@@ -691,9 +690,8 @@ class Client:
         self, message: bytes, *, number: int | None = None, ext: Extensions | None = None, **overrides: object
     ) -> bytes:
         number = self.next_number() if number is None else number
-        key = self.session_key()
-        ext = ext or self.ext
-        return client_message_packet(self.short.public, key, message, number, ext, **overrides)  # type: ignore[arg-type]
+        short, key, ext = self.short.public, self.session_key(), ext or self.ext
+        return client_message_packet(short, key, message, number, ext, **overrides)  # type: ignore[arg-type]
 
     def block(self, data: bytes, position: int, **overrides: object) -> bytes:
         """A Message packet with one block, outside of the stream's own counting."""

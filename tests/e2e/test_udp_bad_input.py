@@ -483,8 +483,7 @@ def recorded_session(end: s.UdpServerEnd, data: bytes = b"PAY 100") -> list[byte
     """All that an honest client sent, from its hello to its orderly end."""
     sent: list[bytes] = []
     with end.dial() as client:
-        port_send = client.port.send
-        client.port.send = lambda packet, to: (sent.append(packet), port_send(packet, to))[1]  # type: ignore[method-assign, assignment]
+        client.port.record = sent
         client.begin()
         client.stream.write(data)
         client.stream.end()
@@ -902,7 +901,10 @@ COOKIE_ANSWERS = [
     Answer("the hello itself", lambda t: cp.HELLO + bytes(32) + t.hello.short + os.urandom(152)),
     Answer("a message", lambda t: t.message(empty_block())),
     Answer("short key with the top bit", lambda t: t.cookie(server_short=with_top_bit(t.short.public))),
-    *[Answer(f"short key of low order {i}", lambda t, v=v: t.cookie(server_short=as_key(v))) for i, v in enumerate(LOW_ORDER)],
+    *[
+        Answer(f"short key of low order {i}", lambda t, v=value: t.cookie(server_short=as_key(v)))  # type: ignore[misc]
+        for i, value in enumerate(LOW_ORDER)
+    ],
 ]
 
 

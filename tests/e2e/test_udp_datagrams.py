@@ -68,6 +68,7 @@ class Tunnel:
         carrier: str,
         client: dict[str, object] | None = None,
         server: dict[str, object] | None = None,
+        workers: int = 2,
     ) -> None:
         near, far = make_site("near"), make_site("far")
         far.know("phone", near.key("client").public)
@@ -82,7 +83,7 @@ class Tunnel:
             "peer": "gate",
             "server_name": "web" if carrier == "udp" else None,
         }
-        self.client = near.start({"app": section | (client or {})})
+        self.client = near.start({"app": section | (client or {})}, workers=workers)
         self.address = ("127.0.0.1", plain)
         self.far_address = ("127.0.0.1", port)
         self.key = far.key("server").public
@@ -129,7 +130,7 @@ def test_a_burst_stays_in_order_and_whole(make_tunnel: MakeTunnel, echo: Datagra
         sent = [struct.pack(">I", i) + os.urandom(random.Random(i).randrange(1400)) for i in range(100)]
         for data in sent:
             port.send(data, tunnel.address)
-        got = []
+        got: list[bytes] = []
         while len(got) < len(sent) and (came := port.recv(3)):
             got.append(came[0])
     assert got == sent
@@ -155,7 +156,7 @@ def test_several_sources_are_kept_apart(make_tunnel: MakeTunnel, echo: DatagramB
 def test_the_cap_on_flows_ends_the_one_that_was_used_least_lately(
     make_tunnel: MakeTunnel, echo: DatagramBackend, carrier: str
 ) -> None:
-    tunnel = make_tunnel(echo.address, carrier, client={"flows": 3})
+    tunnel = make_tunnel(echo.address, carrier, client={"flows": 3}, workers=1)
     ports = [cp.Port() for _ in range(4)]
 
     def far_port(index: int) -> cp.Address:
@@ -227,7 +228,9 @@ def test_a_backend_that_is_not_there_yet_is_reached_later(make_tunnel: MakeTunne
 
 
 @CARRIERS
-def test_a_server_end_that_comes_back_is_used_again(make_tunnel: MakeTunnel, echo: DatagramBackend, carrier: str) -> None:
+def test_a_server_end_that_comes_back_is_used_again(
+    make_tunnel: MakeTunnel, echo: DatagramBackend, carrier: str
+) -> None:
     tunnel = make_tunnel(echo.address, carrier, client={"dead_peer": "2s"})
     with cp.Port() as port:
         assert tunnel.ask(port, b"before") == b"before"
@@ -268,7 +271,7 @@ def test_datagrams_over_a_bad_line_come_late_and_whole(
             for data in sent:
                 client.send(data, ("127.0.0.1", plain))
                 time.sleep(0.02)
-            got = []
+            got: list[bytes] = []
             while len(got) < len(sent) and (came := client.recv(10)):
                 got.append(came[0])
     assert got == sent
@@ -303,7 +306,7 @@ def test_a_name_server_is_asked_through_the_tunnel(make_tunnel: MakeTunnel, carr
             with cp.Port() as resolver:
                 query = dns_query(number, f"host{number}.example.org")
                 answer = tunnel.ask(resolver, query)
-                assert answer == dns_answer(query) and len(answer) == 1452
+                assert answer is not None and answer == dns_answer(query) and len(answer) == 1452
 
 
 # ---- what a peer may send ----

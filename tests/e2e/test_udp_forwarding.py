@@ -316,7 +316,7 @@ def test_a_host_name_is_resolved_when_dialling(make_site: Callable[[str], s.Site
         assert local.echo(b"by name") == b"by name"
 
 
-def two_services(site: s.Site, one: s.Backend, two: s.Backend, **more: object) -> tuple[s.Daemon, int, cp.KeyPair]:
+def two_services(site: s.Site, one: s.Backend, two: s.Backend) -> tuple[s.Daemon, int, cp.KeyPair]:
     """`alpha` and `beta` on one port; `laptop` may use both, `tablet` beta only."""
     port = s.free_port()
     client, tablet = cp.KeyPair.generate(), cp.KeyPair.generate()
@@ -327,7 +327,7 @@ def two_services(site: s.Site, one: s.Backend, two: s.Backend, **more: object) -
         "alpha": {"accept": accept, "connect": one.address, "allow": "laptop"},
         "second": {"accept": accept, "connect": two.address, "allow": "laptop, tablet", "server_name": "beta.example"},
     }
-    return site.start(services, **more), port, client
+    return site.start(services), port, client
 
 
 def test_services_of_one_port_are_told_apart_by_name(site: s.Site) -> None:
@@ -400,6 +400,8 @@ def test_extensions_are_checked_and_answered(make_site: Callable[[str], s.Site],
         end = s.udp_client_end(far, server.address, server.keys.public, both)
         with end.open() as local:
             assert local.echo(b"out") == b"out"
+            local.half_close()
+            assert local.read_to_end() == (b"", "eof")
         assert server.accept().ext == cp.Extensions(server_ext, client_ext)
 
 
@@ -471,15 +473,21 @@ def test_a_server_that_dies_is_a_reset_within_dead_peer(
 
 
 def test_a_client_that_dies_is_a_reset_at_the_backend_within_dead_peer(
-    make_udp_tunnel: Callable[..., s.UdpTunnel], echo_backend: s.Backend
+    make_udp_tunnel: Callable[..., s.UdpTunnel],
 ) -> None:
-    tunnel = make_udp_tunnel(echo_backend, server={"dead_peer": "3s"})
-    with tunnel.open() as local:
-        assert local.echo(b"alive") == b"alive"
-        tunnel.client.daemon.expected_exits = {-signal.SIGKILL}
-        tunnel.client.daemon.kill()
-        record = echo_backend.wait_done(seconds=15)
-        assert record.ended == "reset"
+    with s.Backend(s.hold) as backend:
+        tunnel = make_udp_tunnel(backend, server={"dead_peer": "3s"})
+        with tunnel.open() as local:
+            local.send(b"alive")
+            far = far_end(backend)
+            assert far.recv_exactly(5) == b"alive"
+            tunnel.client.daemon.expected_exits = {-signal.SIGKILL}
+            tunnel.client.daemon.kill()
+            start = time.monotonic()
+            far.send(b"anybody?")
+            assert far.read_to_end() == (b"", "reset")
+            assert 2 < time.monotonic() - start < 15
+            backend.records[0].done.set()
 
 
 def test_sessions_outlive_the_vault_and_new_ones_come_with_the_next(
@@ -721,6 +729,8 @@ def test_nothing_on_the_wire_is_readable(
         assert local.echo(word * 50) == word * 50
         local.half_close()
         assert local.read_to_end() == (b"", "eof")
+    for daemon in tunnel.daemons:
+        assert daemon.terminate() == 0
     assert tunnel.relay is not None
     tunnel.relay.close()
     seen = list(udp_relay.read_record(str(record)))

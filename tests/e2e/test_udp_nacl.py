@@ -116,6 +116,11 @@ def exchange(path: Path, size: int = SOME) -> str:
     return f"(head -c {size} {path} >&7) & exec 7>&-; cat <&6"
 
 
+def send_and_end(local: s.Local, data: bytes) -> None:
+    local.send(data)
+    local.half_close()
+
+
 # ---- their client, our server ----
 
 
@@ -297,7 +302,7 @@ def test_our_client_echoes_at_their_server(
         for size in (1, 14, 511, 512, 513, 1024, 1025, 5000, SOME):
             data = data_file.read_bytes()[:size]
             with end.open() as local:
-                sender = threading.Thread(target=lambda local=local, data=data: (local.send(data), local.half_close()))
+                sender = threading.Thread(target=send_and_end, args=(local, data))
                 sender.start()
                 assert local.read_to_end() == (data, "eof")
                 sender.join()

@@ -18,6 +18,7 @@ from pathlib import Path
 import curvecp as cp
 import pytest
 import support as s
+import udp_relay
 
 # ---- a NAT that forgets ----
 
@@ -35,6 +36,11 @@ def take(sock: socket.socket, size: int) -> s.Record:
             break
         record.take(data)
     return record
+
+
+def send_and_end(local: s.Local, data: bytes) -> None:
+    local.send(data)
+    local.half_close()
 
 
 def finish(record: s.Record, data: bytes) -> None:
@@ -70,12 +76,7 @@ def test_an_upload_goes_on_after_the_nat_has_forgotten(make_udp_tunnel: Callable
         tunnel = make_udp_tunnel(backend, line=SLOW)
         assert tunnel.relay is not None
         with tunnel.open() as local:
-
-            def send() -> None:
-                local.sock.sendall(data)
-                local.half_close()
-
-            sender = threading.Thread(target=send)
+            sender = threading.Thread(target=send_and_end, args=(local, data))
             sender.start()
             record = backend.wait_records(1)[0]
             for part in (1, 2, 3):
@@ -140,6 +141,61 @@ def test_the_python_peer_moves_and_shows_another_extension(site: s.Site, echo_ba
             assert client.stream.echo(data) == data
             client.move(f"127.0.2.{i + 1}")
             client.ext = cp.Extensions(client.ext.server, os.urandom(16))
+
+
+class EarlyMove(udp_relay.Relay):
+    """The client's address changes between its hello and its first initiate: its cookie is good for the old one."""
+
+    moved = False
+
+    def _pass(self, flow: udp_relay.Flow, direction: str, train: bytes, size: int) -> None:
+        if train.startswith(cp.INITIATE) and not self.moved:
+            self.moved = True
+            self.rebind("127.0.0.2")
+        super()._pass(flow, direction, train, size)
+
+
+@contextmanager
+def early_move(target: tuple[str, int]) -> Iterator[EarlyMove]:
+    relay = EarlyMove(target, ("127.0.0.1", 0), udp_relay.Line())
+    stop = threading.Event()
+
+    def loop() -> None:
+        while not stop.is_set():
+            relay.step(0.1)
+
+    thread = threading.Thread(target=loop)
+    thread.start()
+    try:
+        yield relay
+    finally:
+        stop.set()
+        thread.join()
+        relay.close()
+
+
+@pytest.mark.parametrize("speaks", [False, True], ids=["nothing was said", "a byte has left"])
+def test_a_client_that_moves_within_the_handshake_asks_twice_only_if_nothing_was_said(
+    make_site: Callable[[str], s.Site], speaks: bool
+) -> None:
+    """What has left in an initiate may have been received, and must not be received twice (PROTOCOL 7.5)."""
+    with s.Backend(s.source(b"220 welcome")) as backend:
+        near, far = make_site("near"), make_site("far")
+        far.know("phone", near.key("client").public)
+        server = s.udp_server_end(far, backend, {"allow": "phone"})
+        with early_move(server.address) as relay:
+            client = s.udp_client_end(near, relay.address, server.key, {"connect_timeout": "6s"})
+            with client.open() as local:
+                if speaks:
+                    local.send(b"PAY 100")
+                    assert local.read_to_end() == (b"", "reset")
+                else:
+                    assert local.recv_exactly(11) == b"220 welcome"
+                    local.half_close()
+                    assert local.read_to_end() == (b"", "eof")
+            assert relay.moved
+            assert client.daemon.terminate() == 0
+        assert len(backend.records) == (0 if speaks else 1)
 
 
 # ---- hosts of their own ----
@@ -216,7 +272,8 @@ def hosts() -> Iterator[Hosts]:
             end.ip("link", "set", left, "up")
             far.ip("link", "set", right, "up")
             end.ip("route", "add", "default", "via", f"{net}.1")
-        sysctl = "for f in /proc/sys/net/ipv4/conf/*/rp_filter; do echo 0 >$f; done; echo 1 >/proc/sys/net/ipv4/ip_forward"
+        net = "/proc/sys/net/ipv4"
+        sysctl = f"for f in {net}/conf/*/rp_filter; do echo 0 >$f; done; echo 1 >{net}/ip_forward"
         subprocess.run([*far.wrap, "sh", "-c", sysctl], check=True)
         yield Hosts(near, far, other)
     finally:
@@ -280,7 +337,7 @@ def test_a_host_whose_address_changes_goes_on(
         client_on(hosts.near, near, far, tmp_path / "front.sock")
         with s.Local(str(tmp_path / "front.sock")) as local:
             record = s.Record(local.sock)
-            sender = threading.Thread(target=lambda: (local.send(data), local.half_close()), daemon=True)
+            sender = threading.Thread(target=send_and_end, args=(local, data), daemon=True)
             if way == "up":
                 sender.start()
                 record = backend.wait_records(1)[0]
@@ -328,10 +385,9 @@ def test_a_spoofed_source_never_gets_more_than_was_sent_in_its_name(
         with hosts.other.inside():
             victim = cp.Port("10.78.0.2", 5353)
         recorded: list[bytes] = []
-        port_send = client.port.send
-        client.port.send = lambda packet, to: (recorded.append(packet), port_send(packet, to))[1]  # type: ignore[method-assign, assignment]
+        client.port.record = recorded
         assert client.handshake().echo(b"honest") == b"honest"
-        client.port.send = port_send  # type: ignore[method-assign]
+        client.port.record = None
         client.quiet()
         stolen = [client.block(b"stolen", 6 + 6 * i) for i in range(3)]
         chance = os.urandom
