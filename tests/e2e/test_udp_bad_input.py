@@ -820,16 +820,14 @@ def test_a_peer_that_never_acknowledges_stops_its_sender_and_nobody_else(site: s
 def push_until_stuck(sock: socket.socket, most: int) -> int:
     """Sends until nothing has gone out for two seconds; fails if `most` bytes went."""
     sent, block = 0, bytes(1 << 16)
-    sock.setblocking(False)
     stuck_since = time.monotonic()
     while time.monotonic() - stuck_since < 2:
         try:
-            sent += sock.send(block)
+            sent += sock.send(block, socket.MSG_DONTWAIT)
             stuck_since = time.monotonic()
         except BlockingIOError:
             time.sleep(0.02)
         assert sent < most, f"{sent} bytes went out and nobody reads"
-    sock.setblocking(True)
     return sent
 
 

@@ -268,16 +268,14 @@ def test_a_reader_that_stalls_stops_its_sender_and_nobody_else(make_udp_tunnel: 
 def push_until_stuck(sock: socket.socket, most: int) -> int:
     """Sends until nothing has gone out for two seconds; fails if `most` bytes went."""
     sent = 0
-    sock.setblocking(False)
     stuck_since = time.monotonic()
     while time.monotonic() - stuck_since < 2:
         try:
-            sent += sock.send(BLOCK)
+            sent += sock.send(BLOCK, socket.MSG_DONTWAIT)
             stuck_since = time.monotonic()
         except BlockingIOError:
             time.sleep(0.02)
         assert sent < most, f"{sent} bytes went out and nobody reads"
-    sock.setblocking(True)
     return sent
 
 
