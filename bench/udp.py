@@ -14,6 +14,7 @@ import socket
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -76,18 +77,8 @@ def reference_server(folder: Path, *program: str) -> Iterator[tuple[tuple[str, i
     subprocess.run(["curvecpmakekey", str(keys)], check=True)
     key = bytes.fromhex(s.run(["curvecpprintkey", str(keys)]).stdout.decode().strip())
     port = s.free_port()
-    args = [
-        "curvecpserver",
-        "-Q",
-        "web",
-        str(keys),
-        "127.0.0.1",
-        str(port),
-        "00" * 16,
-        "curvecpmessage",
-        *program,
-    ]
-    process = subprocess.Popen(args, stdin=subprocess.DEVNULL, start_new_session=True)
+    args = ["curvecpserver", "-Q", "web", str(keys), "127.0.0.1", str(port), "00" * 16, "curvecpmessage", *program]
+    process = subprocess.Popen(args, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True)
     try:
         s.until(lambda: f":{port:04X} " in Path("/proc/net/udp").read_text(), "curvecpserver listens")
         yield ("127.0.0.1", port), key
@@ -104,33 +95,42 @@ def reference_server(folder: Path, *program: str) -> Iterator[tuple[tuple[str, i
 
 def reference(this: Round) -> None:
     """Into the receiver of nacl-tools, and from its sender; the connection is set up within the time."""
-    to_them, from_them = this.size(20_000_000, 4_000_000), this.size(2_000_000, 300_000)
-    with rig.site("reference") as site:
-        kept, source = site.folder / "kept", site.folder / "source"
-        with reference_server(site.folder, "sh", "-c", f"cat >{kept}; echo done") as (address, key):
-            end = s.udp_client_end(site, address, key)
-            data = b"".join(rig.pieces(to_them))
-            start = time.monotonic()
-            with end.open() as local:
-                local.send(data)
-                local.half_close()
-                assert local.read_to_end() == (b"done\n", "eof")
-            rate = to_them / MB / (time.monotonic() - start)
-            assert kept.read_bytes() == data, "bytes have changed on their way"
-        this.report.add("reference", "into their receiver", "MB/s", rate, at_least=20)
-    with rig.site("reference") as site:
-        source = site.folder / "source"
-        source.write_bytes(b"".join(rig.pieces(from_them)))
-        with reference_server(site.folder, "cat", str(source)) as (address, key):
-            end = s.udp_client_end(site, address, key)
-            start = time.monotonic()
-            with end.open() as local:
-                local.sock.settimeout(60)
-                assert rig.take(local.sock, from_them) == rig.digest(from_them), "bytes have changed on their way"
-                rate = from_them / MB / (time.monotonic() - start)
-                local.half_close()
-                assert local.read_to_end() == (b"", "eof")
-        this.report.add("reference", "from their sender", "MB/s", rate)
+    with tempfile.TemporaryDirectory(prefix="curvegate-bench-") as folder:
+        to_them = into_their_receiver(Path(folder), this.size(20_000_000, 4_000_000))
+        this.report.add("reference", "into their receiver", "MB/s", to_them, at_least=20)
+    with tempfile.TemporaryDirectory(prefix="curvegate-bench-") as folder:
+        from_them = from_their_sender(Path(folder), this.size(2_000_000, 300_000))
+        this.report.add("reference", "from their sender", "MB/s", from_them)
+
+
+def into_their_receiver(folder: Path, size: int) -> float:
+    kept, data = folder / "kept", b"".join(rig.pieces(size))
+    script = f"cat >{kept}; echo done"
+    with reference_server(folder, "sh", "-c", script) as (address, key), rig.site("reference") as site:
+        end = s.udp_client_end(site, address, key)
+        start = time.monotonic()
+        with end.open() as local:
+            local.send(data)
+            local.half_close()
+            assert local.read_to_end() == (b"done\n", "eof")
+        took = time.monotonic() - start
+        assert kept.read_bytes() == data, "bytes have changed on their way"
+    return size / MB / took
+
+
+def from_their_sender(folder: Path, size: int) -> float:
+    source = folder / "source"
+    source.write_bytes(b"".join(rig.pieces(size)))
+    with reference_server(folder, "cat", str(source)) as (address, key), rig.site("reference") as site:
+        end = s.udp_client_end(site, address, key)
+        start = time.monotonic()
+        with end.open() as local:
+            local.sock.settimeout(60)
+            assert rig.take(local.sock, size) == rig.digest(size), "bytes have changed on their way"
+            took = time.monotonic() - start
+            local.half_close()
+            assert local.read_to_end() == (b"", "eof")
+    return size / MB / took
 
 
 # ---- floods ----

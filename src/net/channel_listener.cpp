@@ -44,9 +44,8 @@ Result<> Listener::Impl::listen() {
 /// A client that came over UDP.
 class Listener::Impl::UdpGuest final : public net::Guest {
   public:
-    UdpGuest(std::weak_ptr<Impl> listener, const net::Path& from,
-             std::optional<wire::curvecp::ServerName> name)
-        : listener_(std::move(listener)), from_(from), name_(name) {}
+    UdpGuest(std::weak_ptr<Impl> listener, net::Path from, std::optional<wire::curvecp::ServerName> name)
+        : listener_(std::move(listener)), from_(std::move(from)), name_(name) {}
 
     std::optional<std::string> authorise(const crypto::PublicKey& client,
                                          const wire::curvecp::ServerName& name) override {
@@ -72,7 +71,7 @@ class Listener::Impl::UdpGuest final : public net::Guest {
         tunnel->keep_alive = std::make_shared<const Kept>(listener->vault_.impl(), listener->endpoint_);
         listener->welcome(std::make_unique<net::StreamMessages>(std::move(tunnel)), *key_, guest_);
     }
-    Duration dead_peer() const override { return kDeadPeer; }
+    [[nodiscard]] Duration dead_peer() const override { return kDeadPeer; }
     void refused(const Error&) override {}
 
   private:

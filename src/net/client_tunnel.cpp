@@ -77,7 +77,7 @@ bool ClientTunnel::has_cookie() const noexcept {
     return session_.has_value() || fsm_.state() == machine::ClientState::vouching;
 }
 
-Event ClientTunnel::fresh_start() {
+Event ClientTunnel::fresh_start() const {
     auto keys = crypto::EphemeralKeyPair::generate(*tools_.pool, *tools_.random);
     if (!keys) return event::CookieRefused{keys.error()};
     ByteArray<8> first{};
@@ -88,6 +88,7 @@ Event ClientTunnel::fresh_start() {
 // ---- the machine ----
 
 void ClientTunnel::feed(Event&& first) {
+    const auto self = shared_from_this();  // done() may let go of us
     std::optional<Event> next(std::move(first));
     while (next && !is_over()) {
         auto actions = fsm_.handle(std::move(*next), now());
@@ -190,12 +191,11 @@ Result<> ClientTunnel::seal(MutableBytes packet) {
 std::size_t ClientTunnel::transmit(Bytes train, std::size_t segment) {
     const std::size_t taken = socket_.send({options_.server, {}}, train, segment);
     if (taken < train.size() && !std::exchange(waits_room_, true)) {
-        auto self = std::static_pointer_cast<ClientTunnel>(shared_from_this());
-        socket_.wait_writable([weak = std::weak_ptr(self)] {
-            const auto alive = weak.lock();
-            if (!alive || alive->is_over()) return;
-            alive->waits_room_ = false;
-            alive->on_writable();
+        // Owns us: if we are released meanwhile, what waits goes out first.
+        socket_.wait_writable([self = std::static_pointer_cast<ClientTunnel>(shared_from_this())] {
+            if (self->is_over()) return;
+            self->waits_room_ = false;
+            self->on_writable();
         });
     }
     return taken;

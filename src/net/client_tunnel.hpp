@@ -39,13 +39,13 @@ class ClientTunnel final : public CurvecpTunnel {
     [[nodiscard]] Result<> seal(MutableBytes packet) override;
     [[nodiscard]] std::size_t transmit(Bytes train, std::size_t segment) override;
     [[nodiscard]] Deadline own_deadline() const override;
-    void on_own_deadline(Instant now) override;
+    void on_own_deadline(Instant at) override;
     void on_over() override;
 
     void begin();
     void feed(handshake::curvecp::Event&& event);
     [[nodiscard]] std::optional<handshake::curvecp::Event> run(handshake::curvecp::Action& action);
-    [[nodiscard]] handshake::curvecp::Event fresh_start();
+    [[nodiscard]] handshake::curvecp::Event fresh_start() const;
     void wait_socket();
     void on_packet(const Path& from, MutableBytes packet);
     void finish(Result<> result);

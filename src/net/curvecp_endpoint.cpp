@@ -49,9 +49,13 @@ struct CurvecpEndpoint::Newcomer {
     machine::Server fsm;
     Path path;
     wire::ClientShort client_short;
-    std::shared_ptr<Guest> guest;               // from when the cookie has opened
-    std::optional<Admission::Ticket> ticket;    // the same
-    std::vector<std::vector<Byte>> overtaking;  // packets of the same connection, at most kQueuedPackets
+    std::shared_ptr<Guest> guest;             // from when the cookie has opened
+    std::optional<Admission::Ticket> ticket;  // the same
+    struct Packet {
+        Path from;
+        std::vector<Byte> bytes;
+    };
+    std::vector<Packet> overtaking;  // of the same connection, at most kQueuedPackets
 };
 
 std::size_t CurvecpEndpoint::ShortKeyHash::operator()(const wire::ClientShort& client_short) const noexcept {
@@ -105,7 +109,7 @@ cookie::Binding CurvecpEndpoint::binding(const Path& from) const {
     return {cookie::Carrier::udp, static_cast<Byte>(kSlot), address_of(from.peer)};
 }
 
-crypto::PacketNumber CurvecpEndpoint::first_number() {
+crypto::PacketNumber CurvecpEndpoint::first_number() const {
     ByteArray<8> bytes{};
     tools_.random->fill(MutableBytes(bytes).first(6));  // below 2^48
     return {load_le<std::uint64_t>(bytes)};
@@ -152,8 +156,8 @@ void CurvecpEndpoint::wait_room() {
     sessions_.wait_writable([this, alive = alive_] {
         if (!*alive) return;
         waits_room_ = false;
-        for (const auto& waiting : std::exchange(blocked_, {})) {
-            if (const auto tunnel = waiting.lock()) tunnel->on_writable();
+        for (const auto& tunnel : std::exchange(blocked_, {})) {
+            tunnel->on_writable();
             if (!*alive) return;
         }
     });
@@ -177,7 +181,7 @@ void CurvecpEndpoint::on_packet(const Path& from, MutableBytes packet) {
         const auto newcomer = newcomers_.find(header.client_short);
         if (newcomer != newcomers_.end()) {
             auto& waiting = newcomer->second->overtaking;
-            if (waiting.size() < kQueuedPackets) waiting.emplace_back(packet.begin(), packet.end());
+            if (waiting.size() < kQueuedPackets) waiting.push_back({from, {packet.begin(), packet.end()}});
             return;
         }
         if constexpr (std::is_same_v<std::decay_t<decltype(header)>, wire::InitiateHeader>) {
@@ -270,11 +274,8 @@ void CurvecpEndpoint::admit(const std::shared_ptr<Newcomer>& newcomer, action::E
     tunnels_.insert_or_assign(newcomer->client_short, tunnel);
     newcomer->guest->established(tunnel->hand_over());
     tunnel->receive_first(MutableBytes(established.message).first(established.message_size));
-    for (auto& packet : newcomer->overtaking) on_packet(newcomer->path, packet);
-    // This may run within a batch or after an answer of the vault.
-    if (tunnel->touched) return;
-    touched_.push_back(tunnel);
-    tunnel->touched = true;
+    for (auto& packet : newcomer->overtaking) on_packet(packet.from, packet.bytes);
+    if (!std::exchange(tunnel->touched, true)) touched_.push_back(tunnel);
     asio::post(context_, [this, alive = alive_] {
         if (!*alive) return;
         for (const auto& each : std::exchange(touched_, {})) {

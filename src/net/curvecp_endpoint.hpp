@@ -78,7 +78,7 @@ class CurvecpEndpoint {
                handshake::curvecp::action::Established& established);
     void drop(const Error& why, const Path& from);
     [[nodiscard]] cookie::Binding binding(const Path& from) const;
-    [[nodiscard]] crypto::PacketNumber first_number();
+    [[nodiscard]] crypto::PacketNumber first_number() const;
     [[nodiscard]] std::size_t send(const Path& to, Bytes train, std::size_t segment);
 
     asio::io_context& context_;
@@ -96,7 +96,7 @@ class CurvecpEndpoint {
     ByShortKey<std::weak_ptr<ServerTunnel>> tunnels_;  // each takes itself out when it is over
     ByShortKey<std::shared_ptr<Newcomer>> newcomers_;
     std::vector<std::shared_ptr<ServerTunnel>> touched_;  // in this batch
-    std::vector<std::weak_ptr<ServerTunnel>> blocked_;    // wait for room in the socket
+    std::vector<std::shared_ptr<ServerTunnel>> blocked_;  // wait for room in the socket
     std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
     bool waits_room_ = false;
     bool accepting_ = true;

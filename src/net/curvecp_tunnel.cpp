@@ -21,10 +21,12 @@ MutableBytes scratch() {
     return bytes;
 }
 
-template <class... Others>
-Deadline earliest(Deadline first, Others... others) {
-    ((first = !first ? others : !others ? first : std::min(first, others)), ...);
-    return first;
+Deadline earliest(std::initializer_list<Deadline> all) {
+    Deadline out;
+    for (const Deadline& one : all) {
+        if (one && (!out || *one < *out)) out = one;
+    }
+    return out;
 }
 
 }  // namespace
@@ -43,6 +45,7 @@ void CurvecpTunnel::release() {
     on_event = nullptr;
     on_end = nullptr;
     if (over_) return;
+    progress_ = {stream_.acknowledged(), now()};
     armed_.reset();  // the timer is set anew, and owns us from here on
     if (!stream_.outgoing_ended()) stream_.abort();
     discard();
@@ -107,7 +110,7 @@ void CurvecpTunnel::pump() {
 // Puts messages of one size together and sends them. False: there was none.
 bool CurvecpTunnel::send_train(Instant at) {
     const MutableBytes buffer = scratch();
-    const std::size_t limit = std::min(buffer.size(), allowance());
+    std::size_t limit = std::min(buffer.size(), allowance());
     std::size_t used = 0;
     std::size_t segment = 0;
     std::size_t count = 0;
@@ -129,6 +132,7 @@ bool CurvecpTunnel::send_train(Instant at) {
             send_or_keep(buffer.first(used), segment);
             std::ranges::copy(packet, buffer.begin());
             used = segment = packet.size();
+            limit = std::min(buffer.size(), allowance());
             continue;
         }
         used += packet.size();
@@ -151,13 +155,19 @@ void CurvecpTunnel::send_or_keep(Bytes train, std::size_t segment) {
 Deadline CurvecpTunnel::dead_at() const {
     const Deadline silent = stream_.silent_since();
     if (!silent) return std::nullopt;
-    return *silent + (stream_.peer_is_ours() ? dead_peer_ : std::max(dead_peer_, kForeignPatience));
+    return *silent + patience();
+}
+
+Duration CurvecpTunnel::patience() const {
+    return stream_.peer_is_ours() ? dead_peer_ : std::max(dead_peer_, kForeignPatience);
 }
 
 Deadline CurvecpTunnel::next_deadline() const {
     const bool may_send = tail_.empty() && !held_back_;
     const Deadline stream = may_send ? stream_.next_deadline() : std::nullopt;
-    return earliest(stream, dead_at(), own_deadline(), time_wait_until_);
+    // Nobody waits for a released tunnel but its peer, who may talk for ever and acknowledge nothing.
+    const Deadline stuck = progress_ ? Deadline(progress_->since + patience()) : std::nullopt;
+    return earliest({stream, dead_at(), own_deadline(), time_wait_until_, stuck});
 }
 
 // A timer that stands earlier than needed is left alone: it fires, finds nothing, and is set anew. So a
@@ -197,6 +207,8 @@ void CurvecpTunnel::discard() {
 void CurvecpTunnel::settle(Instant at) {
     if (!released_ || over_) return;
     if (time_wait_until_ && at >= *time_wait_until_) return end(TunnelEnd::stopped);
+    if (stream_.acknowledged() != progress_->bytes) progress_ = {stream_.acknowledged(), at};
+    if (at >= progress_->since + patience()) return end(TunnelEnd::dead_peer);
     if (!time_wait_until_ && stream_.outgoing_done()) time_wait_until_ = at + kTimeWait;
     // The peer's end too: it waits for us to acknowledge it.
     if (!stream_.done()) return;

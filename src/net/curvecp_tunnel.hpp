@@ -54,12 +54,12 @@ class CurvecpTunnel : public StreamTunnel, public std::enable_shared_from_this<C
     [[nodiscard]] virtual std::size_t allowance() { return UdpSocket::kMaxTrain; }
     /// What the end's own timers want.
     [[nodiscard]] virtual Deadline own_deadline() const = 0;
-    virtual void on_own_deadline(Instant now) = 0;
+    virtual void on_own_deadline(Instant at) = 0;
     /// It is over: nothing is sent or received any more. Called once.
     virtual void on_over() = 0;
 
     /// One opened message. False: the connection has ended because of it.
-    bool deliver(MutableBytes message, Instant now);
+    bool deliver(MutableBytes message, Instant at);
     void pump();
     void arm_timer();
     [[nodiscard]] bool is_over() const noexcept { return over_; }
@@ -72,20 +72,26 @@ class CurvecpTunnel : public StreamTunnel, public std::enable_shared_from_this<C
         std::vector<Byte> bytes;
         std::size_t segment;
     };
-    [[nodiscard]] bool send_train(Instant now);
+    [[nodiscard]] bool send_train(Instant at);
     void send_or_keep(Bytes train, std::size_t segment);
     void on_timer();
-    void settle(Instant now);
+    void settle(Instant at);
     void discard();
     void end(TunnelEnd why);
     void tell_end(TunnelEnd why);
     [[nodiscard]] Deadline dead_at() const;
+    [[nodiscard]] Duration patience() const;
     [[nodiscard]] Deadline next_deadline() const;
 
     Duration dead_peer_;
     asio::steady_timer timer_;
     Deadline armed_;
     std::deque<Train> tail_;  // sealed, not taken by the socket: goes first
+    struct Progress {
+        std::uint64_t bytes;  // acknowledged
+        Instant since;
+    };
+    std::optional<Progress> progress_;  // once released
     Deadline time_wait_until_;
     std::optional<TunnelEnd> ended_;
     bool released_ = false;

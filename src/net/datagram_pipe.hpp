@@ -14,7 +14,8 @@ namespace curvegate::net {
 /// lost, memory must not grow: what the tunnel does not take in time is dropped and counted.
 class DatagramPipe {
   public:
-    static constexpr std::size_t kMostWaiting = 256 * 1024;  ///< bytes that the tunnel did not take yet
+    static constexpr std::size_t kMostWaiting =
+        std::size_t{256} * 1024;  ///< bytes that the tunnel did not take yet
     /// A datagram for the application; false: it was lost.
     using DeliverFn = std::function<bool(Bytes datagram)>;
     using EndFn = std::function<void(Ending)>;

@@ -6,6 +6,7 @@ namespace curvegate::net {
 namespace {
 
 constexpr Duration kLeastTry = std::chrono::milliseconds(1'500);
+constexpr Duration kMostTry = std::chrono::milliseconds(2'500);  // where another may be tried after it
 
 Instant now() {
     return std::chrono::steady_clock::now();
@@ -28,8 +29,8 @@ class StreamDialler : public std::enable_shared_from_this<StreamDialler> {
                 self->finish(fail(DialErrc::no_pin, self->target_.peer));
             });
         }
-        const auto resolved = [self = shared_from_this()](std::vector<IpAddress> addresses) {
-            self->on_resolved(std::move(addresses));
+        const auto resolved = [self = shared_from_this()](const std::vector<IpAddress>& addresses) {
+            self->on_resolved(addresses);
         };
         if (const auto literal = IpAddress::parse(target_.address.host)) {
             return asio::post(context_, [resolved, address = *literal] { resolved({address}); });
@@ -46,7 +47,7 @@ class StreamDialler : public std::enable_shared_from_this<StreamDialler> {
         crypto::PublicKey key;
     };
 
-    void on_resolved(std::vector<IpAddress> addresses) {
+    void on_resolved(const std::vector<IpAddress>& addresses) {
         if (!done_) return;
         if (addresses.empty()) return finish(fail(DialErrc::name_unknown, target_.address.host));
         for (const auto& address : addresses) {
@@ -66,13 +67,16 @@ class StreamDialler : public std::enable_shared_from_this<StreamDialler> {
             context_, tools_, options, [self = shared_from_this(), key = next.key](const Result<>& result) {
                 self->on_result(result, key);
             });
-        if (!tunnel) return finish(fail(std::move(tunnel)));
+        if (!tunnel) {  // of a family that this host does not have, perhaps
+            if (next_ < tries_.size()) return try_next();
+            return finish(fail(std::move(tunnel)));
+        }
         tunnel_ = std::move(*tunnel);
         tunnel_->start();
         const bool last = next_ == tries_.size();
         const auto share = (deadline_ - now()) / static_cast<int>(tries_.size() - next_ + 1);
         if (last) return (void)timer_.cancel();
-        wait_until(now() + std::max<Duration>(share, kLeastTry), [](StreamDialler& self) {
+        wait_until(now() + std::clamp<Duration>(share, kLeastTry, kMostTry), [](StreamDialler& self) {
             if (self.tunnel_ && !self.tunnel_->has_cookie()) self.tunnel_->stop();
         });
     }

@@ -21,9 +21,10 @@ class UdpDialler : public std::enable_shared_from_this<UdpDialler> {
             return asio::post(context_,
                               [self = shared_from_this(), address = *literal] { self->resolved({address}); });
         }
-        resolver.resolve(
-            context_, target_.host,
-            [self = shared_from_this()](std::vector<IpAddress> addresses) { self->resolved(addresses); });
+        resolver.resolve(context_, target_.host,
+                         [self = shared_from_this()](const std::vector<IpAddress>& addresses) {
+                             self->resolved(addresses);
+                         });
     }
 
   private:

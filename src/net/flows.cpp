@@ -130,7 +130,8 @@ void Flows::use(Flow& flow) {
 }
 
 void Flows::end(const FlowPtr& ending, Ending why) {
-    const FlowPtr flow = ending;  // it may be the table's own
+    // NOLINTNEXTLINE(performance-unnecessary-copy-initialization): it may be the table's own
+    const FlowPtr flow = ending;
     if (std::exchange(flow->over, true)) return;
     by_use_.erase(flow->place);
     table_.erase(flow->path.peer);

@@ -19,7 +19,7 @@ class Flows {
   public:
     /// Kept for a flow while its tunnel is dialled; more is dropped.
     static constexpr std::size_t kMostQueued = 64;
-    static constexpr std::size_t kMostQueuedBytes = 64 * 1024;
+    static constexpr std::size_t kMostQueuedBytes = std::size_t{64} * 1024;
 
     struct Limits {
         std::size_t flows = 1'024;

@@ -84,7 +84,7 @@ class HelloQueue {
     Drops drops_;
     std::optional<Instant> loaded_until_;
     double tokens_ = kAnswersAtOnce;
-    Instant filled_{};
+    Instant filled_;
 };
 
 }  // namespace curvegate::net

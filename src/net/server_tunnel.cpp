@@ -124,8 +124,11 @@ std::size_t ServerTunnel::allowance() {
 
 std::size_t ServerTunnel::transmit(Bytes train, std::size_t segment) {
     if (endpoint_ == nullptr) return train.size();
-    const std::size_t taken = endpoint_->send(candidate_ ? candidate_->path : path_, train, segment);
-    if (candidate_) candidate_->sent += taken;
+    // What was sealed before the move, and is more than may go to an unproven place, goes where it was meant
+    // to.
+    const bool there = candidate_ && train.size() <= allowance();
+    const std::size_t taken = endpoint_->send(there ? candidate_->path : path_, train, segment);
+    if (there) candidate_->sent += taken;
     if (taken < train.size()) {
         endpoint_->blocked_.push_back(std::static_pointer_cast<ServerTunnel>(shared_from_this()));
         endpoint_->wait_room();

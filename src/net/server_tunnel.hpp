@@ -43,16 +43,16 @@ class ServerTunnel final : public CurvecpTunnel {
     [[nodiscard]] std::size_t transmit(Bytes train, std::size_t segment) override;
     [[nodiscard]] std::size_t allowance() override;
     [[nodiscard]] Deadline own_deadline() const override;
-    void on_own_deadline(Instant now) override;
+    void on_own_deadline(Instant at) override;
     void on_over() override { leave(); }
     void leave();
 
     [[nodiscard]] Result<> take(const Path& from, const session::curvecp::Opened& opened,
                                 const wire::curvecp::Extensions& extensions, std::size_t packet_size);
-    [[nodiscard]] bool follow(const Path& from, Instant now);
-    void check_answer(const Path& from, Bytes message, Instant now);
+    [[nodiscard]] bool follow(const Path& from, Instant at);
+    void check_answer(const Path& from, Bytes message, Instant at);
     void probe(const Path& to, wire::curvecp::MessageId id);
-    void probe_candidate(Instant now);
+    void probe_candidate(Instant at);
 
     CurvecpEndpoint* endpoint_;
     session::curvecp::Session session_;

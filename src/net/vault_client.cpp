@@ -11,7 +11,7 @@ VaultClient::VaultClient(asio::io_context& context, Duration timeout, Detached d
 
 VaultClient::~VaultClient() {
     on_lost = nullptr;
-    if (socket_.is_open()) lose(VaultErrc::lost);
+    detach();
     ++*life_;
 }
 

@@ -56,6 +56,10 @@ class VaultClient {
     /// A new connection (the first, or after a vault died). Requests that still wait on the old one get
     /// `lost`.
     void attach(os::UniqueFd fd);
+    /// Ends the connection; requests that wait get `lost`, from within.
+    void detach() {
+        if (socket_.is_open()) lose(VaultErrc::lost);
+    }
     [[nodiscard]] bool attached() const noexcept { return socket_.is_open(); }
 
     /// `handler` is called exactly once, never from within ask().

@@ -118,8 +118,8 @@ class Worker::Connection : public std::enable_shared_from_this<Connection> {
 /// A client that came over UDP: which service it asked for, and its connection.
 class Worker::UdpGuest final : public Guest {
   public:
-    UdpGuest(Worker& worker, const std::vector<const ServiceSpec*>& services, const Path& from)
-        : worker_(worker), services_(services), from_(from) {}
+    UdpGuest(Worker& worker, const std::vector<const ServiceSpec*>& services, Path from)
+        : worker_(worker), services_(services), from_(std::move(from)) {}
 
     std::optional<std::string> authorise(const crypto::PublicKey& client,
                                          const wire::curvecp::ServerName& name) override {
@@ -141,10 +141,10 @@ class Worker::UdpGuest final : public Guest {
         return decision.verdict == registry::Verdict::allowed;
     }
 
-    Duration dead_peer() const override { return connection_->spec.dead_peer; }
+    [[nodiscard]] Duration dead_peer() const override { return connection_->spec.dead_peer; }
 
     void established(TunnelHandle tunnel) override {
-        worker_.watch(*tunnel);
+        worker_.watch(*tunnel, connection_);
         ++worker_.shared_.counters->handshakes;
         connection_->log_handshake();
         worker_.add(connection_);
@@ -189,6 +189,7 @@ Worker::Worker(const Shared& shared, std::unique_ptr<crypto::SecretPool> pool, c
 
 Worker::~Worker() {
     vault_.on_lost = nullptr;
+    vault_.detach();  // while what its callers reach still stands
 }
 
 HandshakeTools Worker::tools() {
@@ -340,7 +341,7 @@ void Worker::open_stream_tunnel(const std::shared_ptr<Connection>& connection, S
                     ++shared_.counters->handshakes;
                     last_good_.insert_or_assign(connection->spec.name, result->peer);
                     connection->log_handshake();
-                    watch(*result->tunnel);
+                    watch(*result->tunnel, connection);
                     connection->forward(std::move(plain), std::move(result->tunnel));
                 });
 }
@@ -391,7 +392,7 @@ void Worker::open_flow(const ServiceSpec& spec, const std::string& source, Flows
     if (spec.carrier == Carrier::curvecp) {
         return dial_stream(context_, *shared_.resolver, tools(), stream_target(spec), deadline,
                            [this, finish, done = std::move(done)](Result<DialedStream> result) mutable {
-                               if (result) watch(*result->tunnel);
+                               if (result) watch(*result->tunnel, nullptr);
                                finish(result, done,
                                       [](DialedStream& dialed) { return std::move(dialed.tunnel); });
                            });
@@ -480,9 +481,10 @@ void Worker::remove(const std::shared_ptr<Connection>& connection) {
 }
 
 // TCP's last bytes are the kernel's to deliver; a stream's are ours.
-void Worker::watch(StreamTunnel& tunnel) {
+void Worker::watch(StreamTunnel& tunnel, const std::shared_ptr<Connection>& connection) {
     ++undelivered_;
-    tunnel.on_delivered = [this] {
+    tunnel.on_delivered = [this, connection] {
+        if (connection) connection->slot.reset();  // it counted as long as it held memory
         if (undelivered_ > 0) --undelivered_;
         tell_if_empty();
     };

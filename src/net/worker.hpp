@@ -73,7 +73,7 @@ class Worker {
     [[nodiscard]] std::optional<std::string> authorise(Connection& connection, const crypto::PublicKey& key,
                                                        const IpAddress& address);
     void refuse(const Connection& connection, const Error& why);
-    void watch(StreamTunnel& tunnel);
+    void watch(StreamTunnel& tunnel, const std::shared_ptr<Connection>& connection);
     void tell_if_empty();
     void cycle_cookie_keys();
     void sweep();

@@ -11,7 +11,7 @@ namespace curvegate::stream {
 /// the last one dropped. A chunk never moves, so that a span into it stays good until its bytes are dropped.
 class Chunks {
   public:
-    static constexpr std::size_t kChunk = 64 * 1024;
+    static constexpr std::size_t kChunk = std::size_t{64} * 1024;
 
     /// Room from `position` to the end of its chunk; at least one byte.
     [[nodiscard]] MutableBytes room(std::uint64_t position);

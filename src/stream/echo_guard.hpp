@@ -15,7 +15,7 @@ namespace curvegate::stream {
 /// not an answer that holds us, and ever more is allowed.
 class EchoGuard {
   public:
-    static constexpr std::uint64_t kAhead = 128 * 1024;
+    static constexpr std::uint64_t kAhead = std::uint64_t{128} * 1024;
 
     /// The peer's stream has grown by `bytes`; ours was sent up to `sent`.
     void on_received(std::uint64_t bytes, std::uint64_t sent, Instant now) noexcept {

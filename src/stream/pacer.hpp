@@ -35,7 +35,7 @@ class Pacer {
         last_ = now;
     }
 
-    Instant last_{};
+    Instant last_;
     double credit_ = 0;
     bool resting_ = false;
 };

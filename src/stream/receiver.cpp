@@ -19,7 +19,7 @@ Receiver::Receiver(const Options& options) noexcept
 // PROTOCOL 9.4, 9.5: what lies beyond the limit or contradicts the known end is as good as lost.
 bool Receiver::fits(const Message& message) const noexcept {
     const std::uint64_t end = message.position + message.block.size();
-    if (end > consumed_ + most_unread_) return false;
+    if (end > std::max(told_, consumed_ + std::min(kFirstWindow, most_unread_))) return false;
     if (message.end == StreamEnd::none) return !end_ || end <= *end_;
     return end_ ? end == *end_ : end >= came_.highest();
 }

@@ -21,6 +21,7 @@ constexpr Duration kLongestProbeWait = std::chrono::seconds(10);
 constexpr unsigned kPersistent = 2;       // timeouts in a row after which one probe goes, not two
 constexpr int kPersistentCongestion = 3;  // RFC 9002 7.6.1
 constexpr std::size_t kWorthReading = std::size_t{64} * 1024;
+constexpr std::size_t kMostBlocks = 16'384;
 constexpr std::size_t kLeastUnsent = std::size_t{256} * 1024;
 
 }  // namespace
@@ -174,6 +175,12 @@ bool Sender::window_open(std::size_t size) const noexcept {
     return flight_.bytes() + size <= congestion_.window();
 }
 
+// A peer that names blocks and acknowledges no byte, while our side writes single bytes, would have us keep
+// one for each.
+bool Sender::too_many_blocks() const noexcept {
+    return flight_.end() - flight_.first() >= kMostBlocks;
+}
+
 double Sender::pace() const noexcept {
     return congestion_.rate(round_trip_.smoothed());
 }
@@ -187,7 +194,8 @@ double Sender::train() const noexcept {
 
 Duration Sender::backed_off(unsigned times) const noexcept {
     const Duration once = round_trip_.probe_timeout();
-    return std::min(kLongestProbeWait, once * (1U << std::min(times, 16U)));
+    const unsigned shift = std::min(times, 16U);
+    return once >= kLongestProbeWait / (1U << shift) ? kLongestProbeWait : once * (1U << shift);
 }
 
 Deadline Sender::probe_deadline() const noexcept {
@@ -200,7 +208,7 @@ Deadline Sender::probe_deadline() const noexcept {
 Deadline Sender::pace_deadline() const {
     if (!flight_.has_lost() && next_block_size(wire::curvecp::kMaxBlock) == 0 && !end_is_next())
         return std::nullopt;
-    if (!window_open(Congestion::kSegment)) return std::nullopt;
+    if (!window_open(Congestion::kSegment) || too_many_blocks()) return std::nullopt;
     return pacer_.next(pace(), train());
 }
 
@@ -257,7 +265,7 @@ std::size_t Sender::next(Message& message, MutableBytes out, Instant now) {
 std::size_t Sender::send_new(Message& message, MutableBytes out, Instant now) {
     const std::size_t most = out.size() - std::min(out.size(), wire::curvecp::message_size(0, true));
     const std::size_t length = next_block_size(most);
-    if (length == 0 && !end_is_next()) return 0;
+    if ((length == 0 && !end_is_next()) || too_many_blocks()) return 0;
     if (!window_open(wire::curvecp::message_size(length, true)) || !pacer_.ready(now, pace(), train()))
         return 0;
     const bool ends = end_ != StreamEnd::none && sent_ + length == written_;

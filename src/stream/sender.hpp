@@ -54,6 +54,7 @@ class Sender {
     /// An acknowledgment of something is due.
     [[nodiscard]] bool waits() const noexcept { return flight_.has_blocks() || ping_waits_; }
     [[nodiscard]] bool peer_is_ours() const noexcept { return peer_is_ours_; }
+    [[nodiscard]] std::uint64_t acknowledged() const noexcept;
     [[nodiscard]] std::uint64_t written() const noexcept { return written_; }
     [[nodiscard]] bool has_sent_bytes() const noexcept { return sent_ > 0 || end_sent_; }
     [[nodiscard]] Statistics statistics() const noexcept;
@@ -63,13 +64,13 @@ class Sender {
     [[nodiscard]] std::size_t memory() const noexcept { return chunks_.memory() + flight_.memory(); }
 
   private:
-    [[nodiscard]] std::uint64_t acknowledged() const noexcept;
     [[nodiscard]] std::uint64_t limit() const noexcept;
     [[nodiscard]] std::size_t next_block_size(std::size_t most) const noexcept;
     [[nodiscard]] bool end_is_next() const noexcept;
     [[nodiscard]] bool blocked_by_peer() const noexcept;
     [[nodiscard]] Deadline echo_guard_deadline() const noexcept;
     [[nodiscard]] bool window_open(std::size_t size) const noexcept;
+    [[nodiscard]] bool too_many_blocks() const noexcept;
     [[nodiscard]] double pace() const noexcept;
     [[nodiscard]] double train() const noexcept;
     [[nodiscard]] Duration backed_off(unsigned times) const noexcept;

@@ -157,6 +157,9 @@ void Stream::finish() {
 void Stream::abort() {
     impl_->sender.abort();
 }
+std::uint64_t Stream::acknowledged() const {
+    return impl_->sender.acknowledged();
+}
 bool Stream::outgoing_ended() const {
     return impl_->sender.ended();
 }

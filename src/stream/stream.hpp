@@ -13,8 +13,10 @@
 namespace curvegate::stream {
 
 struct Options {
-    std::size_t most_unread = 4 * 1024 * 1024;  ///< bytes kept for a local side that does not take them
-    std::size_t most_unsent = 4 * 1024 * 1024;  ///< bytes of the local side kept until acknowledged
+    std::size_t most_unread =
+        std::size_t{4} * 1024 * 1024;  ///< bytes kept for a local side that does not take them
+    std::size_t most_unsent =
+        std::size_t{4} * 1024 * 1024;  ///< bytes of the local side kept until acknowledged
     Duration keepalive = std::chrono::seconds(20);
     bool off_loopback = true;    ///< trains of at most 16 packets
     std::uint32_t first_id = 1;  ///< of the first message that has an id; not 0
@@ -97,6 +99,8 @@ class Stream {
     [[nodiscard]] bool peer_is_ours() const noexcept;  ///< it has shown our extension
     /// Bytes delivered in order / taken to send, since the start.
     [[nodiscard]] std::uint64_t received() const;
+    /// Bytes that the peer has, from the first on.
+    [[nodiscard]] std::uint64_t acknowledged() const;
     [[nodiscard]] std::uint64_t sent() const;
     /// Has a byte of the stream, or its end, ever left in a message?
     [[nodiscard]] bool has_sent_bytes() const;

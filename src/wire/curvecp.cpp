@@ -98,7 +98,7 @@ std::optional<std::string> decode_server_name(const ServerName& name) {
 
 Result<ToServer> parse_to_server(Bytes packet) {
     if (packet.size() < kMagicSize) return fail(Errc::wrong_length);
-    Reader body(packet.subspan(kMagicSize));
+    const Reader body(packet.subspan(kMagicSize));
     const auto magic = as_text(packet.first(kMagicSize));
     if (magic == kClientMessageMagic) {
         if (!has_message(packet, kClientOverhead, kMaxMessage)) return fail(Errc::wrong_length);

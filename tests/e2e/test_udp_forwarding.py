@@ -314,6 +314,19 @@ def test_a_host_name_is_resolved_when_dialling(make_site: Callable[[str], s.Site
         assert local.echo(b"by name") == b"by name"
 
 
+def test_several_keys_of_one_name_are_tried_in_order(make_site: Callable[[str], s.Site]) -> None:
+    near, far = make_site("near"), make_site("far")
+    with s.Backend(s.echo) as backend:
+        far.know("phone", near.key("client").public)
+        server = s.udp_server_end(far, backend, {"allow": "phone"})
+        near.know("gate", cp.KeyPair.generate().public)  # silent: nobody answers to it
+        client = s.udp_client_end(near, server.address, server.key)
+        for _ in range(2):
+            with client.open() as local:
+                assert local.echo(b"the second key") == b"the second key"
+        assert not client.daemon.events("front_down")
+
+
 def two_services(site: s.Site, one: s.Backend, two: s.Backend) -> tuple[s.Daemon, int, cp.KeyPair]:
     """`alpha` and `beta` on one port; `laptop` may use both, `tablet` beta only."""
     port = s.free_port()
