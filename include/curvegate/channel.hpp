@@ -94,7 +94,7 @@ struct ConnectOptions {
     std::string peer;  ///< its name in known_hosts: one of its keys must answer
     std::chrono::steady_clock::duration timeout = std::chrono::seconds(10);
     Carrier carrier = Carrier::tcp;
-    std::string server_name = {};  ///< udp: which service of the server, as a domain name
+    std::string server_name = "channel";  ///< udp: which service of the server, as a domain name
 };
 
 using ConnectHandler = boost::asio::any_completion_handler<void(error_code, Channel)>;

@@ -70,7 +70,7 @@ class Flows {
     void on_dialed(const FlowPtr& flow, Result<std::unique_ptr<MessagePipe>> result);
     void queue(Flow& flow, Bytes datagram);
     void use(Flow& flow);
-    void end(const FlowPtr& flow, Ending why);
+    void end(const FlowPtr& ending, Ending why);
 
     UdpSocket socket_;
     Limits limits_;
