@@ -43,8 +43,8 @@ class ClientTunnel final : public CurvecpTunnel {
     void on_over() override;
 
     void begin();
-    void feed(handshake::curvecp::Event&& event);
-    [[nodiscard]] std::optional<handshake::curvecp::Event> run(handshake::curvecp::Action& action);
+    void feed(handshake::curvecp::Event&& first);
+    [[nodiscard]] std::optional<handshake::curvecp::Event> run(handshake::curvecp::Action& step);
     [[nodiscard]] handshake::curvecp::Event fresh_start() const;
     void wait_socket();
     void on_packet(const Path& from, MutableBytes packet);

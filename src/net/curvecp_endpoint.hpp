@@ -70,10 +70,10 @@ class CurvecpEndpoint {
     void on_hello(const Path& from, MutableBytes packet);
     void serve_hellos();
     void answer(Hello& slot, const HelloQueue::Hello& waiting);
-    void feed(Hello& slot, handshake::curvecp::Event&& event);
-    void feed(const std::shared_ptr<Newcomer>& newcomer, handshake::curvecp::Event&& event);
+    void feed(Hello& slot, handshake::curvecp::Event&& first);
+    void feed(const std::shared_ptr<Newcomer>& newcomer, handshake::curvecp::Event&& first);
     [[nodiscard]] std::optional<handshake::curvecp::Event> run(const std::shared_ptr<Newcomer>& newcomer,
-                                                               handshake::curvecp::Action& action);
+                                                               handshake::curvecp::Action& step);
     void admit(const std::shared_ptr<Newcomer>& newcomer,
                handshake::curvecp::action::Established& established);
     void drop(const Error& why, const Path& from);
