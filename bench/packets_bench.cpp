@@ -275,4 +275,11 @@ BENCHMARK_CAPTURE(udp_socket, gso_and_gro_48, net::Gro::on, 48);
 }  // namespace
 }  // namespace curvegate
 
-BENCHMARK_MAIN();
+int main(int argc, char** argv) {
+    if (!curvegate::crypto::initialise()) return 1;  // it chooses the code for this CPU
+    benchmark::Initialize(&argc, argv);
+    if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 1;
+    benchmark::RunSpecifiedBenchmarks();
+    benchmark::Shutdown();
+    return 0;
+}

@@ -223,18 +223,36 @@ def connects(this: Round) -> None:
 
 
 def idle(this: Round) -> None:
-    """What a connection takes in memory that has said one byte and waits."""
-    count = this.size(2000, 200)
+    """What a connection takes in memory that has said one byte and waits: all at once, and a hundred every second."""
+    count, groups = this.size(2000, 200), this.size(10, 2)
     for carrier in this.carriers():
         with rig.Crowd() as crowd, rig.tunnel(carrier, crowd.address) as tunnel:
             crowd.run(tunnel.local, 64, 16, keep=False)
-            ends = {"client": tunnel.client.front_pid, "server": tunnel.server.front_pid}
-            before = {name: s.status_kib(pid, "VmRSS") for name, pid in ends.items()}
-            crowd.run(tunnel.local, count, 64, keep=True)
-            for name, pid in ends.items():
-                grown = s.status_kib(pid, "VmRSS") - before[name]
-                this.report.add("idle", f"{carrier} {name} end", "KiB each", grown / count)
+            before = fronts(tunnel)
+            for _ in range(groups):
+                crowd.run(tunnel.local, 100, 16, keep=True)
+                time.sleep(1.2)  # by then a stream that rests has given its buffers back
+            add_growth(this, carrier, f"{100 * groups} slowly", before, tunnel, 100 * groups)
             crowd.let_go()
+        with rig.Crowd() as crowd, rig.tunnel(carrier, crowd.address) as tunnel:
+            crowd.run(tunnel.local, 64, 16, keep=False)
+            before = fronts(tunnel)
+            crowd.run(tunnel.local, count, 64, keep=True)
+            add_growth(this, carrier, f"{count} at once", before, tunnel, count)
+            crowd.let_go()
+
+
+def fronts(tunnel: rig.Tunnel) -> dict[str, int]:
+    """Resident memory in KiB."""
+    ends = {"client end": tunnel.client, "server end": tunnel.server}
+    return {name: s.status_kib(daemon.front_pid, "VmRSS") for name, daemon in ends.items()}
+
+
+def add_growth(
+    this: Round, carrier: str, how: str, before: dict[str, int], tunnel: rig.Tunnel, connections: int
+) -> None:
+    for name, kib in fronts(tunnel).items():
+        this.report.add("idle", f"{carrier} {name}, {how}", "KiB each", (kib - before[name]) / connections)
 
 
 # ---- bad lines ----

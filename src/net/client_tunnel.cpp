@@ -44,7 +44,7 @@ Result<std::shared_ptr<ClientTunnel>> ClientTunnel::create(asio::io_context& con
 
 ClientTunnel::ClientTunnel(asio::io_context& context, os::UniqueFd socket, const HandshakeTools& tools,
                            const Options& options, DoneFn done)
-    : CurvecpTunnel(context, stream_options(options.server), options.dead_peer),
+    : CurvecpTunnel(context, stream_options(options.server, options.dead_peer), options.dead_peer),
       tools_(tools),
       options_(options),
       socket_(context, std::move(socket), Gro::on),

@@ -15,6 +15,7 @@ namespace action = machine::action;
 namespace event = machine::event;
 using machine::Event;
 
+constexpr Duration kReadAgain = std::chrono::milliseconds(2);
 constexpr int kBatches = 4;                // in a row, then others get their turn
 constexpr std::size_t kQueuedPackets = 4;  // that may overtake the check of their connection's Initiate
 constexpr auto kSlot = vault::KeySlot::server;
@@ -76,6 +77,7 @@ CurvecpEndpoint::CurvecpEndpoint(asio::io_context& context, os::UniqueFd session
       make_guest_(std::move(make_guest)),
       queue_(*tools.random),
       hello_timer_(context),
+      read_timer_(context),
       answering_(VaultClient::kMaxHellos) {
     ShortKeyHash hash{};
     tools_.random->fill(hash.key);
@@ -143,7 +145,12 @@ void CurvecpEndpoint::wait_hellos() {
             if (count == 0) break;
         }
         serve_hellos();
-        wait_hellos();
+        // Under load by the clock: a wake-up for every few Hellos would cost more than the Hellos.
+        if (!queue_.under_load(now())) return wait_hellos();
+        read_timer_.expires_after(kReadAgain);
+        read_timer_.async_wait([this, alive](error_code error) {
+            if (!error && *alive) wait_hellos();
+        });
     });
 }
 

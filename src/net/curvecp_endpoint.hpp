@@ -91,6 +91,7 @@ class CurvecpEndpoint {
     MakeGuest make_guest_;
     HelloQueue queue_;
     asio::steady_timer hello_timer_;
+    asio::steady_timer read_timer_;
     // As many as the vault client takes at once; made once, so that a Hello allocates nothing here.
     std::vector<Hello> answering_;
     ByShortKey<std::weak_ptr<ServerTunnel>> tunnels_;  // each takes itself out when it is over

@@ -31,8 +31,9 @@ Deadline earliest(std::initializer_list<Deadline> all) {
 
 }  // namespace
 
-stream::Options stream_options(const udp::endpoint& peer) {
+stream::Options stream_options(const udp::endpoint& peer, Duration dead_peer) {
     stream::Options out;
+    out.keepalive = std::min(out.keepalive, dead_peer / 3);
     out.off_loopback = !peer.address().is_loopback();
     return out;
 }
@@ -211,7 +212,8 @@ void CurvecpTunnel::settle(Instant at) {
     if (at >= progress_->since + patience()) return end(TunnelEnd::dead_peer);
     if (!time_wait_until_ && stream_.outgoing_done()) time_wait_until_ = at + kTimeWait;
     // The peer's end too: it waits for us to acknowledge it.
-    if (!stream_.done()) return;
+    // A failure that nobody is there to hear is nothing to wait for.
+    if (!stream_.done() && !stream_.aborted()) return;
     if (const auto tell = std::exchange(on_delivered, nullptr)) tell();
 }
 

@@ -13,7 +13,7 @@
 namespace curvegate::net {
 
 /// How to send to that peer.
-[[nodiscard]] stream::Options stream_options(const udp::endpoint& peer);
+[[nodiscard]] stream::Options stream_options(const udp::endpoint& peer, Duration dead_peer);
 
 /// One CurveCP connection, either end: drives its stream by packets and by time, and sends what the stream
 /// wants sent. Packets get their numbers and are sealed at the moment they are given to the kernel

@@ -12,8 +12,7 @@ constexpr unsigned kV6Network = 48;
 
 }  // namespace
 
-HelloQueue::HelloQueue(RandomSource& random, std::size_t places) : places_(places) {
-    random.fill(hash_key_);
+HelloQueue::HelloQueue(RandomSource& random, std::size_t places) : random_(random), places_(places) {
     for (std::size_t i = places; i-- > 0;) places_[i].older = std::exchange(free_, static_cast<Index>(i));
 }
 
@@ -23,12 +22,20 @@ HelloQueue::Network& HelloQueue::network_of(const Path& path) {
     return networks_[crypto::siphash(hash_key_, network.bytes) % kNetworks];
 }
 
+// What waits stays where it is: only a newcomer's place depends on the key.
+void HelloQueue::change_key(Instant now) {
+    if (key_made_ && now - *key_made_ < kKeyLasts) return;
+    key_made_ = now;
+    random_.fill(hash_key_);
+}
+
 HelloQueue::Network& HelloQueue::fullest(Network& newcomers) {
     Network& most = *std::ranges::max_element(networks_, {}, &Network::count);
     return most.count > newcomers.count ? most : newcomers;
 }
 
 bool HelloQueue::push(const Path& path, FixedBytes<kHelloSize> packet, Instant now) {
+    change_key(now);
     Network& network = network_of(path);
     const bool full = free_ == kNone;
     if (full) {

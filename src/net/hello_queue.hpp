@@ -15,7 +15,7 @@ namespace curvegate::net {
 /// CurveCP Hellos (PROTOCOL 7.3) that wait for the vault, of one worker. A Hello costs its sender nothing and
 /// us public-key work, so the networks of the senders (IPv4 /24, IPv6 /48) are served in turn, and when all
 /// places are taken the network that has most of them loses one. Networks are told apart by a keyed hash: two
-/// that fall together share a turn.
+/// that fall together share a turn, but not for long, as the key changes.
 ///
 /// All memory is taken when the queue is made; a Hello allocates nothing. No sockets, no clock; one thread.
 class HelloQueue {
@@ -25,6 +25,7 @@ class HelloQueue {
     static constexpr std::size_t kNetworks = 256;
     /// A client asks again after a second or so: what has waited longer than this is not worth an answer.
     static constexpr Duration kPatience = std::chrono::seconds(2);
+    static constexpr Duration kKeyLasts = std::chrono::milliseconds(200);
     static constexpr Duration kLoadLasts = std::chrono::seconds(1);
     static constexpr double kAnswersUnderLoad = 1'500;  ///< a second
     static constexpr double kAnswersAtOnce = 32;
@@ -39,7 +40,7 @@ class HelloQueue {
         std::uint64_t too_late = 0;     ///< waited longer than kPatience
     };
 
-    /// Room for `places` Hellos, 1 to 65,534.
+    /// Room for `places` Hellos, 1 to 65,534. `random` outlives it.
     explicit HelloQueue(RandomSource& random, std::size_t places = kPlaces);
 
     /// Takes a Hello in. If there is no place left, the oldest Hello of the network that has most goes (the
@@ -72,10 +73,13 @@ class HelloQueue {
     };
 
     [[nodiscard]] Network& network_of(const Path& path);
+    void change_key(Instant now);
     [[nodiscard]] Network& fullest(Network& newcomers);
     void take_out(Network& network, Index index);
 
+    RandomSource& random_;
     ByteArray<16> hash_key_{};
+    std::optional<Instant> key_made_;
     std::vector<Place> places_;
     std::array<Network, kNetworks> networks_{};
     Index free_ = kNone;

@@ -50,6 +50,7 @@ class Sender {
     // ---- asking ----
 
     [[nodiscard]] bool ended() const noexcept { return end_ != wire::curvecp::StreamEnd::none; }
+    [[nodiscard]] bool aborted() const noexcept { return end_ == wire::curvecp::StreamEnd::failure; }
     [[nodiscard]] bool done() const noexcept { return end_sent_ && !flight_.has_blocks(); }
     /// An acknowledgment of something is due.
     [[nodiscard]] bool waits() const noexcept { return flight_.has_blocks() || ping_waits_; }

@@ -18,6 +18,8 @@ constexpr std::size_t kForeignAck = 192;
 constexpr Duration kRelease = std::chrono::seconds(1);
 constexpr Duration kMostKeepalive = std::chrono::hours(24 * 365);
 
+constexpr Duration kBulkSilence = std::chrono::milliseconds(500);
+
 }  // namespace
 
 struct Stream::Impl {
@@ -34,6 +36,7 @@ struct Stream::Impl {
     Acks acks;
     Instant now;  // the latest that was passed in: it never goes back
     Instant heard;
+    bool in_bulk = false;  // the last block that came was a full one
     Deadline silent_since;
     Deadline release_at;
 
@@ -45,7 +48,9 @@ struct Stream::Impl {
     [[nodiscard]] bool drained() const { return sender.drained() && receiver.drained(); }
     [[nodiscard]] Deadline keepalive_at() const {
         if (done() || sender.waits()) return std::nullopt;
-        return heard + keepalive;
+        // In the middle of much data a silence may mean that we have moved, and the peer does not know where
+        // to.
+        return heard + (in_bulk ? std::min(keepalive, kBulkSilence) : keepalive);
     }
 
     void owe(const Message& message, Receiver::Taken taken) {
@@ -71,6 +76,7 @@ struct Stream::Impl {
         sender.take(*message, now);
         if (sender.peer_is_ours()) acks.peer_is_ours();
         const std::uint64_t before = receiver.received();
+        if (!message->block.empty()) in_bulk = message->block.size() == wire::curvecp::kMaxBlock;
         owe(*message, receiver.take(*message));
         if (!sender.peer_is_ours()) sender.on_received(receiver.received() - before, now);
         silent_since = sender.waits() ? Deadline(now) : std::nullopt;
@@ -101,7 +107,10 @@ struct Stream::Impl {
 
     std::size_t next_message(MutableBytes out) {
         if (out.size() < kForeignAck) return 0;
-        if (const auto ping = keepalive_at(); ping && *ping <= now) sender.want_ping();
+        if (const auto ping = keepalive_at(); ping && *ping <= now) {
+            in_bulk = false;
+            sender.want_ping();
+        }
         if (!sender.peer_is_ours() && acks.due(now)) return write_ack(out);
         Message message;
         if (const auto size = sender.next(message, out, now); size != 0) {
@@ -159,6 +168,9 @@ void Stream::abort() {
 }
 std::uint64_t Stream::acknowledged() const {
     return impl_->sender.acknowledged();
+}
+bool Stream::aborted() const {
+    return impl_->sender.aborted();
 }
 bool Stream::outgoing_ended() const {
     return impl_->sender.ended();

@@ -57,6 +57,7 @@ class Stream {
     void finish();
     /// Has finish() or abort() been called?
     [[nodiscard]] bool outgoing_ended() const;
+    [[nodiscard]] bool aborted() const;
     /// Our direction ends now, as a failure; what was not sent yet is dropped.
     void abort();
 

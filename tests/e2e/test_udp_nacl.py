@@ -325,13 +325,15 @@ def test_our_client_takes_much_from_their_server(
     dial: Callable[..., s.ClientEnd], server_keys: Keys, data_file: Path
 ) -> None:
     with reference_server(server_keys, "web", "cat", str(data_file)) as address:
-        with dial(address, server_keys).open() as local:
+        end = dial(address, server_keys)
+        with end.open() as local:
             got = s.Record(local.sock)
             got.KEEP = 0
             got.read_to_end(60)
             assert (got.size, got.ended) == (MUCH, "eof")
             assert got.digest.hexdigest() == sha256(data_file.read_bytes())
             local.half_close()
+        assert end.daemon.terminate() == 0  # while the server is still there to acknowledge our end
 
 
 @pytest.mark.parametrize("first", ["ours", "theirs"])

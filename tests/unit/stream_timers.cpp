@@ -219,6 +219,33 @@ TEST_CASE("nothing heard for a keepalive: a ping", "[stream]") {
     CHECK(end.stream.next_deadline() == kNoon + 40s);
 }
 
+TEST_CASE("silence in the middle of much data: one ping soon, then as ever", "[stream]") {
+    Alone end({.keepalive = 20s});
+    CHECK(end.give_block(1, 0, 1'024).has_value());
+    end.stream.consume(1'024);
+    (void)end.all();
+    std::vector<Instant> pings;
+    while (end.stream.next_deadline() < kNoon + 19s) {
+        for (const auto& one : end.wait()) {
+            if (!one.is_ping()) continue;
+            pings.push_back(end.now);
+            CHECK(end.give_ack(0, one.message.id.value).has_value());
+        }
+    }
+    REQUIRE(pings.size() == 1);
+    CHECK(pings.front() - kNoon < 600ms);
+}
+
+TEST_CASE("a short message and then silence: no ping but the keepalive", "[stream]") {
+    Alone end({.keepalive = 20s});
+    CHECK(end.give_block(1, 0, 100).has_value());
+    end.stream.consume(100);
+    (void)end.all();
+    while (end.stream.next_deadline() < kNoon + 19s) {
+        for (const auto& one : end.wait()) CHECK_FALSE(one.is_ping());
+    }
+}
+
 TEST_CASE("a stream that is done says nothing more by itself, but answers", "[stream]") {
     Alone end;
     end.stream.finish();
@@ -252,6 +279,8 @@ TEST_CASE("an idle stream holds no memory after a second", "[stream]") {
     while (!end.stream.readable().empty()) end.stream.consume(end.stream.readable().size());
     (void)end.all();
     CHECK(end.stream.statistics().memory > 64 * 1'024);
+    end.now += 500ms;  // a ping, as much data has ceased
+    for (const auto& one : end.all()) CHECK(end.give_ack(100'000, one.message.id.value).has_value());
     end.now += 1s;
     (void)end.all();
     CHECK(end.stream.statistics().memory == 0);
