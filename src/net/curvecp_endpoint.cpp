@@ -15,7 +15,7 @@ namespace action = machine::action;
 namespace event = machine::event;
 using machine::Event;
 
-constexpr Duration kReadAgain = std::chrono::milliseconds(2);
+constexpr Duration kReadAgain = std::chrono::milliseconds(5);
 constexpr int kBatches = 4;                // in a row, then others get their turn
 constexpr std::size_t kQueuedPackets = 4;  // that may overtake the check of their connection's Initiate
 constexpr auto kSlot = vault::KeySlot::server;

@@ -27,7 +27,7 @@ class HelloQueue {
     static constexpr Duration kPatience = std::chrono::seconds(2);
     static constexpr Duration kKeyLasts = std::chrono::milliseconds(200);
     static constexpr Duration kLoadLasts = std::chrono::seconds(1);
-    static constexpr double kAnswersUnderLoad = 1'500;  ///< a second
+    static constexpr double kAnswersUnderLoad = 500;  ///< a second
     static constexpr double kAnswersAtOnce = 32;
 
     struct Hello {
