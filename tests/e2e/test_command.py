@@ -167,7 +167,7 @@ def test_pubkey_and_fingerprint_agree_over_all_forms(tmp_path: Path) -> None:
         assert (done.returncode, done.stdout.decode()) == (OK, text + "\n")
     assert s.curvegate("pubkey", key.path).stdout.decode().strip() == forms["base64"]
     assert s.curvegate("pubkey", stdin=key.path.read_bytes()).stdout.decode().strip() == forms["base64"]
-    prints = {s.curvegate("fingerprint", text).stdout for text in forms.values()}
+    prints = {s.curvegate("fingerprint", "--", text).stdout for text in forms.values()}
     prints |= {s.curvegate("fingerprint", key.path).stdout}
     prints |= {s.curvegate("fingerprint", stdin=forms["base64"].encode()).stdout}
     assert len(prints) == 1
