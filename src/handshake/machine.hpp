@@ -202,6 +202,19 @@ struct Timeouts {
 [[nodiscard]] Error undeclared(EventKind kind);
 /// What a refusal of the vault means for the connection.
 [[nodiscard]] Error meaning_of(vault::Status status);
+/// What the vault's reply, or its loss, is to a machine of either protocol.
+template <class Event>
+[[nodiscard]] Event event_of(Result<vault::ReplyBody>&& reply) {
+    struct Meaning {
+        Event operator()(vault::HelloAnswer& answer) const { return event::HelloAnswered{answer}; }
+        Event operator()(vault::Vouch& vouch) const { return event::VouchMade{vouch}; }
+        Event operator()(vault::VouchIsGood&) const { return event::VouchIsGood{}; }
+        Event operator()(vault::Refused& refused) const { return event::VaultRefused{refused.status}; }
+        Event operator()(vault::PublicKeyIs&) const { return event::VaultLost{}; }  // no machine asks for it
+    };
+    if (!reply) return event::VaultLost{};
+    return std::visit(Meaning{}, *reply);
+}
 /// A key or cookie that could not be made: out of locked memory, or the peer's fault as it stands.
 [[nodiscard]] Error local_fault(const Error& why);
 

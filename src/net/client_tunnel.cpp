@@ -23,14 +23,6 @@ Instant now() {
     return std::chrono::steady_clock::now();
 }
 
-struct EventOf {
-    Event operator()(vault::HelloAnswer&) const { return event::VaultLost{}; }  // nobody asked
-    Event operator()(vault::Vouch& vouch) const { return event::VouchMade{vouch}; }
-    Event operator()(vault::VouchIsGood&) const { return event::VaultLost{}; }
-    Event operator()(vault::PublicKeyIs&) const { return event::VaultLost{}; }
-    Event operator()(vault::Refused& refused) const { return event::VaultRefused{refused.status}; }
-};
-
 }  // namespace
 
 Result<std::shared_ptr<ClientTunnel>> ClientTunnel::create(asio::io_context& context,
@@ -107,8 +99,7 @@ std::optional<Event> ClientTunnel::run(machine::Action& step) {
         auto self = std::static_pointer_cast<ClientTunnel>(shared_from_this());
         tools_.vault->ask(ask->request, [self](Result<vault::ReplyBody> reply) {
             if (self->is_over()) return;
-            if (!reply) return self->feed(event::VaultLost{});
-            self->feed(std::visit(EventOf{}, *reply));
+            self->feed(handshake::event_of<Event>(std::move(reply)));
         });
     } else if (auto* vouched = std::get_if<action::Vouched>(&step)) {
         session_.emplace(std::move(vouched->session));

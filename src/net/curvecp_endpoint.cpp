@@ -24,19 +24,6 @@ Instant now() {
     return std::chrono::steady_clock::now();
 }
 
-struct EventOf {
-    Event operator()(vault::HelloAnswer& answer) const { return event::HelloAnswered{answer}; }
-    Event operator()(vault::Vouch&) const { return event::VaultLost{}; }  // nobody asked
-    Event operator()(vault::VouchIsGood&) const { return event::VouchIsGood{}; }
-    Event operator()(vault::PublicKeyIs&) const { return event::VaultLost{}; }
-    Event operator()(vault::Refused& refused) const { return event::VaultRefused{refused.status}; }
-};
-
-Event event_of(Result<vault::ReplyBody>& reply) {
-    if (!reply) return event::VaultLost{};
-    return std::visit(EventOf{}, *reply);
-}
-
 }  // namespace
 
 /// A Hello that is being answered.
@@ -246,7 +233,7 @@ std::optional<Event> CurvecpEndpoint::run(const std::shared_ptr<Newcomer>& newco
     }
     if (const auto* ask = std::get_if<action::AskVault>(&step)) {
         tools_.vault->ask(ask->request, [this, alive = alive_, newcomer](Result<vault::ReplyBody> reply) {
-            if (*alive) feed(newcomer, event_of(reply));
+            if (*alive) feed(newcomer, handshake::event_of<Event>(std::move(reply)));
         });
         return std::nullopt;
     }
@@ -348,7 +335,7 @@ void CurvecpEndpoint::feed(Hello& slot, Event&& first) {
         } else if (const auto* ask = std::get_if<action::AskVault>(&step)) {
             tools_.vault->ask(ask->request, [this, alive = alive_, &slot](Result<vault::ReplyBody> reply) {
                 if (!*alive) return;
-                feed(slot, event_of(reply));
+                feed(slot, handshake::event_of<Event>(std::move(reply)));
                 serve_hellos();
             });
         } else if (const auto* send = std::get_if<action::Send>(&step)) {

@@ -101,8 +101,7 @@ class Runner final : public HandshakeHandle, public std::enable_shared_from_this
     std::optional<Event> run(action::AskVault& ask) {
         tools_.vault->ask(ask.request, [self = this->shared_from_this()](Result<vault::ReplyBody> reply) {
             if (!self->done_) return;
-            if (!reply) return self->feed(event::VaultLost{});
-            self->feed(std::visit([](auto& body) { return event_of(body); }, *reply));
+            self->feed(handshake::event_of<Event>(std::move(reply)));
         });
         return std::nullopt;
     }
@@ -118,12 +117,6 @@ class Runner final : public HandshakeHandle, public std::enable_shared_from_this
         finish(std::unexpected(std::move(close.why)));
         return std::nullopt;
     }
-
-    static Event event_of(vault::HelloAnswer& answer) { return event::HelloAnswered{answer}; }
-    static Event event_of(vault::Vouch& vouch) { return event::VouchMade{vouch}; }
-    static Event event_of(vault::VouchIsGood&) { return event::VouchIsGood{}; }
-    static Event event_of(vault::Refused& refused) { return event::VaultRefused{refused.status}; }
-    static Event event_of(vault::PublicKeyIs&) { return event::VaultLost{}; }  // nobody asked
 
     [[nodiscard]] cookie::Binding binding() const {
         return {cookie::Carrier::tcp, static_cast<Byte>(vault::KeySlot::server), source};
