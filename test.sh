@@ -29,7 +29,7 @@ need $packages
 say "building ($preset)"
 cmake --preset "$preset" -DCURVEGATE_WERROR="${CURVEGATE_WERROR:-OFF}" >/dev/null
 targets=(all)
-if [ "${only[*]}" = unit ]; then targets=(curvegate-unit-tests); fi
+if [ "${only[*]}" = unit ]; then targets=(curvegate-unit-tests curvegate-sodium-tests); fi
 if [ "${only[*]}" = net ]; then targets=(curvegate-net-tests); fi
 cmake --build --preset "$preset" --target "${targets[@]}"
 bin=$PWD/build/$preset/bin
@@ -57,7 +57,11 @@ run_catch() {
     count "$1" "$ok" "$bad" "$status"
 }
 
-if wanted unit; then say "unit, fsm and vector tests"; run_catch unit curvegate-unit-tests; fi
+if wanted unit; then
+    say "unit, fsm and vector tests"
+    run_catch unit curvegate-unit-tests
+    run_catch "boxes by libsodium alone" curvegate-sodium-tests
+fi
 if wanted net; then say "actors"; run_catch net curvegate-net-tests; fi
 if wanted layering; then
     say "layering"

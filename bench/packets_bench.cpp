@@ -31,11 +31,9 @@ test::udp::Script& script() {
 constexpr std::size_t kPrepared = 1'024;  // packets that are opened before the receiver is made afresh
 
 Session session(Role own) {
-    return {own,
-            test::secret_number<crypto::SharedKey>(1),
-            test::udp::kExtensions,
-            {to_array(test::udp::Script::client_keys().public_key.bytes())},
-            crypto::SendCounter({1})};
+    return *Session::create(own, test::secret_number<crypto::SharedKey>(1), test::udp::kExtensions,
+                            {to_array(test::udp::Script::client_keys().public_key.bytes())},
+                            crypto::SendCounter({1}));
 }
 
 Buffer message_packet(Session& from, std::size_t message) {

@@ -63,8 +63,9 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
     fuzz::must(!client.closed || part == vault_answer);
     if (!client.session || inside_changed) return 0;
 
-    udp::Session server(session::Role::server, *agree(server_keys.secret, keys.public_key), udp::kExtensions,
-                        client.session->client_short(), crypto::SendCounter(udp::kServerFirst));
+    auto server = *udp::Session::create(session::Role::server, *agree(server_keys.secret, keys.public_key),
+                                        udp::kExtensions, client.session->client_short(),
+                                        crypto::SendCounter(udp::kServerFirst));
     const auto sent = udp::sealed_message(server, test::pattern(64));
     auto came = part == raw_later ? test::copy_of(raw) : sent;
     if (part == message) (void)mutation.apply(came);

@@ -41,7 +41,7 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
 
     if (client.server.closed || !client.server.incoming.empty())
         return 0;  // refused, or more than the vouch came
-    session::curve_tun::Session session(session::Role::client, std::move(*client.shared));
+    auto session = *session::curve_tun::Session::create(session::Role::client, *client.shared);
     test::Buffer text(session::curve_tun::kFrameOverhead + 5, 7);
     fuzz::must(session.seal_frame(text).has_value());
     changed = changed || part == raw_later || (part == message && mutation.apply(text));

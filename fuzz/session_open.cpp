@@ -8,8 +8,9 @@ namespace packets = curvegate::wire::curve_tun;
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
     const auto input = fuzz::copy_of(data, size);
-    session::curve_tun::Session client(session::Role::client, test::secret_number<crypto::SharedKey>(1));
-    session::curve_tun::Session server(session::Role::server, test::secret_number<crypto::SharedKey>(1));
+    const auto key = test::secret_number<crypto::SharedKey>(1);
+    auto client = *session::curve_tun::Session::create(session::Role::client, key);
+    auto server = *session::curve_tun::Session::create(session::Role::server, key);
     test::Buffer stream;
     const std::array<std::size_t, 4> sizes = {0, 1, 40, 300};
     for (const std::size_t text : sizes) {

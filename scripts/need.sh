@@ -41,5 +41,5 @@ need() {
 }
 
 # What the product is built with.
-build_packages="g++ cmake ninja-build pkg-config libsodium-dev libseccomp-dev libspdlog-dev
+build_packages="g++ cmake ninja-build pkg-config libsodium-dev libssl-dev libseccomp-dev libspdlog-dev
 libboost1.81-dev libboost-program-options1.81-dev"

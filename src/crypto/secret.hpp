@@ -113,6 +113,7 @@ class Secret {
 struct LongTermTag;
 struct EphemeralTag;
 struct SharedTag;
+struct MessageTag;
 struct MinuteTag;
 struct CookieTag;
 struct PermutationTag;

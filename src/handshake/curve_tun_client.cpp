@@ -56,10 +56,12 @@ Actions Client::step(Event&& event, Instant now) {
         case EventKind::vouch_made:
             return on_vouch_made(std::get<Vouching>(state_), std::get<event::VouchMade>(event).vouch);
         case EventKind::written: {
-            auto shared = std::move(std::get<Vouched>(state_).shared);
+            auto session =
+                session::curve_tun::Session::create(session::Role::client, std::get<Vouched>(state_).shared);
+            if (!session) return close(local_fault(session.error()));
             state_ = Connected{};
             deadline_.reset();
-            return {action::Established{{session::Role::client, std::move(shared)}, server_}};
+            return {action::Established{std::move(*session), server_}};
         }
         default: return close(undeclared(kind_of(event)));
     }

@@ -80,7 +80,9 @@ Actions Server::step(Event&& event, Instant now) {
         }
         case EventKind::authorised: {
             auto& state = std::get<Authorising>(state_);
-            Actions out{action::Established{{session::Role::server, std::move(state.shared)}, state.client}};
+            auto session = session::curve_tun::Session::create(session::Role::server, state.shared);
+            if (!session) return close(local_fault(session.error()));
+            Actions out{action::Established{std::move(*session), state.client}};
             state_ = Connected{};
             return out;
         }

@@ -104,8 +104,11 @@ Actions Client::on_vouch_made(Vouching& state, const vault::Vouch& made, Instant
     const auto client = crypto::PublicKey::parse(made.client);
     if (!client) return close(client.error());
     const wire::ClientShort client_short{to_array(state.client_short.bytes())};
-    Actions out{action::Vouched{{session::Role::client, std::move(state.shared), destination_.extensions,
-                                 client_short, std::move(state.counter)},
+    auto session =
+        session::curvecp::Session::create(session::Role::client, std::move(state.shared),
+                                          destination_.extensions, client_short, std::move(state.counter));
+    if (!session) return close(local_fault(session.error()));
+    Actions out{action::Vouched{std::move(*session),
                                 {state.cookie, {*client, made.nonce, {made.vouch}}, destination_.name}}};
     state_ = Vouched{};
     deadline_ = std::min(now + kConfirmWithin, limit_);

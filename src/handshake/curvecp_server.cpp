@@ -124,10 +124,12 @@ Actions Server::on_cookie_redeemed(Redeeming& state, const cookie::Redeemed& red
 }
 
 Actions Server::on_claimed(Claiming& state) {
-    session::curvecp::Session session(session::Role::server, std::move(state.shared), state.header.extensions,
-                                      state.header.client_short, crypto::SendCounter(first_sent_));
-    session.mark_received(state.header.number);
-    Actions out{action::Established{std::move(session), state.client, state.message, state.message_size}};
+    auto session = session::curvecp::Session::create(session::Role::server, std::move(state.shared),
+                                                     state.header.extensions, state.header.client_short,
+                                                     crypto::SendCounter(first_sent_));
+    if (!session) return close(local_fault(session.error()));
+    session->mark_received(state.header.number);
+    Actions out{action::Established{std::move(*session), state.client, state.message, state.message_size}};
     state_ = Connected{};
     return out;
 }

@@ -1,23 +1,22 @@
 #include "session/curve_tun.hpp"
 
-#include "crypto/box.hpp"
-
 namespace curvegate::session::curve_tun {
 namespace wire = wire::curve_tun;
 
-Session::Session(Role own, crypto::SharedKey key) noexcept
-    : Session(own, std::move(key), wire::kFirstMessageNumber, wire::kFirstMessageNumber) {}
+Result<Session> Session::create(Role own, const crypto::SharedKey& key, FirstNumbers first) {
+    auto send = crypto::derive_message_key(key, messages_of(own));
+    if (!send) return fail(std::move(send));
+    auto receive = crypto::derive_message_key(key, messages_of(other(own)));
+    if (!receive) return fail(std::move(receive));
+    return Session(std::move(*send), std::move(*receive), first);
+}
 
-Session::Session(Role own, crypto::SharedKey key, crypto::PacketNumber first_sent,
-                 crypto::PacketNumber first_received) noexcept
-    : key_(std::move(key)),
-      send_(first_sent),
-      receive_(first_received),
-      expected_(receive_.next()),
-      send_purpose_(own == Role::client ? crypto::ShortPurpose::client_message
-                                        : crypto::ShortPurpose::server_message),
-      receive_purpose_(own == Role::client ? crypto::ShortPurpose::server_message
-                                           : crypto::ShortPurpose::client_message) {}
+Session::Session(crypto::MessageKey send_key, crypto::MessageKey receive_key, FirstNumbers first) noexcept
+    : send_key_(std::move(send_key)),
+      receive_key_(std::move(receive_key)),
+      send_(first.sent),
+      receive_(first.received),
+      expected_(receive_.next()) {}
 
 Result<> Session::seal_frame(MutableBytes frame) {
     if (frame.size() > kFrameOverhead + kMaxMessageSize) return fail(Errc::message_too_long);
@@ -26,8 +25,7 @@ Result<> Session::seal_frame(MutableBytes frame) {
     const auto packet = frame.subspan(wire::kFrameHeaderSize);
     wire::serialise_frame_header(packet.size(), frame.first<wire::kFrameHeaderSize>());
     wire::serialise(wire::MessageHeader{*number}, packet.first<wire::kMessageHeaderSize>());
-    crypto::seal_in_place(key_, crypto::Nonce::make(send_purpose_, wire::number_bytes(*number)),
-                          packet.subspan(wire::kMessageHeaderSize));
+    crypto::seal_in_place(send_key_, wire::number_bytes(*number), packet.subspan(wire::kMessageHeaderSize));
     return {};
 }
 
@@ -36,8 +34,8 @@ Result<MutableBytes> Session::open_packet(MutableBytes packet) {
     if (!header) return std::unexpected(header.error());
     if (!expected_ || header->number != *expected_) return fail(Errc::wrong_number);  // PROTOCOL 5.2
     const auto box = packet.subspan(wire::kMessageHeaderSize);
-    const auto nonce = crypto::Nonce::make(receive_purpose_, wire::number_bytes(header->number));
-    if (!crypto::open_in_place(key_, nonce, box)) return fail(Errc::box_does_not_open);
+    if (!crypto::open_in_place(receive_key_, wire::number_bytes(header->number), box))
+        return fail(Errc::box_does_not_open);
     expected_ = receive_.next();
     return box.subspan(crypto::kBoxOverhead);
 }

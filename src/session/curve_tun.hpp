@@ -2,6 +2,7 @@
 
 #include "base/bytes.hpp"
 #include "base/result.hpp"
+#include "crypto/message_box.hpp"
 #include "crypto/nonce.hpp"
 #include "crypto/secret.hpp"
 #include "session/errors.hpp"
@@ -15,14 +16,20 @@ inline constexpr std::size_t kFrameOverhead =
     wire::curve_tun::kFrameHeaderSize + wire::curve_tun::kMessageOverhead;
 inline constexpr std::size_t kMaxMessageSize = wire::curve_tun::kMaxMessageSize;
 
-/// A connected session of curve_tun version 1 (PROTOCOL 5): the shared key and the two numbers. Seals and
+/// Where a direction's numbers begin.
+struct FirstNumbers {
+    crypto::PacketNumber sent = wire::curve_tun::kFirstMessageNumber;
+    crypto::PacketNumber received = wire::curve_tun::kFirstMessageNumber;
+};
+
+/// A connected session of curve_tun version 1 (PROTOCOL 5): the two directions' keys and numbers. Seals and
 /// opens in place and allocates nothing.
 class Session {
   public:
-    Session(Role own, crypto::SharedKey key) noexcept;
-    /// For tests near the end of the number space.
-    Session(Role own, crypto::SharedKey key, crypto::PacketNumber first_sent,
-            crypto::PacketNumber first_received) noexcept;
+    /// Other first numbers are for tests near the end of the number space. Errors: secrets_full,
+    /// memory_not_locked.
+    [[nodiscard]] static Result<Session> create(Role own, const crypto::SharedKey& key,
+                                                FirstNumbers first = {});
 
     /// `frame` is kFrameOverhead bytes to be filled, then the payload, replaced by its ciphertext.
     /// Errors: message_too_long (no number is used), numbers_exhausted.
@@ -37,12 +44,13 @@ class Session {
     [[nodiscard]] bool exhausted() const noexcept;
 
   private:
-    crypto::SharedKey key_;
+    Session(crypto::MessageKey send_key, crypto::MessageKey receive_key, FirstNumbers first) noexcept;
+
+    crypto::MessageKey send_key_;
+    crypto::MessageKey receive_key_;
     crypto::SendCounter send_;
     crypto::SendCounter receive_;                   // counts what may come as the peer counts what it sends
     std::optional<crypto::PacketNumber> expected_;  // the one number that the next message must carry
-    crypto::ShortPurpose send_purpose_;
-    crypto::ShortPurpose receive_purpose_;
 };
 
 }  // namespace curvegate::session::curve_tun

@@ -10,9 +10,22 @@ using crypto::ShortPurpose;
 
 }  // namespace
 
-Session::Session(Role own, crypto::SharedKey key, const wire::Extensions& extensions,
-                 const wire::ClientShort& client_short, crypto::SendCounter&& counter) noexcept
+Result<Session> Session::create(Role own, crypto::SharedKey key, const wire::Extensions& extensions,
+                                const wire::ClientShort& client_short, crypto::SendCounter&& counter) {
+    auto send = crypto::derive_message_key(key, messages_of(own));
+    if (!send) return fail(std::move(send));
+    auto receive = crypto::derive_message_key(key, messages_of(other(own)));
+    if (!receive) return fail(std::move(receive));
+    return Session(own, std::move(key), std::move(*send), std::move(*receive), extensions, client_short,
+                   std::move(counter));
+}
+
+Session::Session(Role own, crypto::SharedKey key, crypto::MessageKey send_key, crypto::MessageKey receive_key,
+                 const wire::Extensions& extensions, const wire::ClientShort& client_short,
+                 crypto::SendCounter&& counter) noexcept
     : key_(std::move(key)),
+      send_key_(std::move(send_key)),
+      receive_key_(std::move(receive_key)),
       counter_(std::move(counter)),
       extensions_(extensions),
       client_short_(client_short),
@@ -24,16 +37,12 @@ Result<> Session::seal_message(MutableBytes packet) {
     if (own_ == Role::client) {
         wire::serialise(wire::ClientMessageHeader{extensions_, client_short_, *number},
                         packet.first<wire::kClientMessageHeader>());
-        crypto::seal_in_place(key_,
-                              crypto::Nonce::make(ShortPurpose::client_message, wire::number_bytes(*number)),
-                              packet.subspan(wire::kClientMessageHeader));
     } else {
         wire::serialise(wire::ServerMessageHeader{extensions_, *number},
                         packet.first<wire::kServerMessageHeader>());
-        crypto::seal_in_place(key_,
-                              crypto::Nonce::make(ShortPurpose::server_message, wire::number_bytes(*number)),
-                              packet.subspan(wire::kServerMessageHeader));
     }
+    crypto::seal_in_place(send_key_, wire::number_bytes(*number),
+                          packet.subspan(overhead() - crypto::kBoxOverhead));
     return {};
 }
 
@@ -52,23 +61,26 @@ Result<> Session::seal_initiate(const Introduction& introduction, MutableBytes p
 }
 
 Result<Opened> Session::open_message(crypto::PacketNumber number, MutableBytes packet) {
-    if (own_ == Role::client)
-        return open(ShortPurpose::server_message, number, packet.subspan(wire::kServerMessageHeader), 0);
-    return open(ShortPurpose::client_message, number, packet.subspan(wire::kClientMessageHeader), 0);
+    if (!window_.is_new(number)) return fail(Errc::wrong_number);  // PROTOCOL 7.6
+    const auto box =
+        packet.subspan(own_ == Role::client ? wire::kServerMessageHeader : wire::kClientMessageHeader);
+    if (!crypto::open_in_place(receive_key_, wire::number_bytes(number), box))
+        return fail(Errc::box_does_not_open);
+    return received(number, box.subspan(crypto::kBoxOverhead));
 }
 
 Result<Opened> Session::open_initiate(crypto::PacketNumber number, MutableBytes packet) {
-    return open(ShortPurpose::initiate, number, packet.subspan(wire::kInitiateHeader), wire::kInitiateBody);
+    if (!window_.is_new(number)) return fail(Errc::wrong_number);
+    const auto box = packet.subspan(wire::kInitiateHeader);
+    const auto nonce = crypto::Nonce::make(ShortPurpose::initiate, wire::number_bytes(number));
+    if (!crypto::open_in_place(key_, nonce, box)) return fail(Errc::box_does_not_open);
+    return received(number, box.subspan(crypto::kBoxOverhead + wire::kInitiateBody));
 }
 
-Result<Opened> Session::open(ShortPurpose purpose, crypto::PacketNumber number, MutableBytes box,
-                             std::size_t before_message) {
-    if (!window_.is_new(number)) return fail(Errc::wrong_number);  // PROTOCOL 7.6
-    if (!crypto::open_in_place(key_, crypto::Nonce::make(purpose, wire::number_bytes(number)), box))
-        return fail(Errc::box_does_not_open);
+Opened Session::received(crypto::PacketNumber number, MutableBytes message) noexcept {
     const bool newest = window_.is_newest(number);
     window_.mark(number);
-    return Opened{box.subspan(crypto::kBoxOverhead + before_message), newest};
+    return {message, newest};
 }
 
 }  // namespace curvegate::session::curvecp

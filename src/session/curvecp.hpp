@@ -2,6 +2,7 @@
 
 #include "base/bytes.hpp"
 #include "base/result.hpp"
+#include "crypto/message_box.hpp"
 #include "crypto/nonce.hpp"
 #include "crypto/secret.hpp"
 #include "session/errors.hpp"
@@ -23,14 +24,16 @@ struct Opened {
     bool newest;           ///< higher than all numbers before: the packet may move the path
 };
 
-/// A connected session of CurveCP (PROTOCOL 7.6): the shared key, our counter, the numbers that came. Seals
+/// A connected session of CurveCP (PROTOCOL 7.6): the keys, our counter, the numbers that came. Seals
 /// and opens packets in place and allocates nothing.
 class Session {
   public:
     /// `first_sent` is our next number: a client goes on from its Hello's, a server begins anywhere below
-    /// 2^48.
-    Session(Role own, crypto::SharedKey key, const wire::curvecp::Extensions& extensions,
-            const wire::curvecp::ClientShort& client_short, crypto::SendCounter&& counter) noexcept;
+    /// 2^48. Errors: secrets_full, memory_not_locked.
+    [[nodiscard]] static Result<Session> create(Role own, crypto::SharedKey key,
+                                                const wire::curvecp::Extensions& extensions,
+                                                const wire::curvecp::ClientShort& client_short,
+                                                crypto::SendCounter&& counter);
 
     /// Bytes of a Message packet before its message.
     [[nodiscard]] std::size_t overhead() const noexcept {
@@ -61,10 +64,14 @@ class Session {
     }
 
   private:
-    [[nodiscard]] Result<Opened> open(crypto::ShortPurpose purpose, crypto::PacketNumber number,
-                                      MutableBytes box, std::size_t before_message);
+    Session(Role own, crypto::SharedKey key, crypto::MessageKey send_key, crypto::MessageKey receive_key,
+            const wire::curvecp::Extensions& extensions, const wire::curvecp::ClientShort& client_short,
+            crypto::SendCounter&& counter) noexcept;
+    [[nodiscard]] Opened received(crypto::PacketNumber number, MutableBytes message) noexcept;
 
-    crypto::SharedKey key_;
+    crypto::SharedKey key_;  // for Initiates
+    crypto::MessageKey send_key_;
+    crypto::MessageKey receive_key_;
     crypto::SendCounter counter_;
     wire::curvecp::Extensions extensions_;
     wire::curvecp::ClientShort client_short_;

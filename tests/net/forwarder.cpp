@@ -28,7 +28,7 @@ Pair make_pair(asio::io_context& context, bool tcp) {
 /// The other end of a tunnel, which may do what no forwarder does.
 struct Peer {
     Local socket;
-    Session session{session::Role::client, key()};
+    Session session = *Session::create(session::Role::client, key());
     std::vector<Buffer> messages;
     Buffer unread;
 
@@ -70,12 +70,12 @@ struct Rig {
           tunnel(test::tcp_pair(context)),
           local{std::move(plain.first), {}, false, {}},
           peer{{std::move(tunnel.first), {}, false, {}},
-               Session(session::Role::client, key(), {first}, {first}),
+               *Session::create(session::Role::client, key(), {{first}, {first}}),
                {},
                {}},
-          forwarder(std::make_shared<Forwarder>(std::move(plain.second), std::move(tunnel.second),
-                                                Session(session::Role::server, key(), {first}, {first}), with,
-                                                scratch)) {
+          forwarder(std::make_shared<Forwarder>(
+              std::move(plain.second), std::move(tunnel.second),
+              *Session::create(session::Role::server, key(), {{first}, {first}}), with, scratch)) {
         forwarder->start([this](const ForwarderSummary& summary) { done.push_back(summary); });
     }
 
@@ -151,8 +151,8 @@ struct Chain {
         start(1, std::move(far.second), std::move(tunnel.second), session::Role::server);
     }
     void start(int which, Stream plain, Stream end, session::Role role) {
-        std::make_shared<Forwarder>(std::move(plain), std::move(end), Session(role, key()), ForwarderLimits{},
-                                    scratch)
+        std::make_shared<Forwarder>(std::move(plain), std::move(end), *Session::create(role, key()),
+                                    ForwarderLimits{}, scratch)
             ->start([this, which](const ForwarderSummary& summary) { endings[which] = summary.ending; });
     }
     [[nodiscard]] bool until(const std::function<bool()>& holds) {

@@ -243,9 +243,9 @@ class Script {
     }
     /// An Initiate of a client that holds the right keys and says this inside its correct box.
     [[nodiscard]] Buffer initiate_with(const Introduction& introduction, Bytes message = pattern(48)) const {
-        Session session(session::Role::client, *agree(client_keys().secret, server_keys().public_key),
-                        kExtensions, {to_array(client_keys().public_key.bytes())},
-                        crypto::SendCounter({kClientFirst.value + 1}));
+        auto session = *Session::create(
+            session::Role::client, *agree(client_keys().secret, server_keys().public_key), kExtensions,
+            {to_array(client_keys().public_key.bytes())}, crypto::SendCounter({kClientFirst.value + 1}));
         return sealed_initiate(session, introduction, message);
     }
 

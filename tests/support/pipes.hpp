@@ -44,7 +44,7 @@ inline std::unique_ptr<MessagePipe> tcp_pipe(net::Stream socket, session::Role r
                                              std::uint64_t first = 2) {
     return std::make_unique<net::TcpMessages>(
         std::move(socket),
-        session::curve_tun::Session(role, secret_number<crypto::SharedKey>(1), {first}, {first}),
+        *session::curve_tun::Session::create(role, secret_number<crypto::SharedKey>(1), {{first}, {first}}),
         std::chrono::seconds(60));
 }
 

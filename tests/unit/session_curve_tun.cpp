@@ -20,8 +20,8 @@ crypto::SharedKey key() {
 }
 
 struct Ends {
-    Session client{Role::client, key()};
-    Session server{Role::server, key()};
+    Session client = *Session::create(Role::client, key());
+    Session server = *Session::create(Role::server, key());
 };
 
 /// A packet, without its frame header.
@@ -47,7 +47,7 @@ bool refuses(Session& session, Buffer packet, E why) {
 
 /// The first message as a peer would send it that counts from `number`.
 Buffer with_number(std::uint64_t number, const Buffer& text = {}) {
-    Session peer(Role::client, key(), PacketNumber{number}, PacketNumber{2});
+    auto peer = *Session::create(Role::client, key(), {.sent = {number}});
     return sealed(peer, text);
 }
 
@@ -157,14 +157,14 @@ TEST_CASE("a message cut short or made longer is refused", "[session]") {
 
 TEST_CASE("a message of another session does not open", "[session]") {
     Ends ends;
-    Session stranger(Role::client, test::secret_number<crypto::SharedKey>(2));
+    auto stranger = *Session::create(Role::client, test::secret_number<crypto::SharedKey>(2));
     CHECK(refuses(ends.server, sealed(stranger, pattern(5)), Errc::box_does_not_open));
 }
 
 TEST_CASE("after 2^64-3 and 2^64-2 both ends are exhausted", "[session]") {
     const PacketNumber start{kLast - 1};
-    Session sender(Role::client, key(), start, PacketNumber{2});
-    Session receiver(Role::server, key(), PacketNumber{2}, start);
+    auto sender = *Session::create(Role::client, key(), {.sent = start});
+    auto receiver = *Session::create(Role::server, key(), {.received = start});
     for (int i = 0; i < 2; ++i) {
         CHECK_FALSE(sender.exhausted());
         CHECK_FALSE(receiver.exhausted());

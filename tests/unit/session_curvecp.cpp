@@ -25,7 +25,7 @@ crypto::SharedKey key(Byte number = 1) {
     return test::secret_number<crypto::SharedKey>(number);
 }
 Session session(Role own, PacketNumber first, Byte key_number = 1) {
-    return {own, key(key_number), kExtensions, kClientShort, SendCounter(first)};
+    return *Session::create(own, key(key_number), kExtensions, kClientShort, SendCounter(first));
 }
 struct Ends {
     Session client = session(Role::client, kClientFirst);
