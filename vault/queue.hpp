@@ -15,8 +15,8 @@ class RequestQueue {
     static constexpr std::size_t kMostPrompt = 256;
     static constexpr std::size_t kMostHellos = 64;
 
-    /// Whether another request may be read; if not, it waits in the socket.
-    [[nodiscard]] bool has_room() const noexcept { return prompt_.size() < kMostPrompt; }
+    /// How many more requests may be read; others wait in the socket.
+    [[nodiscard]] std::size_t room() const noexcept { return kMostPrompt - prompt_.size(); }
 
     /// Gives back the oldest Hello if there is no room for another: it is to be refused as over_rate.
     [[nodiscard]] std::optional<Request> push(const Request& request) {

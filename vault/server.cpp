@@ -4,6 +4,7 @@
 #include <sys/socket.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <string>
 #include <utility>
@@ -119,30 +120,32 @@ void Server::accept_all(Instant now) {
 }
 
 void Server::read_all(Connection& connection, Instant now) {
-    MessageBuffer buffer;
+    std::array<MessageBuffer, os::kMessagesACall> buffers;
+    std::array<os::MessageSlot, os::kMessagesACall> slots;
+    for (std::size_t i = 0; i < slots.size(); ++i) slots[i].bytes = buffers[i];
     // Bounded, and a full queue leaves the rest in the socket: one connection cannot hold up the others.
-    for (std::size_t i = 0; i < RequestQueue::kMostPrompt && connection.queue.has_room(); ++i) {
-        const auto received = os::receive_message(connection.fd.get(), buffer);
-        if (received && !*received) return;
-        if (!received) {
-            say_rarely(now, "a message of a wrong length or kind; connection ended");
-            connection.ended = true;
-            return;
-        }
-        if ((*received)->size == 0) {
-            connection.ended = true;
-            return;
-        }
-        const auto request = parse_request(Bytes(buffer).first((*received)->size));
-        if (!request) {
-            say_rarely(now, "a request that is malformed or not listed; connection ended");
-            connection.ended = true;
-            return;
-        }
-        if (const auto dropped = connection.queue.push(*request)) {
-            send(connection, {dropped->id, Refused{verb_of(dropped->body), Status::over_rate}});
+    std::size_t came = slots.size();
+    for (std::size_t read = 0; came == slots.size() && read < RequestQueue::kMostPrompt; read += came) {
+        const std::size_t room = std::min(slots.size(), connection.queue.room());
+        if (room == 0) return;
+        const auto received = os::receive_messages(connection.fd.get(), std::span(slots).first(room));
+        if (!received) return end(connection, now, received.error().text());
+        came = *received;
+        for (const auto& slot : std::span(slots).first(came)) {
+            if (slot.size == 0) connection.ended = true;
+            if (connection.ended) return;
+            if (!slot.whole) return end(connection, now, "a message of a wrong length or kind");
+            const auto request = parse_request(slot.bytes.first(slot.size));
+            if (!request) return end(connection, now, "a request that is malformed or not listed");
+            if (const auto dropped = connection.queue.push(*request))
+                send(connection, {dropped->id, Refused{verb_of(dropped->body), Status::over_rate}});
         }
     }
+}
+
+void Server::end(Connection& connection, Instant now, std::string_view why) {
+    say_rarely(now, std::string(why) + "; connection ended");
+    connection.ended = true;
 }
 
 void Server::answer(Connection& connection, const Request& request, Instant now, WallTime wall) {
@@ -175,21 +178,23 @@ void Server::send(Connection& connection, const Reply& reply) {
 }
 
 void Server::flush(Connection& connection, Instant now) {
+    std::array<os::MessageSlot, os::kMessagesACall> slots;
     while (!connection.replies.empty() && !connection.ended) {
-        const Message& message = connection.replies.front();
-        const ssize_t sent =
-            ::send(connection.fd.get(), message.bytes.data(), message.size, MSG_NOSIGNAL | MSG_DONTWAIT);
-        if (sent < 0 && errno == EINTR) continue;
-        if (sent < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == ENOBUFS)) {
-            if (!connection.stuck_until) connection.stuck_until = now + kStuckAfter;
-            return;
-        }
-        if (sent < 0) {
+        const std::size_t count = std::min(slots.size(), connection.replies.size());
+        for (std::size_t i = 0; i < count; ++i)
+            slots[i] = {connection.replies[i].bytes, connection.replies[i].size};
+        const auto sent = os::send_messages(connection.fd.get(), std::span(slots).first(count));
+        if (!sent) {
             connection.ended = true;
             return;
         }
+        if (*sent == 0) {
+            if (!connection.stuck_until) connection.stuck_until = now + kStuckAfter;
+            return;
+        }
         connection.stuck_until.reset();
-        connection.replies.pop_front();
+        connection.replies.erase(connection.replies.begin(),
+                                 connection.replies.begin() + static_cast<std::ptrdiff_t>(*sent));
     }
 }
 

@@ -46,10 +46,6 @@ class Server {
     static constexpr Duration kStuckAfter = std::chrono::seconds(30);
 
   private:
-    struct Message {
-        MessageBuffer bytes;
-        std::size_t size;
-    };
     struct Connection {
         os::UniqueFd fd;
         RequestQueue queue;
@@ -68,6 +64,7 @@ class Server {
     [[nodiscard]] int patience() const;
     void accept_all(Instant now);
     void read_all(Connection& connection, Instant now);
+    void end(Connection& connection, Instant now, std::string_view why);
     void answer(Connection& connection, const Request& request, Instant now, WallTime wall);
     void answer_hellos(Instant now, WallTime wall);
     void send(Connection& connection, const Reply& reply);

@@ -153,9 +153,9 @@ class TunnelDialler : public std::enable_shared_from_this<TunnelDialler> {
 };
 
 template <class Value>
-void set_option(Stream& stream, int level, int name, Value value) {
+void set_option(int socket, int level, int name, Value value) {
     // A socket that does not know the option (a unix socket) works without it.
-    (void)::setsockopt(stream.native_handle(), level, name, &value, sizeof value);
+    (void)::setsockopt(socket, level, name, &value, sizeof value);
 }
 
 }  // namespace
@@ -177,25 +177,25 @@ void dial_tunnel(asio::io_context& context, Resolver& resolver, const HandshakeT
         ->start();
 }
 
-void set_tunnel_options(Stream& stream, Duration dead_peer) {
+void set_tunnel_options(int socket, Duration dead_peer) {
     constexpr int kProbes = 3;
     const auto seconds =
         static_cast<int>(std::chrono::duration_cast<std::chrono::seconds>(dead_peer).count());
     const int interval = std::max(1, seconds / (kProbes + 1));
-    set_option(stream, IPPROTO_TCP, TCP_NODELAY, 1);
-    set_option(stream, SOL_SOCKET, SO_KEEPALIVE, 1);
-    set_option(stream, IPPROTO_TCP, TCP_KEEPIDLE, interval);
-    set_option(stream, IPPROTO_TCP, TCP_KEEPINTVL, interval);
-    set_option(stream, IPPROTO_TCP, TCP_KEEPCNT, kProbes);
+    set_option(socket, IPPROTO_TCP, TCP_NODELAY, 1);
+    set_option(socket, SOL_SOCKET, SO_KEEPALIVE, 1);
+    set_option(socket, IPPROTO_TCP, TCP_KEEPIDLE, interval);
+    set_option(socket, IPPROTO_TCP, TCP_KEEPINTVL, interval);
+    set_option(socket, IPPROTO_TCP, TCP_KEEPCNT, kProbes);
 }
 
-void set_plain_options(Stream& stream) {
-    set_option(stream, IPPROTO_TCP, TCP_NODELAY, 1);
-    set_option(stream, SOL_SOCKET, SO_LINGER, linger{1, 0});
+void set_plain_options(int socket) {
+    set_option(socket, IPPROTO_TCP, TCP_NODELAY, 1);
+    set_option(socket, SOL_SOCKET, SO_LINGER, linger{1, 0});
 }
 
-void allow_orderly_close(Stream& stream) {
-    set_option(stream, SOL_SOCKET, SO_LINGER, linger{0, 0});
+void allow_orderly_close(int socket) {
+    set_option(socket, SOL_SOCKET, SO_LINGER, linger{0, 0});
 }
 
 }  // namespace curvegate::net

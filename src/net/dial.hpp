@@ -71,11 +71,13 @@ struct TunnelTarget {
 void dial_tunnel(asio::io_context& context, Resolver& resolver, const HandshakeTools& tools,
                  TunnelTarget target, Instant deadline, EstablishedFn done);
 
+// Options of a listening socket are those of each that it accepts, without a call for each.
+
 /// Small segments at once, and a probe of a silent peer so that it counts as dead after `dead_peer`.
-void set_tunnel_options(Stream& stream, Duration dead_peer);
+void set_tunnel_options(int socket, Duration dead_peer);
 /// Small segments at once; and from here on whatever closes the socket resets the connection, the death of
 /// this process too, so that a cut is never taken for an end. An orderly end calls allow_orderly_close().
-void set_plain_options(Stream& stream);
-void allow_orderly_close(Stream& stream);
+void set_plain_options(int socket);
+void allow_orderly_close(int socket);
 
 }  // namespace curvegate::net

@@ -2,10 +2,6 @@
 
 #include "net/dial.hpp"
 
-#include <sys/uio.h>
-
-#include <array>
-
 namespace curvegate::net {
 namespace {
 
@@ -27,9 +23,7 @@ Forwarder::Forwarder(Stream plain, Stream tunnel, session::curve_tun::Session se
       limits_(limits),
       scratch_(scratch),
       started_(now()),
-      active_(started_) {
-    set_plain_options(plain_);
-}
+      active_(started_) {}
 
 void Forwarder::start(DoneFn done) {
     done_ = std::move(done);
@@ -164,54 +158,62 @@ void Forwarder::on_tunnel_readable() {
     });
 }
 
-// Opens every whole frame and delivers its payload; keeps the rest. False: the connection is over.
+// Opens every whole frame and delivers their payloads together; keeps the rest. False: the connection is
+// over.
 bool Forwarder::open_frames(MutableBytes bytes) {
-    while (bytes.size() >= kHeader) {
+    Payloads payloads;
+    std::optional<Ending> fault;
+    while (!fault && bytes.size() >= kHeader) {
         const std::size_t packet_size = wire::curve_tun::parse_frame_header(bytes.first<kHeader>());
-        if (packet_size < wire::curve_tun::kMessageOverhead) {
-            drain_plain(Ending::bad_message);
-            return false;
-        }
-        if (bytes.size() < kHeader + packet_size) break;
-        const auto payload = session_.open_packet(bytes.subspan(kHeader, packet_size));
-        if (!payload) {
-            drain_plain(Ending::bad_message);
-            return false;
-        }
-        bytes = bytes.subspan(kHeader + packet_size);
-        if (down_state_ != Direction::open) {  // PROTOCOL 5.4
-            drain_plain(Ending::after_end);
-            return false;
-        }
-        if (payload->empty() && limits_.end_of_stream == EndOfStream::message) {
-            down_state_ = Direction::ending;
-        } else if (!deliver(*payload)) {
-            return false;
-        }
-        if (session_.exhausted() && down_state_ == Direction::open) {
-            drain_plain(Ending::numbers_used_up);
-            return false;
-        }
+        if (packet_size >= wire::curve_tun::kMessageOverhead && bytes.size() < kHeader + packet_size) break;
+        if (payloads.count == payloads.parts.size() && !deliver(payloads)) return false;
+        fault = open_frame(bytes.subspan(kHeader, std::min(packet_size, bytes.size() - kHeader)), payloads);
+        if (!fault) bytes = bytes.subspan(kHeader + packet_size);
+    }
+    if (!deliver(payloads)) return false;
+    if (fault) {
+        drain_plain(*fault);
+        return false;
     }
     partial_.assign(bytes.begin(), bytes.end());
     if (bytes.empty()) partial_.shrink_to_fit();
     return true;
 }
 
+std::optional<Ending> Forwarder::open_frame(MutableBytes packet, Payloads& payloads) {
+    const auto payload = session_.open_packet(packet);
+    if (!payload) return Ending::bad_message;
+    if (down_state_ != Direction::open) return Ending::after_end;  // PROTOCOL 5.4
+    if (payload->empty() && limits_.end_of_stream == EndOfStream::message) {
+        down_state_ = Direction::ending;
+    } else {
+        payloads.add(*payload);
+    }
+    if (session_.exhausted() && down_state_ == Direction::open) return Ending::numbers_used_up;
+    return std::nullopt;
+}
+
 // False: the plain side is broken and the connection over.
-bool Forwarder::deliver(Bytes payload) {
-    summary_.bytes_down += payload.size();
+bool Forwarder::deliver(Payloads& payloads) {
+    std::span<iovec> parts(payloads.parts.data(), std::exchange(payloads.count, 0));
+    if (parts.empty()) return true;
+    std::size_t sent = 0;
     if (down_.empty()) {
-        const auto sent = send_some(plain_, payload);
-        if (!sent) {
+        const auto taken = send_some(plain_, parts);
+        if (!taken) {
             finish(Ending::plain_reset, true);
             return false;
         }
-        payload = payload.subspan(*sent);
-        if (payload.empty()) return true;
+        sent = *taken;
         down_.clear();
     }
-    down_.bytes.insert(down_.bytes.end(), payload.begin(), payload.end());
+    for (const iovec& part : parts) {
+        summary_.bytes_down += part.iov_len;
+        const std::size_t skip = std::min(sent, part.iov_len);
+        sent -= skip;
+        const auto* begin = static_cast<const Byte*>(part.iov_base);
+        down_.bytes.insert(down_.bytes.end(), begin + skip, begin + part.iov_len);
+    }
     return true;
 }
 
@@ -287,7 +289,7 @@ bool Forwarder::is_drained(Ending why) {
 void Forwarder::finish(Ending why, bool reset) {
     if (!done_) return;
     error_code ignored;
-    if (!reset) allow_orderly_close(plain_);
+    if (!reset) allow_orderly_close(plain_.native_handle());
     plain_.close(ignored);
     tunnel_.close(ignored);
     summary_.ending = why;

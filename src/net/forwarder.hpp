@@ -3,6 +3,9 @@
 #include "net/forwarding.hpp"
 #include "session/curve_tun.hpp"
 
+#include <sys/uio.h>
+
+#include <array>
 #include <functional>
 #include <memory>
 #include <vector>
@@ -26,7 +29,7 @@ class Scratch {
 
 /// Carries bytes between a plain socket and a tunnel, both ways, until both have ended. One read, one
 /// sealing in place and one write an event; what the other side does not take at once is kept, and the
-/// reading side waits until it is gone.
+/// reading side waits until it is gone. The sockets have the options of net/dial.hpp.
 class Forwarder final : public ForwarderBase, public std::enable_shared_from_this<Forwarder> {
   public:
     Forwarder(Stream plain, Stream tunnel, session::curve_tun::Session session, const ForwarderLimits& limits,
@@ -42,6 +45,12 @@ class Forwarder final : public ForwarderBase, public std::enable_shared_from_thi
         [[nodiscard]] bool empty() const noexcept { return sent == bytes.size(); }
         [[nodiscard]] Bytes rest() const noexcept { return Bytes(bytes).subspan(sent); }
         void clear() noexcept { *this = {}; }
+    };
+    /// What was opened and goes to the plain side in one write; it lies in the scratch memory.
+    struct Payloads {
+        std::array<iovec, 64> parts;
+        std::size_t count = 0;
+        void add(MutableBytes payload) noexcept { parts[count++] = {payload.data(), payload.size()}; }
     };
     enum class Direction : std::uint8_t {
         open,    ///< bytes may come
@@ -61,7 +70,8 @@ class Forwarder final : public ForwarderBase, public std::enable_shared_from_thi
     void wait_tunnel();
     void on_tunnel_readable();
     [[nodiscard]] bool open_frames(MutableBytes bytes);
-    [[nodiscard]] bool deliver(Bytes payload);
+    [[nodiscard]] std::optional<Ending> open_frame(MutableBytes packet, Payloads& payloads);
+    [[nodiscard]] bool deliver(Payloads& payloads);
     void on_tunnel_end();
     void flush_down();
     void pass_end_down();

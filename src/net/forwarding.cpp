@@ -20,6 +20,12 @@ bool has_unsent(Stream& socket) noexcept {
     return ::ioctl(socket.native_handle(), SIOCOUTQ, &count) == 0 && count > 0;
 }
 
+std::optional<std::size_t> taken(ssize_t sent) noexcept {
+    if (would_block(sent)) return 0;
+    if (sent < 0) return std::nullopt;
+    return static_cast<std::size_t>(sent);
+}
+
 struct Drain : std::enable_shared_from_this<Drain> {
     Drain(const Stream::executor_type& executor, Instant at, std::function<bool()> holds,
           std::function<void()> then)
@@ -65,10 +71,14 @@ bool would_block(ssize_t result) noexcept {
 }
 
 std::optional<std::size_t> send_some(Stream& to, Bytes bytes) noexcept {
-    const ssize_t sent = ::send(to.native_handle(), bytes.data(), bytes.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
-    if (would_block(sent)) return 0;
-    if (sent < 0) return std::nullopt;
-    return static_cast<std::size_t>(sent);
+    return taken(::send(to.native_handle(), bytes.data(), bytes.size(), MSG_NOSIGNAL | MSG_DONTWAIT));
+}
+
+std::optional<std::size_t> send_some(Stream& to, std::span<iovec> parts) noexcept {
+    msghdr message{};
+    message.msg_iov = parts.data();
+    message.msg_iovlen = parts.size();
+    return taken(::sendmsg(to.native_handle(), &message, MSG_NOSIGNAL | MSG_DONTWAIT));
 }
 
 // Keepalive does not run while data waits for its acknowledgment; a peer whose application does not read

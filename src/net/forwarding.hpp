@@ -4,6 +4,8 @@
 #include "base/time.hpp"
 #include "net/asio.hpp"
 
+#include <sys/uio.h>
+
 #include <functional>
 #include <optional>
 #include <string_view>
@@ -62,6 +64,7 @@ class ForwarderBase {
 [[nodiscard]] bool would_block(ssize_t result) noexcept;
 /// Sends what the socket takes. Gives the number of bytes, or nothing if the connection is broken.
 [[nodiscard]] std::optional<std::size_t> send_some(Stream& to, Bytes bytes) noexcept;
+[[nodiscard]] std::optional<std::size_t> send_some(Stream& to, std::span<iovec> parts) noexcept;
 /// Does the peer of a TCP tunnel leave bytes unacknowledged, and has been silent for `dead_peer`?
 [[nodiscard]] bool is_silent(Stream& tunnel, Duration dead_peer) noexcept;
 

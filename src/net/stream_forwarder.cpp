@@ -33,9 +33,7 @@ StreamForwarder::StreamForwarder(Stream plain, TunnelHandle tunnel, const Forwar
       tunnel_(std::move(tunnel)),
       limits_(limits),
       started_(now()),
-      active_(started_) {
-    set_plain_options(plain_);
-}
+      active_(started_) {}
 
 void StreamForwarder::start(DoneFn done) {
     done_ = std::move(done);
@@ -188,7 +186,7 @@ void StreamForwarder::finish(Ending why) {
     const auto self = shared_from_this();
     error_code ignored;
     if (why == Ending::orderly) {
-        allow_orderly_close(plain_);
+        allow_orderly_close(plain_.native_handle());
     } else if (!draining_) {
         abort_tunnel();
     }

@@ -20,7 +20,7 @@ constexpr std::size_t kRoom = kFrameOverhead + kMaxMessageSize;
 
 TcpMessages::TcpMessages(Stream stream, session::curve_tun::Session session, Duration dead_peer)
     : stream_(std::move(stream)), session_(std::move(session)) {
-    set_tunnel_options(stream_, dead_peer);
+    set_tunnel_options(stream_.native_handle(), dead_peer);
 }
 
 TcpMessages::~TcpMessages() {

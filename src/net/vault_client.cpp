@@ -2,7 +2,7 @@
 
 #include <boost/asio/post.hpp>
 
-#include <cerrno>
+#include <array>
 
 namespace curvegate::net {
 
@@ -25,7 +25,7 @@ void VaultClient::attach(os::UniqueFd fd) {
     ++*life_;
     wait_readable();
     if (!pending_.empty()) start_sweeping();
-    flush();
+    if (!unsent_.empty()) flush_soon();
     send_hellos();
 }
 
@@ -67,10 +67,18 @@ void VaultClient::send_hellos() {
 }
 
 void VaultClient::send(const vault::Request& request) {
-    vault::MessageBuffer buffer;
-    const Bytes message = serialise(request, buffer);
-    unsent_.emplace_back(message.begin(), message.end());
-    flush();
+    vault::Message& message = unsent_.emplace_back();
+    message.size = serialise(request, message.bytes).size();
+    flush_soon();
+}
+
+// What is asked in one turn of the loop goes out together: one wake-up of the vault for all.
+void VaultClient::flush_soon() {
+    if (writing_ || !socket_.is_open()) return;
+    writing_ = true;
+    asio::post(context_, [this, life = life_, generation = *life_] {
+        if (generation == *life) flush();
+    });
 }
 
 VaultClient::Handler VaultClient::take(std::unordered_map<std::uint32_t, Pending>::iterator pending) {
@@ -81,30 +89,22 @@ VaultClient::Handler VaultClient::take(std::unordered_map<std::uint32_t, Pending
 }
 
 void VaultClient::flush() {
-    while (!writing_ && !unsent_.empty() && socket_.is_open()) {
-        const auto& message = unsent_.front();
-        const auto sent =
-            ::send(socket_.native_handle(), message.data(), message.size(), MSG_NOSIGNAL | MSG_DONTWAIT);
-        if (sent < 0 && errno == EINTR) continue;
-        if (sent < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) {
-            writing_ = true;
+    std::array<os::MessageSlot, os::kMessagesACall> slots;
+    while (!unsent_.empty()) {
+        const std::size_t count = std::min(slots.size(), unsent_.size());
+        for (std::size_t i = 0; i < count; ++i) slots[i] = {unsent_[i].bytes, unsent_[i].size};
+        const auto sent = os::send_messages(socket_.native_handle(), std::span(slots).first(count));
+        if (!sent) return lose(VaultErrc::lost);
+        if (*sent == 0) {
             socket_.async_wait(Socket::wait_write,
                                [this, life = life_, generation = *life_](error_code error) {
-                                   if (error || generation != *life) return;
-                                   writing_ = false;
-                                   flush();
+                                   if (!error && generation == *life) flush();
                                });
             return;
         }
-        if (sent < 0) {
-            // Not from within ask(): the handlers of all that wait are about to run.
-            asio::post(context_, [this, life = life_, generation = *life_] {
-                if (generation == *life && socket_.is_open()) lose(VaultErrc::lost);
-            });
-            return;
-        }
-        unsent_.pop_front();
+        unsent_.erase(unsent_.begin(), unsent_.begin() + static_cast<std::ptrdiff_t>(*sent));
     }
+    writing_ = false;
 }
 
 void VaultClient::wait_readable() {
@@ -117,13 +117,21 @@ void VaultClient::wait_readable() {
 void VaultClient::read_all() {
     const auto life = life_;
     const auto generation = *life;
-    vault::MessageBuffer buffer;
-    while (generation == *life && socket_.is_open()) {
-        auto received = os::receive_message(socket_.native_handle(), buffer);
-        if (received && !*received) return wait_readable();
-        if (!received || (*received)->size == 0) return lose(VaultErrc::lost);
-        deliver(Bytes(buffer).first((*received)->size));
+    std::array<vault::MessageBuffer, os::kMessagesACall> buffers;
+    std::array<os::MessageSlot, os::kMessagesACall> slots;
+    for (std::size_t i = 0; i < slots.size(); ++i) slots[i].bytes = buffers[i];
+    std::size_t came = slots.size();
+    while (came == slots.size()) {
+        const auto received = os::receive_messages(socket_.native_handle(), slots);
+        if (!received) return lose(VaultErrc::lost);
+        came = *received;
+        for (const auto& slot : std::span(slots).first(came)) {
+            if (slot.size == 0 || !slot.whole) return lose(VaultErrc::lost);
+            deliver(slot.bytes.first(slot.size));
+            if (generation != *life) return;
+        }
     }
+    wait_readable();  // it looks again whether something waits
 }
 
 void VaultClient::deliver(Bytes message) {

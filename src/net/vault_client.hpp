@@ -90,6 +90,7 @@ class VaultClient {
     void send(const vault::Request& request);
     void send_hellos();
     [[nodiscard]] Handler take(std::unordered_map<std::uint32_t, Pending>::iterator pending);
+    void flush_soon();
     void flush();
     void lose(VaultErrc why);
     void start_sweeping();
@@ -102,13 +103,13 @@ class VaultClient {
     asio::steady_timer sweeper_;
     std::unordered_map<std::uint32_t, Pending> pending_;
     std::deque<Waiting> hellos_;  // bounded by kMaxPending, as is the next
-    std::deque<std::vector<Byte>> unsent_;
+    std::deque<vault::Message> unsent_;
     std::size_t hellos_sent_ = 0;  // and not answered yet
     std::uint32_t next_id_ = 1;
     // Counts the sockets; shared with every completion, so that those of an old socket, or of a client that
     // is gone, do nothing.
     std::shared_ptr<std::uint64_t> life_ = std::make_shared<std::uint64_t>(0);
-    bool writing_ = false;
+    bool writing_ = false;  // flush() has been posted, or waits until the socket takes more
 };
 
 }  // namespace curvegate::net

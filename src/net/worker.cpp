@@ -59,7 +59,6 @@ class Worker::Connection : public std::enable_shared_from_this<Connection> {
     std::string peer;
 
     void forward(Stream plain, Established tunnel) {
-        set_tunnel_options(tunnel.stream, spec.dead_peer);
         run(std::make_shared<Forwarder>(std::move(plain), std::move(tunnel.stream), std::move(tunnel.session),
                                         limits(), worker_.scratch_));
     }
@@ -199,6 +198,11 @@ HandshakeTools Worker::tools() {
 void Worker::serve(const ServiceSpec& spec, os::UniqueFd listening) {
     if (spec.side == Side::client && spec.plain == PlainSide::datagrams)
         return serve_datagrams(spec, std::move(listening));
+    if (spec.side == Side::server) {
+        set_tunnel_options(listening.get(), spec.dead_peer);
+    } else {
+        set_plain_options(listening.get());
+    }
     listeners_.push_back(std::make_unique<Listener>(
         context_, std::move(listening), spec.name,
         [this, &spec](Stream stream, std::string source, const IpAddress& address) {
@@ -266,7 +270,6 @@ void Worker::serve_tunnel(const ServiceSpec& spec, Stream stream, std::string so
         });
     });
     if (!ticket) return refuse(*connection, ticket.error());  // the stream closes itself
-    set_tunnel_options(stream, spec.dead_peer);
     auto may_in = [this, address, connection](const crypto::PublicKey& key) {
         return authorise(*connection, key, address);
     };
@@ -302,6 +305,7 @@ void Worker::reach_application(const std::shared_ptr<Connection>& connection, Tu
     dial(context_, *shared_.resolver, spec.connect, deadline,
          [connection, give_up, tunnel = std::move(tunnel)](Result<Stream> plain) mutable {
              if (!plain) return give_up(plain.error());
+             set_plain_options(plain->native_handle());
              connection->forward(std::move(*plain), std::move(tunnel));
          });
 }
@@ -309,7 +313,6 @@ void Worker::reach_application(const std::shared_ptr<Connection>& connection, Tu
 // ---- the client end ----
 
 void Worker::serve_plain(const ServiceSpec& spec, Stream stream, std::string source) {
-    set_plain_options(stream);
     auto connection = std::make_shared<Connection>(*this, spec, std::move(source));
     connection->peer = spec.peer;
     add(connection);
@@ -329,6 +332,7 @@ void Worker::open_tunnel(const std::shared_ptr<Connection>& connection, Stream p
                     ++shared_.counters->handshakes;
                     last_good_.insert_or_assign(connection->spec.name, result->peer);
                     connection->log_handshake();
+                    set_tunnel_options(result->stream.native_handle(), connection->spec.dead_peer);
                     connection->forward(std::move(plain), std::move(*result));
                 });
 }

@@ -35,7 +35,8 @@ constexpr std::string_view kCommon =
     "exit_group fcntl fdatasync flock fstat fsync futex getegid geteuid getgid getpid getrandom "
     "getsockname getsockopt gettid gettimeofday getuid lseek lstat madvise membarrier mlock mlock2 "
     "mremap munlock munmap nanosleep newfstatat poll ppoll pread64 preadv pwrite64 pwritev read readv "
-    "recvfrom recvmsg restart_syscall rseq rt_sigaction rt_sigprocmask rt_sigreturn sched_yield sendmsg "
+    "recvfrom recvmmsg recvmsg restart_syscall rseq rt_sigaction rt_sigprocmask rt_sigreturn sched_yield "
+    "sendmmsg sendmsg "
     "sendto set_robust_list setsockopt shutdown sigaltstack stat statx time uname write writev";
 
 /// More for the front: it opens what Landlock leaves it, has sockets and threads, and runs an event loop.
@@ -43,9 +44,9 @@ constexpr std::string_view kFront =
     "access arch_prctl bind connect epoll_create1 epoll_ctl epoll_pwait epoll_pwait2 epoll_wait "
     "eventfd2 faccessat faccessat2 fadvise64 fallocate fchmod fstatfs ftruncate getcpu getcwd "
     "getdents64 getpeername getpgrp getppid getpriority getresgid getresuid getrlimit getrusage listen "
-    "open openat pipe pipe2 pselect6 readlink readlinkat recvmmsg rt_sigpending rt_sigsuspend "
+    "open openat pipe pipe2 pselect6 readlink readlinkat rt_sigpending rt_sigsuspend "
     "rt_sigtimedwait sched_get_priority_max sched_get_priority_min sched_getaffinity sched_getparam "
-    "sched_getscheduler sched_setaffinity select sendfile sendmmsg set_tid_address signalfd4 socketpair "
+    "sched_getscheduler sched_setaffinity select sendfile set_tid_address signalfd4 socketpair "
     "splice statfs sysinfo tee timerfd_create timerfd_gettime timerfd_settime times";
 
 /// What a hijacked front would like to have. They would be refused anyway (the list above is all there is);

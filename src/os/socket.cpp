@@ -3,6 +3,8 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <array>
 #include <cerrno>
 #include <cstring>
 
@@ -71,6 +73,57 @@ Result<std::optional<Received>> receive_message(int socket, MutableBytes into) {
     if ((header.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) != 0)
         return fail(Errc::system, "local message is too long");
     return out;
+}
+
+namespace {
+
+bool is_for_now(int code) noexcept {
+    return code == EAGAIN || code == EWOULDBLOCK || code == ENOBUFS;
+}
+
+/// What recvmmsg and sendmmsg take.
+struct Batch {
+    explicit Batch(std::size_t most) noexcept : size(static_cast<unsigned>(std::min(most, kMessagesACall))) {}
+    void set(std::size_t i, MutableBytes bytes) noexcept {
+        parts[i] = {bytes.data(), bytes.size()};
+        headers[i].msg_hdr.msg_iov = &parts[i];
+        headers[i].msg_hdr.msg_iovlen = 1;
+    }
+    unsigned size;
+    std::array<iovec, kMessagesACall> parts{};
+    std::array<mmsghdr, kMessagesACall> headers{};
+};
+
+}  // namespace
+
+Result<std::size_t> receive_messages(int socket, std::span<MessageSlot> slots) {
+    Batch batch(slots.size());
+    for (std::size_t i = 0; i < batch.size; ++i) batch.set(i, slots[i].bytes);
+    int count = 0;
+    do count = ::recvmmsg(socket, batch.headers.data(), batch.size, MSG_DONTWAIT | MSG_CMSG_CLOEXEC, nullptr);
+    while (count < 0 && errno == EINTR);
+    if (count < 0 && is_for_now(errno)) return 0;
+    if (count < 0 && errno == ECONNRESET) {
+        slots[0].size = 0;
+        return 1;
+    }
+    if (count < 0) return fail_errno("receive on a local socket");
+    for (std::size_t i = 0; i < static_cast<std::size_t>(count); ++i) {
+        slots[i].size = batch.headers[i].msg_len;
+        slots[i].whole = (batch.headers[i].msg_hdr.msg_flags & MSG_TRUNC) == 0;
+    }
+    return static_cast<std::size_t>(count);
+}
+
+Result<std::size_t> send_messages(int socket, std::span<const MessageSlot> slots) {
+    Batch batch(slots.size());
+    for (std::size_t i = 0; i < batch.size; ++i) batch.set(i, slots[i].bytes.first(slots[i].size));
+    int count = 0;
+    do count = ::sendmmsg(socket, batch.headers.data(), batch.size, MSG_NOSIGNAL | MSG_DONTWAIT);
+    while (count < 0 && errno == EINTR);
+    if (count < 0 && is_for_now(errno)) return 0;
+    if (count < 0) return fail_errno("send on a local socket");
+    return static_cast<std::size_t>(count);
 }
 
 Result<unsigned> peer_uid(int socket) {

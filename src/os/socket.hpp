@@ -4,6 +4,7 @@
 #include "base/result.hpp"
 
 #include <optional>
+#include <span>
 #include <string>
 #include <utility>
 #include <vector>
@@ -55,6 +56,21 @@ struct Received {
 /// Receives one message; nothing if the socket is non-blocking and empty. A message longer than `into` is an
 /// error, never cut.
 [[nodiscard]] Result<std::optional<Received>> receive_message(int socket, MutableBytes into);
+
+/// Room for one message, or one to send.
+struct MessageSlot {
+    MutableBytes bytes;
+    std::size_t size = 0;  ///< of the message, at the beginning of `bytes`; 0: the other end is closed
+    bool whole = true;     ///< false: what came was longer than `bytes`
+};
+inline constexpr std::size_t kMessagesACall = 16;
+
+/// Receives the messages that wait, at most kMessagesACall and one a slot, by one call. Gives how many there
+/// were. A descriptor that comes along is closed.
+[[nodiscard]] Result<std::size_t> receive_messages(int socket, std::span<MessageSlot> slots);
+/// Sends messages in their order, at most kMessagesACall, by one call, without waiting. Gives how many the
+/// socket took.
+[[nodiscard]] Result<std::size_t> send_messages(int socket, std::span<const MessageSlot> slots);
 
 /// The uid of the process at the other end of a unix socket (SO_PEERCRED).
 [[nodiscard]] Result<unsigned> peer_uid(int socket);

@@ -1,4 +1,5 @@
 #include "net/forwarder.hpp"
+#include "net/dial.hpp"
 #include "support/loop.hpp"
 #include "support/secrets.hpp"
 
@@ -21,8 +22,11 @@ crypto::SharedKey key() {
     return test::secret_number<crypto::SharedKey>(1);
 }
 
+/// A local socket and the forwarder's, which has its options.
 Pair make_pair(asio::io_context& context, bool tcp) {
-    return tcp ? test::tcp_pair(context) : test::unix_pair(context);
+    Pair out = tcp ? test::tcp_pair(context) : test::unix_pair(context);
+    set_plain_options(out.second.native_handle());
+    return out;
 }
 
 /// The other end of a tunnel, which may do what no forwarder does.

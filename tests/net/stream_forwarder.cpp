@@ -1,4 +1,5 @@
 #include "net/stream_forwarder.hpp"
+#include "net/dial.hpp"
 #include "support/loop.hpp"
 #include "support/tunnels.hpp"
 
@@ -16,8 +17,10 @@ using test::pattern;
 using Pair = std::pair<Stream, Stream>;
 
 /// `send_buffer`: of the second end, in bytes; 0: the kernel's own choice.
+/// A local socket and the forwarder's, which has its options.
 Pair make_pair(asio::io_context& context, bool tcp, int send_buffer = 0) {
     Pair out = tcp ? test::tcp_pair(context) : test::unix_pair(context);
+    set_plain_options(out.second.native_handle());
     if (send_buffer > 0) out.second.set_option(asio::socket_base::send_buffer_size(send_buffer));
     return out;
 }

@@ -133,6 +133,11 @@ struct Reply {
 
 inline constexpr std::size_t kMaxMessageSize = kHeaderSize + 32 + 8 + kHelloBoxSize + kHelloPayloadSize;
 using MessageBuffer = ByteArray<kMaxMessageSize>;
+/// A serialised request or reply.
+struct Message {
+    MessageBuffer bytes;
+    std::size_t size;
+};
 
 /// Error: malformed (version, verb, slot, reserved byte or length).
 [[nodiscard]] Result<Request> parse_request(Bytes message);
