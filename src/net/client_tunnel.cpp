@@ -36,12 +36,17 @@ Result<std::shared_ptr<ClientTunnel>> ClientTunnel::create(asio::io_context& con
 
 ClientTunnel::ClientTunnel(asio::io_context& context, os::UniqueFd socket, const HandshakeTools& tools,
                            const Options& options, DoneFn done)
-    : CurvecpTunnel(context, stream_options(options.server, options.dead_peer), options.dead_peer),
-      tools_(tools),
-      options_(options),
+    : CurvecpTunnel(context, stream_options(options.server, options.dead_peer, tools.chunks),
+                    options.dead_peer),
+      server_(options.server),
       socket_(context, std::move(socket), Gro::on),
-      fsm_(options.destination, tools.timeouts, options.limit),
-      done_(std::move(done)) {
+      introducing_(std::make_unique<Introducing>(
+          Introducing{tools,
+                      machine::Client(options.destination, tools.timeouts, options.limit),
+                      std::move(done),
+                      {},
+                      {},
+                      0})) {
     stream_.limit_blocks(wire::kFirstBlock);
     stream_.want_ping();  // so that a server whose application speaks first hears of us
 }
@@ -53,27 +58,30 @@ void ClientTunnel::start() {
 }
 
 void ClientTunnel::begin() {
-    if (!done_) return;
+    if (!introducing_->done) return;
     feed(fresh_start());
     if (!is_over()) wait_socket();
 }
 
 void ClientTunnel::stop() {
+    if (!introducing_) return cut(TunnelEnd::no_answer);
     feed(event::Stop{});
 }
 
 bool ClientTunnel::is_confirmed() const noexcept {
-    return fsm_.state() == machine::ClientState::connected;
+    return !introducing_;
 }
 bool ClientTunnel::has_cookie() const noexcept {
-    return session_.has_value() || fsm_.state() == machine::ClientState::vouching;
+    return session_.has_value() ||
+           (introducing_ && introducing_->fsm.state() == machine::ClientState::vouching);
 }
 
 Event ClientTunnel::fresh_start() const {
-    auto keys = crypto::EphemeralKeyPair::generate(*tools_.pool, *tools_.random);
+    const HandshakeTools& tools = introducing_->tools;
+    auto keys = crypto::EphemeralKeyPair::generate(*tools.pool, *tools.random);
     if (!keys) return event::CookieRefused{keys.error()};
     ByteArray<8> first{};
-    tools_.random->fill(MutableBytes(first).first(6));  // below 2^48
+    tools.random->fill(MutableBytes(first).first(6));  // below 2^48
     return event::Start{std::move(*keys), {load_le<std::uint64_t>(first)}};
 }
 
@@ -82,8 +90,8 @@ Event ClientTunnel::fresh_start() const {
 void ClientTunnel::feed(Event&& first) {
     const auto self = shared_from_this();  // done() may let go of us
     std::optional<Event> next(std::move(first));
-    while (next && !is_over()) {
-        auto actions = fsm_.handle(std::move(*next), now());
+    while (next && introducing_ && !is_over()) {
+        auto actions = introducing_->fsm.handle(std::move(*next), now());
         next.reset();
         for (auto& step : actions) {
             if (auto answer = run(step)) next = std::move(answer);
@@ -94,18 +102,18 @@ void ClientTunnel::feed(Event&& first) {
 
 std::optional<Event> ClientTunnel::run(machine::Action& step) {
     if (const auto* send = std::get_if<action::Send>(&step)) {
-        (void)socket_.send({options_.server, {}}, send->packet(), send->size);
+        (void)socket_.send({server_, {}}, send->packet(), send->size);
     } else if (const auto* ask = std::get_if<action::AskVault>(&step)) {
         auto self = std::static_pointer_cast<ClientTunnel>(shared_from_this());
-        tools_.vault->ask(ask->request, [self](Result<vault::ReplyBody> reply) {
+        introducing_->tools.vault->ask(ask->request, [self](Result<vault::ReplyBody> reply) {
             if (self->is_over()) return;
             self->feed(handshake::event_of<Event>(std::move(reply)));
         });
     } else if (auto* vouched = std::get_if<action::Vouched>(&step)) {
         session_.emplace(std::move(vouched->session));
-        introduction_ = std::make_unique<session::curvecp::Introduction>(vouched->introduction);
-        initiates_ = kInitiatesAtOnce;
-        next_initiate_ = now() + kInitiateAgain;
+        introducing_->introduction = vouched->introduction;
+        introducing_->initiates = kInitiatesAtOnce;
+        introducing_->next_initiate = now() + kInitiateAgain;
         finish({});
         pump();
     } else if (std::get_if<action::AskAfresh>(&step) != nullptr) {
@@ -113,7 +121,7 @@ std::optional<Event> ClientTunnel::run(machine::Action& step) {
         // it is not told twice.
         if (stream_.has_sent_bytes()) return std::nullopt;
         session_.reset();
-        introduction_.reset();
+        introducing_->introduction.reset();
         stream_.want_ping();
         return fresh_start();
     } else if (const auto* close = std::get_if<action::Close>(&step)) {
@@ -124,7 +132,8 @@ std::optional<Event> ClientTunnel::run(machine::Action& step) {
 }
 
 void ClientTunnel::finish(Result<> result) {
-    if (auto done = std::exchange(done_, nullptr)) done(std::move(result));
+    if (!introducing_) return;
+    if (auto done = std::exchange(introducing_->done, nullptr)) done(std::move(result));
 }
 
 // ---- packets ----
@@ -145,7 +154,7 @@ void ClientTunnel::wait_socket() {
 }
 
 void ClientTunnel::on_packet(const Path& from, MutableBytes packet) {
-    if (is_over() || from.peer != options_.server) return;
+    if (is_over() || from.peer != server_) return;
     const auto parsed = wire::parse_to_client(packet);
     if (!parsed) return;
     if (const auto* cookie = std::get_if<wire::SealedCookie>(&*parsed))
@@ -155,10 +164,10 @@ void ClientTunnel::on_packet(const Path& from, MutableBytes packet) {
     const auto opened = session_->open_message(header.number, packet);
     if (!opened) return;
     if (session_->exhausted()) return cut(TunnelEnd::numbers_used_up);
-    if (introduction_) {
-        introduction_.reset();
-        stream_.limit_blocks(wire::kMaxBlock);
+    if (introducing_) {
         feed(event::Confirmed{});
+        introducing_.reset();
+        stream_.limit_blocks(wire::kMaxBlock);
     }
     heard_ = true;
     (void)deliver(opened->message, now());
@@ -168,19 +177,19 @@ void ClientTunnel::on_packet(const Path& from, MutableBytes packet) {
 
 std::optional<CurvecpTunnel::Envelope> ClientTunnel::envelope() {
     if (!session_) return std::nullopt;
-    if (!introduction_) return Envelope{wire::kClientOverhead, wire::kMaxMessage};
-    if (initiates_ == 0) return std::nullopt;
+    if (!introducing_) return Envelope{wire::kClientOverhead, wire::kMaxMessage};
+    if (introducing_->initiates == 0) return std::nullopt;
     return Envelope{wire::kInitiateOverhead, wire::kMaxInitiateMessage};
 }
 
 Result<> ClientTunnel::seal(MutableBytes packet) {
-    if (!introduction_) return session_->seal_message(packet);
-    --initiates_;
-    return session_->seal_initiate(*introduction_, packet);
+    if (!introducing_) return session_->seal_message(packet);
+    --introducing_->initiates;
+    return session_->seal_initiate(*introducing_->introduction, packet);
 }
 
 std::size_t ClientTunnel::transmit(Bytes train, std::size_t segment) {
-    const std::size_t taken = socket_.send({options_.server, {}}, train, segment);
+    const std::size_t taken = socket_.send({server_, {}}, train, segment);
     if (taken < train.size() && !std::exchange(waits_room_, true)) {
         // Owns us: if we are released meanwhile, what waits goes out first.
         socket_.wait_writable([self = std::static_pointer_cast<ClientTunnel>(shared_from_this())] {
@@ -193,17 +202,19 @@ std::size_t ClientTunnel::transmit(Bytes train, std::size_t segment) {
 }
 
 Deadline ClientTunnel::own_deadline() const {
-    const Deadline handshake = fsm_.next_deadline();
-    if (!introduction_ || initiates_ != 0) return handshake;
-    return handshake ? std::min(*handshake, next_initiate_) : next_initiate_;
+    if (!introducing_) return std::nullopt;
+    const Deadline handshake = introducing_->fsm.next_deadline();
+    if (!introducing_->introduction || introducing_->initiates != 0) return handshake;
+    return handshake ? std::min(*handshake, introducing_->next_initiate) : introducing_->next_initiate;
 }
 
 void ClientTunnel::on_own_deadline(Instant at) {
-    if (introduction_ && at >= next_initiate_) {
-        initiates_ = 1;
-        next_initiate_ = at + kInitiateAgain;
+    if (!introducing_) return;
+    if (introducing_->introduction && at >= introducing_->next_initiate) {
+        introducing_->initiates = 1;
+        introducing_->next_initiate = at + kInitiateAgain;
     }
-    if (const Deadline deadline = fsm_.next_deadline(); deadline && at >= *deadline)
+    if (const Deadline deadline = introducing_->fsm.next_deadline(); deadline && at >= *deadline)
         feed(event::DeadlineReached{});
 }
 

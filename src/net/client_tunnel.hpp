@@ -50,16 +50,21 @@ class ClientTunnel final : public CurvecpTunnel {
     void on_packet(const Path& from, MutableBytes packet);
     void finish(Result<> result);
 
-    HandshakeTools tools_;
-    Options options_;
+    /// What is needed until the server is heard, and not kept longer.
+    struct Introducing {
+        HandshakeTools tools;
+        handshake::curvecp::Client fsm;
+        DoneFn done;
+        std::optional<session::curvecp::Introduction> introduction;  // goes with every packet
+        Instant next_initiate;
+        unsigned initiates = 0;  // that may go before next_initiate
+    };
+
+    udp::endpoint server_;
     UdpSocket socket_;
-    handshake::curvecp::Client fsm_;
+    std::unique_ptr<Introducing> introducing_;
     std::optional<session::curvecp::Session> session_;
-    std::unique_ptr<session::curvecp::Introduction> introduction_;  // until the server is heard
-    DoneFn done_;
-    Instant next_initiate_;
-    unsigned initiates_ = 0;  // that may go before next_initiate_
-    bool heard_ = false;      // something of this batch was for us
+    bool heard_ = false;  // something of this batch was for us
     bool waits_room_ = false;
 };
 

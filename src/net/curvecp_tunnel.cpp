@@ -31,8 +31,9 @@ Deadline earliest(std::initializer_list<Deadline> all) {
 
 }  // namespace
 
-stream::Options stream_options(const udp::endpoint& peer, Duration dead_peer) {
+stream::Options stream_options(const udp::endpoint& peer, Duration dead_peer, stream::ChunkSource* chunks) {
     stream::Options out;
+    out.chunks = chunks;
     out.keepalive = std::min(out.keepalive, dead_peer / 3);
     out.off_loopback = !peer.address().is_loopback();
     return out;
@@ -87,7 +88,7 @@ void CurvecpTunnel::on_writable() {
             train.bytes.erase(train.bytes.begin(), train.bytes.begin() + static_cast<std::ptrdiff_t>(taken));
             return;
         }
-        tail_.pop_front();
+        tail_.erase(tail_.begin());
     }
     after_batch();
 }

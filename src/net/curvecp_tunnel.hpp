@@ -6,14 +6,14 @@
 #include "net/udp_socket.hpp"
 #include "session/curvecp.hpp"
 
-#include <deque>
 #include <memory>
 #include <vector>
 
 namespace curvegate::net {
 
 /// How to send to that peer.
-[[nodiscard]] stream::Options stream_options(const udp::endpoint& peer, Duration dead_peer);
+[[nodiscard]] stream::Options stream_options(const udp::endpoint& peer, Duration dead_peer,
+                                             stream::ChunkSource* chunks);
 
 /// One CurveCP connection, either end: drives its stream by packets and by time, and sends what the stream
 /// wants sent. Packets get their numbers and are sealed at the moment they are given to the kernel
@@ -86,7 +86,7 @@ class CurvecpTunnel : public StreamTunnel, public std::enable_shared_from_this<C
     Duration dead_peer_;
     asio::steady_timer timer_;
     Deadline armed_;
-    std::deque<Train> tail_;  // sealed, not taken by the socket: goes first
+    std::vector<Train> tail_;  // few; sealed, not taken by the socket: goes first
     struct Progress {
         std::uint64_t bytes;  // acknowledged
         Instant since;

@@ -8,6 +8,7 @@
 #include "handshake/curve_tun_server.hpp"
 #include "net/asio.hpp"
 #include "net/vault_client.hpp"
+#include "stream/stream.hpp"
 
 #include <functional>
 #include <memory>
@@ -28,6 +29,7 @@ struct HandshakeTools {
     cookie::Keeper* keeper;  ///< servers only
     crypto::SecretPool* pool;
     RandomSource* random;
+    stream::ChunkSource* chunks;  ///< of streams over udp; outlives them
     handshake::Timeouts timeouts;
 };
 

@@ -23,7 +23,8 @@ wire::MessageId random_id(RandomSource& random) {
 
 ServerTunnel::ServerTunnel(CurvecpEndpoint& endpoint, session::curvecp::Session session, const Path& path,
                            std::shared_ptr<Guest> guest)
-    : CurvecpTunnel(endpoint.context_, stream_options(path.peer, guest->dead_peer()), guest->dead_peer()),
+    : CurvecpTunnel(endpoint.context_, stream_options(path.peer, guest->dead_peer(), endpoint.tools_.chunks),
+                    guest->dead_peer()),
       endpoint_(&endpoint),
       session_(std::move(session)),
       path_(path),

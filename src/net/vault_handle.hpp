@@ -2,6 +2,7 @@
 
 #include "cookie/keeper.hpp"
 #include "curvegate/vault.hpp"
+#include "net/chunk_pool.hpp"
 #include "net/dial.hpp"
 #include "net/vault_client.hpp"
 #include "net/vault_process.hpp"
@@ -18,11 +19,12 @@ struct Vault::Impl : std::enable_shared_from_this<Vault::Impl> {
     Impl(const Impl&) = delete;
     Impl& operator=(const Impl&) = delete;
 
-    [[nodiscard]] net::HandshakeTools tools() { return {&client, &keeper, pool.get(), &random, {}}; }
+    [[nodiscard]] net::HandshakeTools tools() { return {&client, &keeper, pool.get(), &random, &chunks, {}}; }
     void cycle_cookie_keys();
 
     boost::asio::io_context& context;
     std::unique_ptr<crypto::SecretPool> pool;  // before everything that may hold a secret
+    net::ChunkPool chunks;                     // or a stream
     os::SystemRandom random;
     cookie::Keeper keeper;
     net::VaultClient client;

@@ -192,7 +192,7 @@ Worker::~Worker() {
 }
 
 HandshakeTools Worker::tools() {
-    return {&vault_, &keeper_, pool_.get(), &random_, shared_.timeouts};
+    return {&vault_, &keeper_, pool_.get(), &random_, &chunks_, shared_.timeouts};
 }
 
 void Worker::serve(const ServiceSpec& spec, os::UniqueFd listening) {

@@ -2,6 +2,7 @@
 
 #include "cookie/keeper.hpp"
 #include "crypto/secret.hpp"
+#include "net/chunk_pool.hpp"
 #include "net/curvecp_endpoint.hpp"
 #include "net/dial_stream.hpp"
 #include "net/flows.hpp"
@@ -84,7 +85,8 @@ class Worker {
 
     Shared shared_;
     std::unique_ptr<crypto::SecretPool>
-        pool_;  // outlives everything that may hold a secret: the queue below too
+        pool_;          // outlives everything that may hold a secret: the queue below too
+    ChunkPool chunks_;  // outlives every stream
     asio::io_context context_{1};
     asio::executor_work_guard<asio::io_context::executor_type> busy_{context_.get_executor()};
     os::SystemRandom random_;

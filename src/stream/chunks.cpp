@@ -2,10 +2,19 @@
 
 namespace curvegate::stream {
 
+ChunkSource& heap_chunks() noexcept {
+    class Heap final : public ChunkSource {
+        Byte* take() override { return new Byte[kChunk]; }
+        void give(Byte* chunk) noexcept override { delete[] chunk; }
+    };
+    static Heap heap;
+    return heap;
+}
+
 Byte* Chunks::chunk_at(std::size_t index) {
     while (chunks_.size() <= index) chunks_.push_back(nullptr);
     auto& chunk = chunks_[index];
-    if (!chunk) chunk = spare_ ? std::move(spare_) : std::make_unique_for_overwrite<Byte[]>(kChunk);
+    if (!chunk) chunk = Chunk(source_->take(), GiveBack{source_});
     return chunk.get();
 }
 
@@ -42,13 +51,8 @@ Bytes Chunks::view(std::uint64_t position, std::uint64_t end) const {
             static_cast<std::size_t>(std::min<std::uint64_t>(kChunk - within, end - position))};
 }
 
-void Chunks::retire(Chunk chunk) noexcept {
-    if (!spare_) spare_ = std::move(chunk);
-}
-
 void Chunks::drop_before(std::uint64_t position) {
     while (!chunks_.empty() && position - base_ >= kChunk) {
-        retire(std::move(chunks_.front()));
         chunks_.pop_front();
         base_ += kChunk;
     }
@@ -56,20 +60,12 @@ void Chunks::drop_before(std::uint64_t position) {
 }
 
 void Chunks::restart(std::uint64_t position) {
-    while (!chunks_.empty()) {
-        retire(std::move(chunks_.front()));
-        chunks_.pop_front();
-    }
+    chunks_.clear();
     base_ = position;
 }
 
-void Chunks::release() noexcept {
-    spare_.reset();
-    chunks_.release();
-}
-
 std::size_t Chunks::memory() const noexcept {
-    std::size_t held = spare_ ? 1 : 0;
+    std::size_t held = 0;
     for (std::size_t i = 0; i < chunks_.size(); ++i) held += chunks_[i] ? 1 : 0;
     return held * kChunk + chunks_.capacity() * sizeof(Chunk);
 }

@@ -12,7 +12,8 @@ constexpr std::uint64_t kFirstWindow = std::uint64_t{256} * 1024;
 }  // namespace
 
 Receiver::Receiver(const Options& options) noexcept
-    : most_unread_(options.most_unread),
+    : chunks_(options.chunks != nullptr ? *options.chunks : heap_chunks()),
+      most_unread_(options.most_unread),
       window_(std::min<std::uint64_t>(kFirstWindow, options.most_unread)),
       widen_at_(window_) {}
 

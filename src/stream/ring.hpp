@@ -41,7 +41,7 @@ class Ring {
     }
 
   private:
-    static constexpr std::uint32_t kFirst = 16;
+    static constexpr std::uint32_t kFirst = 4;
 
     [[nodiscard]] std::uint32_t slot(std::size_t index) const noexcept {
         return (head_ + static_cast<std::uint32_t>(index)) & (capacity_ - 1);

@@ -27,7 +27,10 @@ constexpr std::size_t kLeastUnsent = std::size_t{256} * 1024;
 }  // namespace
 
 Sender::Sender(const Options& options) noexcept
-    : most_unsent_(options.most_unsent), off_loopback_(options.off_loopback), flight_({options.first_id}) {}
+    : chunks_(options.chunks != nullptr ? *options.chunks : heap_chunks()),
+      most_unsent_(options.most_unsent),
+      off_loopback_(options.off_loopback),
+      flight_({options.first_id}) {}
 
 // ---- the local side ----
 
@@ -55,6 +58,7 @@ MutableBytes Sender::prepare() {
 void Sender::commit(std::size_t size) {
     prepared_ = false;
     if (end_ == StreamEnd::none) written_ += size;
+    if (size == 0 && drained()) chunks_.restart(written_);
 }
 
 void Sender::finish() {

@@ -12,14 +12,17 @@
 /// control, flow control, both ends. No I/O: opened messages and time go in, messages to be sealed come out.
 namespace curvegate::stream {
 
+class ChunkSource;
+
 struct Options {
     std::size_t most_unread =
         std::size_t{4} * 1024 * 1024;  ///< bytes kept for a local side that does not take them
     std::size_t most_unsent =
         std::size_t{4} * 1024 * 1024;  ///< bytes of the local side kept until acknowledged
     Duration keepalive = std::chrono::seconds(20);
-    bool off_loopback = true;    ///< trains of at most 16 packets
-    std::uint32_t first_id = 1;  ///< of the first message that has an id; not 0
+    bool off_loopback = true;       ///< trains of at most 16 packets
+    std::uint32_t first_id = 1;     ///< of the first message that has an id; not 0
+    ChunkSource* chunks = nullptr;  ///< outlives the stream; null: the heap
 };
 
 struct Statistics {

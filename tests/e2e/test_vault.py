@@ -305,7 +305,7 @@ def test_no_nonce_comes_twice_over_kills_and_orderly_restarts(unit: Unit) -> Non
         "fdatasync:when=1",
         "fdatasync:when=2",
         "listen:when=1",
-        "sendto:when=1",
+        "sendmmsg:when=1",
         "poll:when=2",
     ],
 )
