@@ -2,14 +2,16 @@
 #include "net/listen.hpp"
 #include "os/random.hpp"
 #include "support/curvecp.hpp"
+#include "support/script.hpp"
 
 #include <benchmark/benchmark.h>
 
+#include <algorithm>
 #include <array>
 #include <vector>
 
-/// What a packet of CurveCP costs below the stream: parse, seal, open, the handshake's steps, and sockets.
-/// Rates are packets a second ("items").
+/// What a packet of CurveCP costs below the stream: parse, seal, open, the handshake's steps, and sockets;
+/// and the same of curve_tun ("tun"), but for sockets. Rates are packets a second ("items").
 namespace curvegate {
 namespace {
 
@@ -23,6 +25,10 @@ namespace event = handshake::curvecp::event;
 
 test::udp::Script& script() {
     static test::udp::Script instance;
+    return instance;
+}
+test::Script& tun_script() {
+    static test::Script instance;
     return instance;
 }
 
@@ -109,6 +115,47 @@ void receive_window(State& state, std::uint64_t swap) {
 }
 BENCHMARK_CAPTURE(receive_window, in_order, 0);
 BENCHMARK_CAPTURE(receive_window, swapped, 1);
+
+// ---- frames of curve_tun ----
+
+namespace tun = session::curve_tun;
+
+tun::Session tun_session(Role own) {
+    return tun::Session::create(own, test::secret_number<crypto::SharedKey>(1)).value();
+}
+
+void tun_seal_frame(State& state) {
+    auto from = tun_session(Role::client);
+    Buffer frame(tun::kFrameOverhead + static_cast<std::size_t>(state.range(0)));
+    for (auto _ : state) DoNotOptimize(from.seal_frame(frame));
+    state.SetItemsProcessed(state.iterations());
+    state.SetBytesProcessed(state.iterations() * state.range(0));
+}
+BENCHMARK(tun_seal_frame)->Arg(64)->Arg(1'024)->Arg(16'384)->Arg(65'503);
+
+/// Copying the packet is counted, as above. About a megabyte is prepared, so that it comes from a cache.
+void tun_open_packet(State& state) {
+    constexpr std::size_t header = wire::curve_tun::kFrameHeaderSize;
+    auto from = tun_session(Role::client);
+    const auto size = static_cast<std::size_t>(state.range(0));
+    const std::size_t prepared = std::clamp<std::size_t>((std::size_t{1} << 20) / size, 16, kPrepared);
+    std::vector<Buffer> frames(prepared, Buffer(tun::kFrameOverhead + size));
+    for (auto& frame : frames) DoNotOptimize(from.seal_frame(frame));
+    Buffer packet(tun::kFrameOverhead + size - header);
+    std::optional<tun::Session> to;
+    std::size_t next = prepared;
+    for (auto _ : state) {
+        if (next == prepared) {
+            to.emplace(tun_session(Role::server));
+            next = 0;
+        }
+        std::ranges::copy(Bytes(frames[next++]).subspan(header), packet.begin());
+        if (!to->open_packet(packet)) return state.SkipWithError("a packet does not open");
+    }
+    state.SetItemsProcessed(state.iterations());
+    state.SetBytesProcessed(state.iterations() * state.range(0));
+}
+BENCHMARK(tun_open_packet)->Arg(64)->Arg(1'024)->Arg(16'384)->Arg(65'503);
 
 // ---- handshakes ----
 
@@ -224,6 +271,61 @@ void redeem_cookie(State& state) {
     state.SetItemsProcessed(state.iterations());
 }
 BENCHMARK(redeem_cookie);
+
+// ---- handshakes of curve_tun ----
+
+/// All that a client's front does: a key pair and the machine's four steps, with the vouch at hand.
+void tun_client_machine(State& state) {
+    using handshake::EventKind;
+    for (auto _ : state) {
+        auto client = tun_script().fresh_client();
+        for (const auto kind :
+             {EventKind::start, EventKind::cookie, EventKind::vouch_made, EventKind::written})
+            DoNotOptimize(client.handle(tun_script().event(kind), kNow));
+        if (client.state() != handshake::curve_tun::ClientState::connected)
+            return state.SkipWithError("the Cookie is refused");
+    }
+    state.SetItemsProcessed(state.iterations());
+}
+BENCHMARK(tun_client_machine);
+
+/// All that a server's front does for a Hello: a key pair, a cookie, the machine.
+void tun_server_answers_hello(State& state) {
+    using handshake::EventKind;
+    const cookie::Binding binding{cookie::Carrier::tcp, 0, test::udp::kBinding.source};
+    auto& world = tun_script().world();
+    os::SystemRandom random;
+    for (auto _ : state) {
+        auto server = tun_script().fresh_server();
+        DoNotOptimize(server.handle(tun_script().event(EventKind::hello), kNow));
+        const auto keys = fresh_keys();
+        const auto cookie =
+            *world.keeper.issue(binding, tun_script().hello().client_short, keys.secret, random, kNow);
+        DoNotOptimize(server.handle(event::CookieIssued{keys.public_key, cookie}, kNow));
+        DoNotOptimize(server.handle(tun_script().event(EventKind::hello_answered), kNow));
+    }
+    state.SetItemsProcessed(state.iterations());
+}
+BENCHMARK(tun_server_answers_hello);
+
+/// The machine's steps with answers of keeper and vault at hand, up to its session; but redeeming the cookie
+/// is counted.
+void tun_server_takes_vouch(State& state) {
+    using handshake::EventKind;
+    const auto issued = std::get<event::CookieIssued>(tun_script().event(EventKind::cookie_issued));
+    for (auto _ : state) {
+        auto server = tun_script().fresh_server();
+        DoNotOptimize(server.handle(tun_script().event(EventKind::hello), kNow));
+        DoNotOptimize(server.handle(issued, kNow));
+        for (const auto kind : {EventKind::hello_answered, EventKind::vouch, EventKind::cookie_redeemed,
+                                EventKind::vouch_is_good, EventKind::authorised})
+            DoNotOptimize(server.handle(tun_script().event(kind), kNow));
+        if (server.state() != handshake::curve_tun::ServerState::connected)
+            return state.SkipWithError("the vouch is refused");
+    }
+    state.SetItemsProcessed(state.iterations());
+}
+BENCHMARK(tun_server_takes_vouch);
 
 // ---- sockets ----
 

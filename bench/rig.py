@@ -1,4 +1,4 @@
-"""What the cases of udp.py measure with: real daemons with temporary keys, traffic with every byte checked."""
+"""What udp.py and bench/run measure with: real daemons with temporary keys, traffic with every byte checked."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import functools
 import hashlib
 import json
 import os
-import select
 import socket
 import struct
 import subprocess
@@ -53,28 +52,31 @@ class Tunnel:
     target: tuple[str, int]
     key: bytes  # the server's
 
-    def cpu(self) -> float:
-        return cpu_of(self.server) + cpu_of(self.client)
-
 
 @contextmanager
-def tunnel(carrier: str, backend: str, **line: float) -> Iterator[Tunnel]:
-    """`carrier` is "udp" or "tcp", `backend` as a configuration writes it; `line` makes the UDP line bad."""
+def tunnel(
+    carrier: str, backend: str, *, workers: int = 2, line: dict[str, Any] | None = None, waits: bool = True
+) -> Iterator[Tunnel]:
+    """`carrier` is "udp" or "tcp", `backend` as a configuration writes it; `line` makes the UDP line bad.
+    At the end the server waits until the client has acknowledged everything; not with a bad line, or without `waits`.
+    """
     port = s.free_port()
     target = ("127.0.0.1", port)
     with ExitStack() as stack:
         far = stack.enter_context(site("far"))
         if line:
-            target = stack.enter_context(s.UdpRelay(target, seed=int(line.pop("seed")), **line)).address
+            target = stack.enter_context(s.UdpRelay(target, **line)).address
         near = stack.enter_context(site("near"))  # the first to end
         far.know("phone", near.key("client").public)
         accept = {"accept": f"{carrier}:127.0.0.1:{port}", "connect": backend, "allow": "phone"}
-        server = far.start({"web": accept}, **({"drain_timeout": "1s"} if line else {}))
-        if line:
-            server.expected_exits.add(1)  # the last acknowledgment may end with the relay, or be lost
+        hurries = bool(line) or not waits
+        more: dict[str, Any] = {"drain_timeout": "1s"} if hurries else {}
+        server = far.start({"web": accept}, workers=workers, **more)
+        if hurries:
+            server.expected_exits.add(1)  # the last acknowledgments may be lost, or end with the relay or the client
         key = far.key("server").public
         make = s.udp_client_end if carrier == "udp" else s.client_end
-        client = make(near, target, key)
+        client = make(near, target, key, workers=workers)
         yield Tunnel(server, client.daemon, client.address, target, key)
 
 
@@ -170,99 +172,6 @@ def connect(address: tuple[str, int]) -> socket.socket:
     sock = socket.create_connection(address, PATIENCE)
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     return sock
-
-
-# ---- many connections ----
-
-
-class Crowd:
-    """Many clients of a tunnel and the backend behind it, in one thread: a byte there, the same byte back."""
-
-    def __init__(self) -> None:
-        self.listener = socket.create_server(("127.0.0.1", 0), backlog=4096)
-        self.listener.setblocking(False)
-        self.address = f"127.0.0.1:{self.listener.getsockname()[1]}"
-        self.epoll = select.epoll()
-        self.epoll.register(self.listener, select.EPOLLIN)
-        self.accepted: dict[int, socket.socket] = {}
-        self.waiting: dict[int, tuple[socket.socket, bytes]] = {}
-        self.served: list[socket.socket] = []
-
-    def run(self, local: tuple[str, int], count: int, together: int, keep: bool) -> float:
-        """Connects `count` times, `together` at once; each closes when its byte is back, or is kept. Gives seconds."""
-        begun = finished = 0
-        start = time.monotonic()
-        while finished < count or (self.accepted and not keep):
-            while begun < count and len(self.waiting) < together:
-                self._begin(local, begun)
-                begun += 1
-            finished += self._turn(keep)
-        return time.monotonic() - start
-
-    def let_go(self) -> None:
-        """Ends what was kept, and waits until the backend has seen every end."""
-        while self.served:
-            self.served.pop().close()
-        while self.accepted:
-            self._turn(keep=False)
-
-    def _turn(self, keep: bool) -> int:
-        events = self.epoll.poll(PATIENCE)
-        assert events, "nothing happens any more"
-        return sum(self._handle(fd, keep) for fd, _ in events)
-
-    def _begin(self, local: tuple[str, int], number: int) -> None:
-        sock = socket.create_connection(local, PATIENCE)
-        byte = bytes([number % 256])
-        sock.sendall(byte)
-        self.waiting[sock.fileno()] = (sock, byte)
-        self.epoll.register(sock, select.EPOLLIN)
-
-    def _handle(self, fd: int, keep: bool) -> int:
-        """Gives how many clients have been served by this: one or none."""
-        if fd == self.listener.fileno():
-            sock, _ = self.listener.accept()
-            self.accepted[sock.fileno()] = sock
-            self.epoll.register(sock, select.EPOLLIN)
-        elif fd in self.accepted:
-            self._echo(self.accepted[fd])
-        elif fd in self.waiting:
-            sock, byte = self.waiting.pop(fd)
-            assert sock.recv(2) == byte, "the wrong byte comes back"
-            self.epoll.unregister(sock)
-            if keep:
-                self.served.append(sock)
-            else:
-                sock.close()
-            return 1
-        return 0
-
-    def _echo(self, sock: socket.socket) -> None:
-        try:
-            data = sock.recv(64)
-            sock.sendall(data)
-        except ConnectionError:
-            data = b""
-        if not data:
-            del self.accepted[sock.fileno()]
-            self.epoll.unregister(sock)
-            sock.close()
-
-    def close(self) -> None:
-        for sock in [
-            self.listener,
-            *self.accepted.values(),
-            *self.served,
-            *(sock for sock, _ in self.waiting.values()),
-        ]:
-            sock.close()
-        self.epoll.close()
-
-    def __enter__(self) -> Crowd:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
 
 # ---- floods ----

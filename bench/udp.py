@@ -1,4 +1,5 @@
-"""Measures CurveCP over UDP between real daemons on loopback, and curve_tun over TCP beside it in the same rounds.
+"""Measures CurveCP over UDP between real daemons on loopback: beside the reference programs, under floods, on bad
+lines. (bench/run compares it with curve_tun over TCP and with other programs.)
 
     /usr/bin/python3 bench/udp.py [--rounds 5] [--quick] [--json FILE] [case...]
 
@@ -25,7 +26,6 @@ import rig
 import support as s  # found through rig
 from report import OtherPrograms, Report
 
-CARRIERS = ("udp", "tcp")
 MB = 1e6
 
 
@@ -39,32 +39,6 @@ class Round:
 
     def size(self, full: int, quick: int) -> int:
         return quick if self.quick else full
-
-    def carriers(self) -> tuple[str, ...]:
-        """The one that was last is first next time."""
-        return CARRIERS if self.number % 2 == 0 else CARRIERS[::-1]
-
-
-# ---- streams ----
-
-
-def stream(this: Round) -> None:
-    """One stream up, down, and both ways at once; and what it costs."""
-    size = this.size(512_000_000, 32_000_000)
-    rates: dict[tuple[str, str], float] = {}
-    for carrier in this.carriers():
-        with s.Backend(rig.serve) as backend, rig.tunnel(carrier, backend.address) as tunnel:
-            with rig.connect(tunnel.local) as sock:
-                rig.transfer(sock, 4_000_000, 4_000_000)  # the senders know the path
-                for way, up, down in (("up", size, 0), ("down", 0, size), ("both", size // 2, size // 2)):
-                    before = tunnel.cpu()
-                    took = rig.transfer(sock, up, down)
-                    rates[carrier, way] = (up + down) / MB / took
-                    this.report.add("stream", f"{carrier} {way}", "MB/s", rates[carrier, way])
-                    cost = (tunnel.cpu() - before) * 1e9 / (up + down)
-                    this.report.add("stream", f"{carrier} {way}, CPU", "s/GB", cost)
-    for way in ("up", "down", "both"):
-        this.report.add("stream", f"udp/tcp {way}", "ratio", rates["udp", way] / rates["tcp", way])
 
 
 # ---- the reference programs ----
@@ -207,54 +181,6 @@ def flooded_server(this: Round, tunnel: rig.Tunnel, before: dict[str, int]) -> N
         this.report.add("flood", f"memory of the {name}, during", "KiB", kib)
 
 
-# ---- connections ----
-
-
-def connects(this: Round) -> None:
-    """Connect, one byte there and back, close; sixteen at once."""
-    count = this.size(3000, 300)
-    for carrier in this.carriers():
-        with rig.Crowd() as crowd, rig.tunnel(carrier, crowd.address) as tunnel:
-            crowd.run(tunnel.local, 100, 16, keep=False)
-            before = tunnel.cpu()
-            took = crowd.run(tunnel.local, count, 16, keep=False)
-            this.report.add("connects", carrier, "1/s", count / took)
-            this.report.add("connects", f"{carrier}, CPU", "ms each", (tunnel.cpu() - before) * 1e3 / count)
-
-
-def idle(this: Round) -> None:
-    """What a connection takes in memory that has said one byte and waits: all at once, and a hundred every second."""
-    count, groups = this.size(2000, 200), this.size(10, 2)
-    for carrier in this.carriers():
-        with rig.Crowd() as crowd, rig.tunnel(carrier, crowd.address) as tunnel:
-            crowd.run(tunnel.local, 64, 16, keep=False)
-            before = fronts(tunnel)
-            for _ in range(groups):
-                crowd.run(tunnel.local, 100, 16, keep=True)
-                time.sleep(1.2)  # by then a stream that rests has given its buffers back
-            add_growth(this, carrier, f"{100 * groups} slowly", before, tunnel, 100 * groups)
-            crowd.let_go()
-        with rig.Crowd() as crowd, rig.tunnel(carrier, crowd.address) as tunnel:
-            crowd.run(tunnel.local, 64, 16, keep=False)
-            before = fronts(tunnel)
-            crowd.run(tunnel.local, count, 64, keep=True)
-            add_growth(this, carrier, f"{count} at once", before, tunnel, count)
-            crowd.let_go()
-
-
-def fronts(tunnel: rig.Tunnel) -> dict[str, int]:
-    """Resident memory in KiB."""
-    ends = {"client end": tunnel.client, "server end": tunnel.server}
-    return {name: s.status_kib(daemon.front_pid, "VmRSS") for name, daemon in ends.items()}
-
-
-def add_growth(
-    this: Round, carrier: str, how: str, before: dict[str, int], tunnel: rig.Tunnel, connections: int
-) -> None:
-    for name, kib in fronts(tunnel).items():
-        this.report.add("idle", f"{carrier} {name}, {how}", "KiB each", (kib - before[name]) / connections)
-
-
 # ---- bad lines ----
 
 
@@ -263,7 +189,7 @@ def lossy(this: Round) -> None:
     for loss in (0.01, 0.05):
         for delay in (0, 20, 100):
             line = {"seed": 1 + this.number, "loss": loss, "delay_ms": delay}
-            with s.Backend(rig.serve) as backend, rig.tunnel("udp", backend.address, **line) as tunnel:
+            with s.Backend(rig.serve) as backend, rig.tunnel("udp", backend.address, line=line) as tunnel:
                 start = time.monotonic()
                 with rig.connect(tunnel.local) as sock:
                     rig.transfer(sock, 2 << 20, 0)
@@ -272,7 +198,7 @@ def lossy(this: Round) -> None:
 
 
 CASES: dict[str, Callable[[Round], None]] = {
-    case.__name__: case for case in (stream, reference, flood, connects, idle, lossy)
+    case.__name__: case for case in (reference, flood, lossy)
 }
 
 
@@ -297,7 +223,7 @@ def main() -> int:
         report.others.append(others.cores())
     if given.json and given.json != "-":
         Path(given.json).write_text(report.as_json() + "\n")
-    print(report.as_json() if given.json == "-" else report.table())
+    print(report.as_json() if given.json == "-" else f"{report.table()}\n\n{report.circumstances()}")
     return 1 if report.missed() else 0
 
 
