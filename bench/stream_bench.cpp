@@ -1,3 +1,4 @@
+#include "net/chunk_pool.hpp"
 #include "stream/stream.hpp"
 
 #include <benchmark/benchmark.h>
@@ -8,6 +9,11 @@
 /// in batches as an actor would take them, under virtual time.
 namespace curvegate {
 namespace {
+
+stream::ChunkSource& chunk_pool() {
+    static net::ChunkPool pool;
+    return pool;
+}
 
 using namespace std::chrono_literals;
 using stream::Stream;
@@ -39,7 +45,7 @@ struct Pair {
     Batch up;
     Batch down;
 
-    explicit Pair(const stream::Options& options = {.off_loopback = false})
+    explicit Pair(const stream::Options& options = {.off_loopback = false, .chunks = &chunk_pool()})
         : left(options, now), right(options, now) {}
     void exchange() {
         up.take(left, now);

@@ -34,11 +34,13 @@ class Head {
     [[nodiscard]] FixedBytes<32> authenticator_key() const noexcept {
         return FixedBytes<kSize>(stream_).first<32>();
     }
-    /// Encrypts, or decrypts, what it covers of `text`; gives that part.
-    MutableBytes apply(MutableBytes text) const noexcept {
+    /// What it covers of `text`.
+    [[nodiscard]] Bytes covered(Bytes text) const noexcept { return text.first(covered_); }
+    /// Encrypts, or decrypts, that part, and gives it.
+    Bytes apply(MutableBytes text) const noexcept {
         const Byte* stream = stream_.data() + 32;
         for (std::size_t i = 0; i < covered_; ++i) text[i] ^= stream[i];
-        return text.first(covered_);
+        return covered(text);
     }
 
   private:
@@ -47,11 +49,19 @@ class Head {
     alignas(kBlock) ByteArray<kSize> stream_;
 };
 
-/// The same for a piece behind the head, which begins `offset` bytes into the text.
-void apply_from(const MessageKey& key, FixedBytes<8> number, std::size_t offset, MutableBytes piece) {
-    ::crypto_stream_salsa20_xor_ic(piece.data(), piece.data(), piece.size(), number.data(),
-                                   (32 + offset) / kBlock, SecretBytes::of(key).data());
+/// What lies behind the head, by pieces; each is shown before and after it is encrypted, or decrypted.
+template <class Before, class After>
+void apply_behind(const MessageKey& key, FixedBytes<8> number, MutableBytes text, Before before,
+                  After after) {
+    for (std::size_t at = Head::kCovered; at < text.size(); at += kPiece) {
+        const auto piece = text.subspan(at, std::min(kPiece, text.size() - at));
+        before(piece);
+        ::crypto_stream_salsa20_xor_ic(piece.data(), piece.data(), piece.size(), number.data(),
+                                       (32 + at) / kBlock, SecretBytes::of(key).data());
+        after(piece);
+    }
 }
+constexpr auto kNothing = [](Bytes) {};
 
 }  // namespace
 
@@ -68,26 +78,29 @@ void seal_in_place(const MessageKey& key, FixedBytes<8> number, MutableBytes box
     const auto text = box.subspan(kBoxOverhead);
     const Head head(key, number, text.size());
     Poly1305 authenticator(head.authenticator_key());
-    authenticator.update(head.apply(text));
-    for (std::size_t at = Head::kCovered; at < text.size(); at += kPiece) {
-        const auto piece = text.subspan(at, std::min(kPiece, text.size() - at));
-        apply_from(key, number, at, piece);
-        authenticator.update(piece);
-    }
+    const auto authenticate = [&](Bytes piece) { authenticator.update(piece); };
+    authenticate(head.apply(text));
+    apply_behind(key, number, text, kNothing, authenticate);
     authenticator.finish(box.first<kBoxOverhead>());
 }
 
+// Each piece is decrypted while it is in the cache for its authentication. Nobody sees the text before all
+// of it has been authenticated: what does not open is encrypted again.
 Result<> open_in_place(const MessageKey& key, FixedBytes<8> number, MutableBytes box) {
     if (box.size() < kBoxOverhead) return fail(Errc::box_does_not_open);
     const auto text = box.subspan(kBoxOverhead);
     const Head head(key, number, text.size());
     Poly1305 authenticator(head.authenticator_key());
-    authenticator.update(text);
+    const auto authenticate = [&](Bytes piece) { authenticator.update(piece); };
+    authenticate(head.covered(text));
+    apply_behind(key, number, text, authenticate, kNothing);
     ByteArray<kBoxOverhead> tag{};
     authenticator.finish(tag);
-    if (::crypto_verify_16(tag.data(), box.data()) != 0) return fail(Errc::box_does_not_open);
+    if (::crypto_verify_16(tag.data(), box.data()) != 0) {
+        apply_behind(key, number, text, kNothing, kNothing);
+        return fail(Errc::box_does_not_open);
+    }
     head.apply(text);
-    if (text.size() > Head::kCovered) apply_from(key, number, Head::kCovered, text.subspan(Head::kCovered));
     return {};
 }
 
