@@ -27,11 +27,14 @@ constexpr auto kVerbs = std::to_array<Verb>({
     {"counter", "init [-c FILE]", "make the nonce counters of keys that have none", counter},
     {"probe", "SERVICE [-c FILE]", "try a client section's tunnel, step by step", probe},
     {"run", "[-c FILE]", "run the daemon in the foreground", run},
-    {"status", "", "show sessions and counters", not_yet},
-    {"reload", "", "read the configuration and known_hosts again", not_yet},
-    {"revoke", "", "end a key's sessions now and for ever", not_yet},
-    {"drain", "", "accept no more and end in peace", not_yet},
-    {"events", "", "show what happens, as it happens", not_yet},
+    {"status", "[--json | --watch] [-c FILE | --socket PATH]", "show services, peers, sessions and counters",
+     status},
+    {"reload", "[-c FILE | --socket PATH]", "have the configuration and known_hosts read again", reload},
+    {"revoke", "KEY|NAME [-c FILE | --socket PATH]",
+     "end a key's sessions now, and write @revoked to known_hosts", revoke},
+    {"drain", "[-c FILE | --socket PATH]", "have the daemon accept no more, and end when its sessions have",
+     drain},
+    {"events", "[-c FILE | --socket PATH]", "show what happens, as it happens, as JSON lines", events},
 });
 
 constexpr std::string_view kVersion = CURVEGATE_VERSION;
@@ -42,7 +45,7 @@ int help() {
         constexpr std::size_t kColumn = 14;
         std::string line = "  " + std::string(verb.name);
         line.resize(kColumn, ' ');
-        print(line + std::string(verb.help) + (verb.run == not_yet ? " (not yet)" : ""));
+        print(line + std::string(verb.help));
     }
     print("\ncurvegate VERB --help says more; curvegate --version says which version this is.");
     return finish_output();
@@ -75,15 +78,6 @@ int dispatch(const Arguments& words) {
 }
 
 }  // namespace
-
-int not_yet(const Verb& self, const Arguments& arguments) {
-    if (std::ranges::find(arguments, "--help") != arguments.end()) {
-        print(usage_of(self) + "\n" + std::string(self.help) + "\n\nnot yet: comes with a later version");
-        return finish_output();
-    }
-    return complain(exit_code::kUnavailable,
-                    std::string(self.name) + ": not yet: comes with a later version");
-}
 
 }  // namespace curvegate::cli
 

@@ -75,14 +75,23 @@ Result<Value> await(net::asio::io_context& context, Start start) {
 bool closes_soon(net::asio::io_context& context, net::Stream& stream) {
     bool closed = false;
     net::asio::steady_timer timer(context, kVerdictWait);
-    timer.async_wait([&](net::error_code) { context.stop(); });
-    stream.async_wait(net::Stream::wait_read, [&](net::error_code) {
+    timer.async_wait([&context](net::error_code error) {
+        if (!error) context.stop();
+    });
+    stream.async_wait(net::Stream::wait_read, [&](net::error_code error) {
+        if (error) return;  // cancelled below, and nothing here may be touched any more
         Byte byte = 0;
         closed = ::recv(stream.native_handle(), &byte, 1, MSG_PEEK | MSG_DONTWAIT) <= 0;
         context.stop();
     });
     context.restart();
     context.run();
+    // One of the two still waits, and must not find this function gone.
+    net::error_code ignored;
+    stream.cancel(ignored);
+    timer.cancel();
+    context.restart();
+    context.poll();
     return closed;
 }
 

@@ -26,6 +26,10 @@ int check(const Verb& self, const Arguments& arguments);        // check.cpp
 int probe(const Verb& self, const Arguments& arguments);        // probe.cpp
 int counter(const Verb& self, const Arguments& arguments);      // counter.cpp
 int run(const Verb& self, const Arguments& arguments);          // run.cpp
-int not_yet(const Verb& self, const Arguments& arguments);      // main.cpp
+int status(const Verb& self, const Arguments& arguments);       // control.cpp
+int reload(const Verb& self, const Arguments& arguments);       // control.cpp
+int revoke(const Verb& self, const Arguments& arguments);       // control.cpp
+int drain(const Verb& self, const Arguments& arguments);        // control.cpp
+int events(const Verb& self, const Arguments& arguments);       // control.cpp
 
 }  // namespace curvegate::cli

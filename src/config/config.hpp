@@ -47,6 +47,7 @@ struct ServiceLimits {
     Duration dead_peer = std::chrono::seconds(60);
     std::optional<Duration> max_session;  ///< nothing: no bound
     std::size_t sessions_per_peer = 16'384;
+    friend bool operator==(const ServiceLimits&, const ServiceLimits&) = default;
 };
 
 struct Service {
@@ -66,6 +67,7 @@ struct Service {
     Duration flow_idle = std::chrono::seconds(60);  ///< client end with datagrams: how long a source may rest
     std::size_t flows = 1'024;                      ///< the same: sources at once
     ServiceLimits limits;
+    friend bool operator==(const Service&, const Service&) = default;
 
     /// The address on the tunnel's side, and the one on the application's.
     [[nodiscard]] const Address& tunnel() const noexcept { return side == Side::server ? accept : connect; }
@@ -78,6 +80,7 @@ struct Admission {
     std::size_t handshake_burst = 2'048;
     std::size_t half_open_per_source = 2'048;
     std::size_t half_open = 16'384;
+    friend bool operator==(const Admission&, const Admission&) = default;
 };
 
 struct Timeouts {
@@ -85,6 +88,7 @@ struct Timeouts {
     Duration vouch = std::chrono::seconds(5);
     Duration vault = std::chrono::seconds(5);
     Duration drain = std::chrono::seconds(5);
+    friend bool operator==(const Timeouts&, const Timeouts&) = default;
 };
 
 enum class LogLevel { trace, debug, info, warning, error };
@@ -100,7 +104,7 @@ struct Config {
     std::string state_dir;  ///< empty: the folder of each key file
     std::string passphrase_file;
     std::string vault_socket;  ///< empty: the vault is started by the daemon
-    std::string control;       ///< with control_group and vault_control: read, used by a later version
+    std::string control;       ///< socket of the control commands; empty: none
     std::string control_group;
     std::string vault_control;
     std::string log_file;  ///< empty: stderr

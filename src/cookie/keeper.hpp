@@ -81,6 +81,8 @@ class Keeper {
     /// the old key stays until there is a new one, but opens nothing any more.
     [[nodiscard]] Result<> advance(Instant now, RandomSource& random);
     [[nodiscard]] Instant next_deadline() const noexcept { return current_.born + kCycle; }
+    /// Of the key that seals cookies now.
+    [[nodiscard]] Duration age(Instant now) const noexcept { return now - current_.born; }
 
   private:
     struct Minute {

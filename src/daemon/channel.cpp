@@ -43,6 +43,42 @@ std::vector<Byte> body(std::size_t index, const to_parent::Resolve& m) {
     return out;
 }
 
+std::vector<Byte> body(std::size_t index, const to_front::NewConfig&) {
+    return pack(index);
+}
+std::vector<Byte> body(std::size_t index, const to_front::NewKnownHosts&) {
+    return pack(index);
+}
+std::vector<Byte> body(std::size_t index, const to_front::DoorSocket& m) {
+    return pack(index, m.door);
+}
+std::vector<Byte> body(std::size_t index, const to_front::Apply& m) {
+    return pack(index, m.id, m.generation);
+}
+std::vector<Byte> body(std::size_t index, const to_front::Told& m) {
+    auto out = pack(index, m.id);
+    out.insert(out.end(), m.line.begin(),
+               m.line.begin() + static_cast<std::ptrdiff_t>(std::min(m.line.size(), kMaxLine)));
+    return out;
+}
+std::vector<Byte> body(std::size_t index, const to_front::Done& m) {
+    return pack(index, m.id, m.status);
+}
+std::vector<Byte> body(std::size_t index, const to_front::NewLog&) {
+    return pack(index);
+}
+std::vector<Byte> body(std::size_t index, const to_parent::Reload& m) {
+    return pack(index, m.id);
+}
+std::vector<Byte> body(std::size_t index, const to_parent::Revoke& m) {
+    auto out = pack(index, m.id);
+    for (const auto& key : m.keys) out.insert(out.end(), key.begin(), key.end());
+    return out;
+}
+std::vector<Byte> body(std::size_t index, const to_parent::Drain&) {
+    return pack(index);
+}
+
 template <class Variant>
 std::vector<Byte> serialise_any(const Variant& message) {
     return std::visit([&](const auto& m) { return body(message.index(), m); }, message);
@@ -76,6 +112,27 @@ std::optional<ToFront> parse_to_front(Bytes message) {
                 out.addresses.push_back(IpAddress{to_array(reader.take<kAddress>())});
             return out;
         }
+        case 4: return size == 0 ? std::optional<ToFront>(to_front::NewConfig{}) : std::nullopt;
+        case 5: return size == 0 ? std::optional<ToFront>(to_front::NewKnownHosts{}) : std::nullopt;
+        case 6:
+            if (size != 2) return std::nullopt;
+            return to_front::DoorSocket{reader.integer<std::uint16_t>()};
+        case 7: {
+            if (size != 8) return std::nullopt;
+            const auto id = reader.integer<std::uint32_t>();
+            return to_front::Apply{id, reader.integer<std::uint32_t>()};
+        }
+        case 8: {
+            if (size < 4 || size - 4 > kMaxLine) return std::nullopt;
+            const auto id = reader.integer<std::uint32_t>();
+            return to_front::Told{id, std::string(as_text(reader.rest()))};
+        }
+        case 9: {
+            if (size != 6) return std::nullopt;
+            const auto id = reader.integer<std::uint32_t>();
+            return to_front::Done{id, reader.integer<std::uint16_t>()};
+        }
+        case 10: return size == 0 ? std::optional<ToFront>(to_front::NewLog{}) : std::nullopt;
         default: return std::nullopt;
     }
 }
@@ -94,6 +151,16 @@ std::optional<ToParent> parse_to_parent(Bytes message) {
             const auto id = reader.integer<std::uint32_t>();
             return to_parent::Resolve{id, std::string(as_text(reader.rest()))};
         }
+        case 3:
+            if (size != 4) return std::nullopt;
+            return to_parent::Reload{reader.integer<std::uint32_t>()};
+        case 4: {
+            if (size < 4 + 32 || (size - 4) % 32 != 0 || (size - 4) / 32 > kMaxRevoked) return std::nullopt;
+            to_parent::Revoke out{reader.integer<std::uint32_t>(), {}};
+            while (!reader.rest().empty()) out.keys.push_back(to_array(reader.take<32>()));
+            return out;
+        }
+        case 5: return size == 0 ? std::optional<ToParent>(to_parent::Drain{}) : std::nullopt;
         default: return std::nullopt;
     }
 }

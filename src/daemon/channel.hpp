@@ -22,9 +22,36 @@ struct Resolved {
     std::uint32_t id;
     std::vector<IpAddress> addresses;  ///< none: the name does not resolve now
 };
+/// A new configuration comes: this text of it, in a memory file that comes along; then the text of
+/// known_hosts.
+struct NewConfig {};
+struct NewKnownHosts {};
+/// A socket of a door that the new configuration has and the old one had not: its place in doors_of(), and a
+/// descriptor.
+struct DoorSocket {
+    std::uint16_t door;
+};
+/// All has come: it is in force. `id` is that of the request, 0: a signal's.
+struct Apply {
+    std::uint32_t id;
+    std::uint32_t generation;
+};
+/// A line of the answer to a request, and its end.
+struct Told {
+    std::uint32_t id;
+    std::string line;
+};
+struct Done {
+    std::uint32_t id;
+    std::uint16_t status;  ///< exit status of the command
+};
+/// The log file has been opened again; its descriptor comes along.
+struct NewLog {};
 }  // namespace to_front
 using ToFront =
-    std::variant<to_front::VaultConnection, to_front::Drain, to_front::LogStatus, to_front::Resolved>;
+    std::variant<to_front::VaultConnection, to_front::Drain, to_front::LogStatus, to_front::Resolved,
+                 to_front::NewConfig, to_front::NewKnownHosts, to_front::DoorSocket, to_front::Apply,
+                 to_front::Told, to_front::Done, to_front::NewLog>;
 
 namespace to_parent {
 struct Ready {};
@@ -36,11 +63,23 @@ struct Resolve {
     std::uint32_t id;
     std::string host;
 };
+/// Requests of the control socket, that the parent alone can fulfil. Never a path.
+struct Reload {
+    std::uint32_t id;
+};
+struct Revoke {
+    std::uint32_t id;
+    std::vector<ByteArray<32>> keys;
+};
+struct Drain {};
 }  // namespace to_parent
-using ToParent = std::variant<to_parent::Ready, to_parent::VaultLost, to_parent::Resolve>;
+using ToParent = std::variant<to_parent::Ready, to_parent::VaultLost, to_parent::Resolve, to_parent::Reload,
+                              to_parent::Revoke, to_parent::Drain>;
 
 inline constexpr std::size_t kMaxAddresses = 16;
 inline constexpr std::size_t kMaxHost = 253;
+inline constexpr std::size_t kMaxLine = 480;  // a longer one is cut
+inline constexpr std::size_t kMaxRevoked = 15;
 inline constexpr std::size_t kMaxChannelMessage = 512;
 
 [[nodiscard]] std::vector<Byte> serialise(const ToFront& message);

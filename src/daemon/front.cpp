@@ -1,14 +1,22 @@
 #include "daemon/front.hpp"
 
 #include "daemon/channel.hpp"
+#include "daemon/commands.hpp"
+#include "daemon/control.hpp"
+#include "daemon/load.hpp"
+#include "daemon/snapshot.hpp"
 #include "log/log.hpp"
 #include "net/worker.hpp"
+#include "os/file.hpp"
 #include "os/sandbox.hpp"
 
 #include <boost/asio/generic/seq_packet_protocol.hpp>
 #include <boost/asio/post.hpp>
 
+#include <unistd.h>
+
 #include <cstdlib>
+#include <map>
 #include <thread>
 #include <unordered_map>
 
@@ -20,14 +28,20 @@ using boost::system::error_code;
 using log::Level;
 
 constexpr Duration kNamesLast = std::chrono::seconds(5);
+constexpr std::size_t kLargestFile = std::size_t{16} * 1024 * 1024;
+
+WallTime wall_now() {
+    return std::chrono::floor<std::chrono::seconds>(std::chrono::system_clock::now());
+}
 
 net::Target target_of(const config::Address& address) {
     return {address.host, address.port,
             address.kind == config::Address::Kind::unix_socket ? address.path : ""};
 }
 
-net::ServiceSpec spec_of(const config::Service& service, std::size_t workers) {
+net::ServiceSpec spec_of(const config::Service& service, std::size_t workers, net::Counters& counters) {
     net::ServiceSpec out;
+    out.counters = counters.service(service.name);
     out.name = service.name;
     out.side = service.side == config::Side::client ? net::Side::client : net::Side::server;
     out.connect = target_of(service.connect);
@@ -106,7 +120,7 @@ class ParentResolver final : public net::Resolver {
     std::uint32_t next_id_ = 1;
 };
 
-class Front {
+class Front final : public Commands::Host {
   public:
     explicit Front(FrontSetup setup)
         : setup_(std::move(setup)),
@@ -129,6 +143,13 @@ class Front {
         channel_.assign(asio::generic::seq_packet_protocol(AF_UNIX, 0), setup_.channel.release(), error);
         channel_.non_blocking(true, error);
         if (!make_workers() || !confine()) return false;
+        if (setup_.control) {
+            control_ = std::make_unique<ControlServer>(
+                context_, std::move(setup_.control), ControlServer::Access{::geteuid(), setup_.control_group},
+                [this](const ControlServer::Words& words, const std::shared_ptr<ControlReply>& reply) {
+                    commands_.handle(words, reply);
+                });
+        }
         for (auto& worker : workers_) threads_.emplace_back([&worker = *worker] { worker.run(); });
         wait_channel();
         send(to_parent::Ready{});
@@ -141,8 +162,8 @@ class Front {
         const net::AdmissionLimits limits{config.admission.handshake_rate, config.admission.handshake_burst,
                                           config.admission.half_open_per_source, config.admission.half_open};
         counters_ = std::make_shared<net::Counters>();
-        const net::Shared shared{setup_.registry,
-                                 std::make_shared<net::Admission>(limits, random),
+        admission_ = std::make_shared<net::Admission>(limits, random);
+        const net::Shared shared{admission_,
                                  std::make_shared<net::SessionLimits>(),
                                  counters_,
                                  &resolver_,
@@ -151,40 +172,65 @@ class Front {
                                  config.lock_memory == config::Strictness::require
                                      ? crypto::Locking::require
                                      : crypto::Locking::attempt};
-        for (const auto& service : config.services) specs_.push_back(spec_of(service, setup_.workers));
         for (std::size_t i = 0; i < setup_.workers; ++i) {
             auto worker = net::Worker::create(shared);
             if (!worker) {
                 log::event(Level::error, "start_failed", {{"reason", worker.error().text()}});
                 return false;
             }
-            for (std::size_t s = 0; s < specs_.size(); ++s) serve(**worker, s, i);
             (*worker)->on_vault_lost = [this, i] {
-                asio::post(context_,
-                           [this, i] { send(to_parent::VaultLost{static_cast<std::uint16_t>(i)}); });
+                asio::post(context_, [this, i] {
+                    ++vault_lost_;
+                    send(to_parent::VaultLost{static_cast<std::uint16_t>(i)});
+                });
             };
             workers_.push_back(std::move(*worker));
         }
+        setup_.registry = with_revoked(*setup_.registry);
+        apply(std::move(setup_.sockets), nullptr);
         return true;
     }
 
-    // The sockets of service `s` go to worker `i`. A UDP endpoint's stand with the first service of its
-    // address.
-    void serve(net::Worker& worker, std::size_t s, std::size_t i) {
-        const auto& services = setup_.config->services;
-        auto& sockets = setup_.listeners[s];
-        const bool endpoint =
-            services[s].side == config::Side::server && specs_[s].carrier == net::Carrier::curvecp;
-        if (!endpoint) return worker.serve(specs_[s], std::move(sockets[i]));
-        if (sockets.empty()) return;
-        std::vector<const net::ServiceSpec*> specs;
-        for (std::size_t other = s; other < services.size(); ++other) {
-            const bool same =
-                services[other].side == config::Side::server && services[other].accept == services[s].accept;
-            if (same) specs.push_back(&specs_[other]);
+    // What setup_ says from now on; `sockets` are those of doors that were not open before. `done` is called
+    // once, on our thread, with how many connections were ended.
+    void apply(DoorSockets sockets, std::function<void(std::size_t ended)> done) {
+        const config::Config& config = *setup_.config;
+        std::vector<net::SpecPtr> specs;
+        for (const auto& service : config.services)
+            specs.push_back(
+                std::make_shared<const net::ServiceSpec>(spec_of(service, workers_.size(), *counters_)));
+        const auto plans = doors_of(config);
+        const auto gathered = gather(std::move(done));
+        for (std::size_t i = 0; i < workers_.size(); ++i) {
+            std::vector<net::Door> doors;
+            for (const DoorPlan& plan : plans) {
+                net::Door& door = doors.emplace_back();
+                door.key = plan.key;
+                for (const std::size_t service : plan.services) door.specs.push_back(specs[service]);
+                // Of a UDP endpoint the sockets of sessions come first, one for each worker, then the others.
+                auto& row = sockets[plan.key];
+                for (std::size_t s = i; s < row.size(); s += workers_.size())
+                    door.sockets.push_back(std::move(row[s]));
+            }
+            workers_[i]->apply(setup_.registry, std::move(doors), gathered());
         }
-        worker.serve_endpoint(std::move(specs), std::move(sockets[i]),
-                              std::move(sockets[setup_.workers + i]));
+    }
+
+    // Makes a handler for each worker; when all have been called, `done` gets the sum on our thread.
+    std::function<net::Worker::AppliedFn()> gather(std::function<void(std::size_t)> done) {
+        struct Sum {
+            std::size_t total = 0;
+            std::size_t missing;
+        };
+        auto sum = std::make_shared<Sum>(Sum{0, workers_.size()});
+        return [this, sum, done = std::move(done)] {
+            return net::Worker::AppliedFn([this, sum, done](std::size_t ended) {
+                asio::post(context_, [sum, done, ended] {
+                    sum->total += ended;
+                    if (--sum->missing == 0 && done) done(sum->total);
+                });
+            });
+        };
     }
 
     // Before the first byte from the network: no worker runs yet.
@@ -226,7 +272,101 @@ class Front {
         if (message.worker < workers_.size() && fd_) workers_[message.worker]->attach_vault(std::move(fd_));
     }
     void on(to_front::LogStatus&) { log_status("status"); }
+    void on(to_front::NewLog&) {
+        if (fd_) log::redirect(fd_.get());
+    }
     void on(to_front::Resolved& message) { resolver_.resolved(std::move(message)); }
+    // ---- a new configuration ----
+
+    void on(to_front::NewConfig&) { take_text(next_.config_text); }
+    void on(to_front::NewKnownHosts&) { take_text(next_.known_hosts_text); }
+    void take_text(std::string& into) {
+        next_.sockets.clear();
+        auto text = fd_ ? os::read_memory_file(fd_.get(), kLargestFile) : Result<std::string>(std::string());
+        into = text ? std::move(*text) : std::string();
+    }
+    void on(to_front::DoorSocket& message) { next_.sockets[message.door].push_back(std::move(fd_)); }
+
+    // The parent has checked all of it; that we read something else would be a defect.
+    void on(to_front::Apply& message) {
+        auto loaded =
+            parse(setup_.config->file, std::move(next_.config_text), std::move(next_.known_hosts_text));
+        if (!loaded) {
+            log::event(Level::error, "reload_failed", {{"reason", loaded.error().lines.front()}});
+            return commands_.done(message.id, EXIT_FAILURE);
+        }
+        setup_.config = std::move(loaded->config);
+        setup_.registry = with_revoked(*loaded->registry);
+        setup_.generation = message.generation;
+        loaded_at_ = wall_now();
+        ++reloads_;
+        DoorSockets opened;
+        const auto plans = doors_of(*setup_.config);
+        for (auto& [door, sockets] : next_.sockets) {
+            if (door < plans.size()) opened[plans[door].key] = std::move(sockets);
+        }
+        next_ = {};
+        apply(std::move(opened), [this, message](std::size_t ended) {
+            commands_.applied(message.id, message.generation, ended);
+        });
+    }
+    void on(to_front::Told& message) { commands_.told(message.id, message.line); }
+    void on(to_front::Done& message) {
+        if (message.status != 0 && message.id == 0) ++reload_failures_;
+        commands_.done(message.id, message.status);
+    }
+
+    // Until the end of the process, whatever becomes of the file.
+    [[nodiscard]] std::shared_ptr<const registry::Registry> with_revoked(const registry::Registry& registry) {
+        return std::make_shared<const registry::Registry>(registry.with_revoked(setup_.revoked));
+    }
+
+    // ---- commands ----
+
+    void take_snapshot(std::function<void(const status::Snapshot&)> done) override {
+        auto reports = std::make_shared<std::vector<net::Worker::Report>>();
+        for (auto& worker : workers_) {
+            worker->report([this, reports, done](net::Worker::Report report) {
+                asio::post(context_, [this, reports, done, report = std::move(report)]() mutable {
+                    reports->push_back(std::move(report));
+                    if (reports->size() == workers_.size()) done(snapshot_of(*reports));
+                });
+            });
+        }
+    }
+
+    [[nodiscard]] status::Snapshot snapshot_of(const std::vector<net::Worker::Report>& reports) const {
+        status::Snapshot out;
+        out.now = wall_now();
+        out.started = started_wall_;
+        out.uptime = std::chrono::steady_clock::now() - started_;
+        out.generation = setup_.generation;
+        out.loaded = loaded_at_;
+        out.version = CURVEGATE_VERSION;
+        out.workers = static_cast<unsigned>(workers_.size());
+        out.draining = busy_ > 0;
+        out.vault.lost = vault_lost_;
+        out.revocations = setup_.revoked.size();
+        out.reloads = reloads_;
+        out.reload_failures = reload_failures_;
+        fill(out, {*setup_.config, *setup_.registry, *counters_, *admission_, reports});
+        return out;
+    }
+
+    [[nodiscard]] const registry::Registry& registry() const override { return *setup_.registry; }
+
+    void revoke(const std::vector<crypto::PublicKey>& keys, std::function<void(std::size_t)> done) override {
+        setup_.revoked.insert(setup_.revoked.end(), keys.begin(), keys.end());
+        setup_.registry = with_revoked(*setup_.registry);
+        const auto gathered = gather(std::move(done));
+        for (auto& worker : workers_) worker->apply(setup_.registry, gathered());
+    }
+
+    void tell_parent(const ToParent& message) override { send(message); }
+    void post(std::function<void()> work) override { asio::post(context_, std::move(work)); }
+
+    // ---- the end ----
+
     void on(to_front::Drain&) {
         log::event(Level::info, "draining", {{"sessions", std::to_string(counters_->sessions)}});
         busy_ = workers_.size();
@@ -273,7 +413,20 @@ class Front {
     asio::steady_timer timer_;
     ParentResolver resolver_;
     std::shared_ptr<net::Counters> counters_;
-    std::vector<net::ServiceSpec> specs_;  // before the workers, which point into it
+    std::shared_ptr<net::Admission> admission_;
+    const Instant started_ = std::chrono::steady_clock::now();
+    const WallTime started_wall_ = wall_now();
+    WallTime loaded_at_ = started_wall_;
+    std::uint64_t vault_lost_ = 0;
+    std::uint64_t reloads_ = 0;
+    std::uint64_t reload_failures_ = 0;
+    struct {
+        std::string config_text;
+        std::string known_hosts_text;
+        std::map<std::size_t, std::vector<os::UniqueFd>> sockets;  // by the door's place
+    } next_;                                                       // a configuration that is coming
+    Commands commands_{*this};
+    std::unique_ptr<ControlServer> control_;
     std::vector<std::unique_ptr<net::Worker>> workers_;
     std::vector<std::thread> threads_;
     os::UniqueFd fd_;  // came with the message being handled

@@ -1,21 +1,27 @@
 #pragma once
 
 #include "config/config.hpp"
+#include "daemon/doors.hpp"
 #include "os/socket.hpp"
 #include "registry/registry.hpp"
 
 #include <memory>
+#include <optional>
 #include <vector>
 
 namespace curvegate::daemon {
 
 /// What the front gets from the parent when it is born.
 struct FrontSetup {
-    const config::Config* config;
+    std::shared_ptr<const config::Config> config;
     std::shared_ptr<const registry::Registry> registry;
+    std::vector<crypto::PublicKey> revoked;  ///< since the daemon's start, whatever the registry says
     std::size_t workers;
-    std::vector<std::vector<os::UniqueFd>> listeners;  ///< [service][worker]
-    os::UniqueFd channel;                              ///< to the parent
+    std::uint32_t generation;  ///< of the configuration
+    DoorSockets sockets;
+    os::UniqueFd channel;  ///< to the parent
+    os::UniqueFd control;  ///< listens; none: there is no control socket
+    std::optional<unsigned> control_group;
 };
 
 /// The process that talks to the network. Confines itself before its first byte from there: it can open no

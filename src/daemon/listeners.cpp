@@ -3,6 +3,7 @@
 #include "net/listen.hpp"
 
 #include <fcntl.h>
+#include <grp.h>
 #include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -40,32 +41,30 @@ void remove_stale(const sockaddr_un& address) {
     }
 }
 
-Result<os::UniqueFd> listen_unix(const config::Service& service) {
+Result<os::UniqueFd> listen_unix(const std::string& path, const std::string& what, mode_t mode) {
     sockaddr_un address{};
     address.sun_family = AF_UNIX;
-    const std::string& path = service.accept.path;
     if (path.size() >= sizeof address.sun_path) {
-        return fail(os::Errc::system, where(service) + ": path is longer than " +
-                                          std::to_string(sizeof address.sun_path - 1) + " bytes");
+        return fail(os::Errc::system,
+                    what + ": path is longer than " + std::to_string(sizeof address.sun_path - 1) + " bytes");
     }
     path.copy(address.sun_path, path.size());
     os::UniqueFd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-    if (!fd) return os::fail_errno(where(service));
+    if (!fd) return os::fail_errno(what);
     remove_stale(address);
-    const mode_t before = ::umask(static_cast<mode_t>(~kSocketMode & 0777));
+    const mode_t before = ::umask(static_cast<mode_t>(~mode & 0777));
     const int bound = ::bind(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address);
     const int code = errno;
     ::umask(before);
     errno = code;
-    if (bound != 0)
-        return os::fail_errno(where(service) + (code == EADDRINUSE ? " (another program has it)" : ""));
-    if (::listen(fd.get(), kBacklog) != 0) return os::fail_errno(where(service));
+    if (bound != 0) return os::fail_errno(what + (code == EADDRINUSE ? " (another program has it)" : ""));
+    if (::listen(fd.get(), kBacklog) != 0) return os::fail_errno(what);
     return fd;
 }
 
 // The workers accept from one queue.
 Result<std::vector<os::UniqueFd>> listen_unix(const config::Service& service, std::size_t workers) {
-    auto fd = listen_unix(service);
+    auto fd = listen_unix(service.accept.path, where(service), kSocketMode);
     if (!fd) return fail(std::move(fd));
     std::vector<os::UniqueFd> out;
     out.push_back(std::move(*fd));
@@ -87,6 +86,24 @@ Result<std::vector<os::UniqueFd>> open_listeners(const config::Service& service,
     if (service.accept.kind == Kind::tcp) return net::listen_tcp(*place, workers);
     const bool tunnel = service.side == config::Side::server;
     return tunnel ? net::open_udp_endpoint(*place, workers) : net::open_udp(*place, workers);
+}
+
+Result<os::UniqueFd> open_control_socket(const std::string& path, std::optional<unsigned> group) {
+    constexpr mode_t kGroupMode = 0660;
+    auto fd = listen_unix(path, path, group ? kGroupMode : kSocketMode);
+    if (fd && group && ::lchown(path.c_str(), static_cast<uid_t>(-1), *group) != 0) {
+        auto failed = os::fail_errno("give " + path + " to its group");
+        ::unlink(path.c_str());
+        return failed;
+    }
+    return fd;
+}
+
+std::optional<unsigned> group_of(const std::string& name) {
+    if (name.empty()) return std::nullopt;
+    const group* found =
+        ::getgrnam(name.c_str());  // NOLINT(concurrency-mt-unsafe): the parent has one thread
+    return found != nullptr ? std::optional<unsigned>(found->gr_gid) : std::nullopt;
 }
 
 std::size_t raise_descriptor_limit() {

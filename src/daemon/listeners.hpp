@@ -4,6 +4,8 @@
 #include "config/config.hpp"
 #include "os/socket.hpp"
 
+#include <optional>
+#include <string>
 #include <vector>
 
 namespace curvegate::daemon {
@@ -13,6 +15,12 @@ namespace curvegate::daemon {
 /// has two a worker, for sessions and for Hellos: see net::open_udp_endpoint.
 [[nodiscard]] Result<std::vector<os::UniqueFd>> open_listeners(const config::Service& service,
                                                                std::size_t workers);
+
+/// The control socket: a unix stream socket that its group may use too, if there is one.
+[[nodiscard]] Result<os::UniqueFd> open_control_socket(const std::string& path,
+                                                       std::optional<unsigned> group);
+/// The number of a group; nothing: there is none of that name.
+[[nodiscard]] std::optional<unsigned> group_of(const std::string& name);
 
 /// Raises the descriptor limit to the hard limit; gives the effective one.
 [[nodiscard]] std::size_t raise_descriptor_limit();

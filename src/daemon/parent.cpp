@@ -1,11 +1,13 @@
 #include "daemon/parent.hpp"
 
 #include "daemon/channel.hpp"
+#include "daemon/doors.hpp"
 #include "daemon/front.hpp"
 #include "daemon/listeners.hpp"
 #include "daemon/lookup.hpp"
 #include "daemon/vault_keeper.hpp"
 #include "log/log.hpp"
+#include "os/file.hpp"
 #include "os/sandbox.hpp"
 
 #include <fcntl.h>
@@ -41,13 +43,16 @@ std::size_t worker_count(const config::Config& config) {
 
 class Parent {
   public:
-    Parent(const config::Config& config, std::shared_ptr<const registry::Registry> registry)
-        : config_(config),
-          registry_(std::move(registry)),
-          workers_(worker_count(config)),
-          vault_(config, workers_) {}
+    Parent(std::string file, Loaded loaded)
+        : file_(std::move(file)),
+          loaded_(std::move(loaded)),
+          workers_(worker_count(*loaded_.config)),
+          vault_(*loaded_.config, workers_) {}
 
-    ~Parent() { stop_listening(); }
+    ~Parent() {
+        stop_listening();
+        if (control_) ::unlink(loaded_.config->control.c_str());
+    }
 
     int run() {
         if (auto hard = os::harden_process(); !hard) {
@@ -75,55 +80,65 @@ class Parent {
         return static_cast<bool>(signals_);
     }
 
-    // One UDP endpoint carries all services whose tunnels come to its address: the first of them opens it.
-    [[nodiscard]] bool shares_address(const config::Service& service) const {
-        const auto same = [&](const config::Service& other) {
-            return other.side == config::Side::server && other.accept == service.accept;
-        };
-        return service.side == config::Side::server && service.accept.kind == config::Address::Kind::udp &&
-               &*std::ranges::find_if(config_.services, same) != &service;
+    // Nothing: they are open, those of `doors_` and new ones.
+    std::optional<std::string> open_doors(const config::Config& config, DoorSockets& opened) {
+        for (const DoorPlan& plan : doors_of(config)) {
+            if (sockets_.contains(plan.key)) continue;
+            const config::Service& service = config.services[plan.services.front()];
+            auto sockets = open_listeners(service, workers_);
+            if (!sockets)
+                return config.file + ":" + std::to_string(service.line) + ": " + sockets.error().text();
+            opened[plan.key] = std::move(*sockets);
+        }
+        return std::nullopt;
     }
 
     bool open_all() {
-        for (const auto& service : config_.services) {
-            if (shares_address(service)) {
-                listeners_.emplace_back();
-                continue;
-            }
-            auto sockets = open_listeners(service, workers_);
-            if (!sockets) {
-                log::event(Level::error, "listen_failed",
-                           {{"file", config_.file + ":" + std::to_string(service.line)},
-                            {"reason", sockets.error().text()}});
-                return false;
-            }
-            listeners_.push_back(std::move(*sockets));
-            const bool on_path = service.accept.kind == config::Address::Kind::unix_socket;
-            if (on_path) socket_files_.push_back(service.accept.path);
+        const auto failed = open_doors(*loaded_.config, sockets_);
+        if (failed) log::event(Level::error, "listen_failed", {{"reason", *failed}});
+        return !failed && open_control();
+    }
+
+    bool open_control() {
+        const config::Config& config = *loaded_.config;
+        if (config.control.empty()) return true;
+        if (!config.control_group.empty() && !control_group()) {
+            log::event(Level::error, "listen_failed",
+                       {{"reason", config.file + ": control-group = " + config.control_group +
+                                       ": there is no such group"}});
+            return false;
         }
+        auto socket = open_control_socket(config.control, control_group());
+        if (!socket) {
+            log::event(Level::error, "listen_failed",
+                       {{"reason", config.file + ": control = " + socket.error().text()}});
+            return false;
+        }
+        control_ = std::move(*socket);
         return true;
     }
 
-    void stop_listening() {
-        listeners_.clear();
-        for (const std::string& path : socket_files_) ::unlink(path.c_str());
-        socket_files_.clear();
+    [[nodiscard]] std::optional<unsigned> control_group() const {
+        return group_of(loaded_.config->control_group);
     }
 
-    // The sockets stay here too, so that a new front takes over what waits in their queues.
-    std::vector<std::vector<os::UniqueFd>> copies() {
-        std::vector<std::vector<os::UniqueFd>> out;
-        for (const auto& sockets : listeners_) {
-            auto& row = out.emplace_back();
-            for (const auto& socket : sockets) row.emplace_back(::fcntl(socket.get(), F_DUPFD_CLOEXEC, 0));
-        }
-        return out;
+    void stop_listening() {
+        for (const auto& service : loaded_.config->services) remove_socket_file(service);
+        sockets_.clear();
+    }
+
+    // Only one that we made.
+    void remove_socket_file(const config::Service& service) {
+        const std::string path = service.accept.text();
+        if (service.accept.kind == config::Address::Kind::unix_socket && sockets_.contains(path))
+            ::unlink(service.accept.path.c_str());
     }
 
     bool start_front() {
         auto pair = os::seqpacket_pair();
         if (!pair) return false;
-        auto sockets = copies();
+        auto sockets = copies_of(sockets_);  // they stay here too: a new front takes over their queues
+        os::UniqueFd control(control_ ? ::fcntl(control_.get(), F_DUPFD_CLOEXEC, 0) : -1);
         const pid_t pid = ::fork();
         if (pid < 0) return false;
         if (pid == 0) {
@@ -132,8 +147,11 @@ class Parent {
             pair->first.reset();
             vault_.forget();
             lookups_.clear();
-            listeners_.clear();
-            FrontSetup setup{&config_, registry_, workers_, std::move(sockets), std::move(pair->second)};
+            sockets_.clear();
+            control_.reset();
+            FrontSetup setup{
+                loaded_.config,     loaded_.registry,        revoked_,           workers_,       generation_,
+                std::move(sockets), std::move(pair->second), std::move(control), control_group()};
             const int status = run_front(std::move(setup));
             ::_exit(status);
         }
@@ -152,8 +170,12 @@ class Parent {
         }
     }
 
+    // A front that reads nothing for seconds has lost its mind; it is not waited for.
     void send(const ToFront& message, int fd = -1) {
-        if (channel_) (void)os::send_message(channel_.get(), serialise(message), fd);
+        if (!channel_) return;
+        constexpr int kPatience = 5'000;  // milliseconds
+        pollfd room{channel_.get(), POLLOUT, 0};
+        if (::poll(&room, 1, kPatience) > 0) (void)os::send_message(channel_.get(), serialise(message), fd);
     }
 
     // ---- the loop ----
@@ -194,16 +216,18 @@ class Parent {
         switch (number) {
             case SIGCHLD: return reap();
             case SIGHUP:
-                return log::event(Level::info, "signal",
-                                  {{"name", "HUP"}, {"action", "reload: not yet, restart instead"}});
-            case SIGUSR1:
-                return log::event(Level::info, "signal",
-                                  {{"name", "USR1"}, {"action", "reopen logs: not yet"}});
+                log::event(Level::info, "signal", {{"name", "HUP"}, {"action", "reload"}});
+                return reload(0);
+            case SIGUSR1: return reopen_log();
             case SIGUSR2:
                 log::event(Level::info, "signal", {{"name", "USR2"}, {"action", "status"}});
                 return send(to_front::LogStatus{});
             default: break;
         }
+        stop(number == SIGTERM ? "TERM" : "INT");
+    }
+
+    void stop(std::string_view why) {
         if (stopping_) {
             log::event(Level::warning, "stopped_at_once");
             if (front_pid_ > 0) ::kill(front_pid_, SIGKILL);
@@ -212,12 +236,101 @@ class Parent {
         }
         stopping_ = true;
         stop_listening();  // whoever comes now is told at once that nobody listens
-        log::event(Level::info, "stopping", {{"signal", number == SIGTERM ? "TERM" : "INT"}});
+        log::event(Level::info, "stopping", {{"signal", std::string(why)}});
         if (front_pid_ < 0) {
             exit_status_ = EXIT_SUCCESS;
             return;
         }
         send(to_front::Drain{});
+    }
+
+    // Whoever rotates logs has moved the old file away.
+    void reopen_log() {
+        if (loaded_.config->log_file.empty()) return;
+        const auto file = open_log(loaded_.config->log_file);
+        if (!file) return log::event(Level::error, "log_not_reopened", {{"reason", file.error().text()}});
+        log::redirect(file->get());
+        send(to_front::NewLog{}, file->get());
+        log::event(Level::info, "signal", {{"name", "USR1"}, {"action", "log file opened again"}});
+    }
+
+    // ---- a new configuration ----
+
+    // The whole of it is read, checked and opened before anything changes; `id` is the request's, 0: a
+    // signal's.
+    void reload(std::uint32_t id) {
+        if (stopping_ || !ready_ || !channel_)
+            return refuse(id, {EXIT_FAILURE, {"not now: starting or ending"}});
+        auto next = load(file_);
+        if (!next) return refuse(id, next.error());
+        DoorSockets opened;
+        if (const auto failed = open_doors(*next->config, opened))
+            return refuse(id, {kUnavailable, {*failed}});
+        const auto changes = difference(loaded_, *next);
+        if (!hand_over(*next, opened)) return refuse(id, {kUnavailable, {"the front does not take it"}});
+        for (const std::string& line : changes) tell(id, line);
+        if (changes.empty()) tell(id, "nothing has changed");
+        adopt(std::move(*next), std::move(opened));
+        send(to_front::Apply{id, generation_});
+    }
+
+    void refuse(std::uint32_t id, const LoadFailure& why) {
+        for (const std::string& line : why.lines) {
+            log::event(Level::error, "reload_failed", {{"reason", line}});
+            tell(id, line);
+        }
+        send(to_front::Done{id, static_cast<std::uint16_t>(why.status)});
+    }
+
+    void tell(std::uint32_t id, const std::string& line) {
+        if (id != 0) send(to_front::Told{id, line});
+    }
+
+    [[nodiscard]] bool hand_over(const Loaded& next, const DoorSockets& opened) {
+        const auto config = os::memory_file(as_bytes(next.config_text));
+        const auto peers = os::memory_file(as_bytes(next.known_hosts_text));
+        if (!config || !peers) return false;
+        send(to_front::NewConfig{}, config->get());
+        send(to_front::NewKnownHosts{}, peers->get());
+        const auto plans = doors_of(*next.config);
+        for (std::size_t door = 0; door < plans.size(); ++door) {
+            const auto found = opened.find(plans[door].key);
+            if (found == opened.end()) continue;
+            for (const auto& socket : found->second)
+                send(to_front::DoorSocket{static_cast<std::uint16_t>(door)}, socket.get());
+        }
+        return static_cast<bool>(channel_);
+    }
+
+    void adopt(Loaded next, DoorSockets opened) {
+        const auto plans = doors_of(*next.config);
+        for (const auto& service : loaded_.config->services) {
+            const auto same = [&](const config::Service& other) { return other.accept == service.accept; };
+            if (std::ranges::none_of(next.config->services, same)) remove_socket_file(service);
+        }
+        std::erase_if(sockets_, [&](const auto& door) {
+            return std::ranges::find(plans, door.first, &DoorPlan::key) == plans.end();
+        });
+        sockets_.merge(opened);
+        loaded_ = std::move(next);
+        ++generation_;
+    }
+
+    void on(const to_parent::Reload& request) { reload(request.id); }
+    void on(const to_parent::Drain&) { stop("drain"); }
+    void on(const to_parent::Revoke& request) {
+        std::vector<crypto::PublicKey> keys;
+        for (const auto& bytes : request.keys) {
+            if (auto key = crypto::PublicKey::parse(bytes)) keys.push_back(*key);
+        }
+        // Until restart, whatever becomes of the file, of this front and of the configuration.
+        revoked_.insert(revoked_.end(), keys.begin(), keys.end());
+        const auto written = write_revoked(loaded_.config->known_hosts, keys);
+        if (!written) {
+            tell(request.id, written.error().text() + "; revoked until restart");
+            log::event(Level::error, "revoke_not_written", {{"reason", written.error().text()}});
+        }
+        send(to_front::Done{request.id, static_cast<std::uint16_t>(written ? EXIT_SUCCESS : EXIT_FAILURE)});
     }
 
     void reap() {
@@ -262,20 +375,20 @@ class Parent {
 
     void on(const to_parent::Ready&) {
         ready_ = true;
-        for (const auto& service : config_.services) {
+        for (const auto& service : loaded_.config->services) {
             log::event(Level::info, "listening",
                        {{"service", service.name},
                         {"address", service.accept.text()},
                         {"connect", service.connect.text()}});
         }
-        log::event(
-            Level::info, "ready",
-            {{"services", std::to_string(config_.services.size())}, {"workers", std::to_string(workers_)}});
+        log::event(Level::info, "ready",
+                   {{"services", std::to_string(loaded_.config->services.size())},
+                    {"workers", std::to_string(workers_)}});
     }
     void on(const to_parent::VaultLost& lost) { vault_.lost(lost.worker); }
     void on(const to_parent::Resolve& request) {
         // Only names of the configuration: a front that was taken over learns nothing else.
-        const auto named = std::ranges::any_of(config_.services,
+        const auto named = std::ranges::any_of(loaded_.config->services,
                                                [&](const auto& s) { return s.connect.host == request.host; });
         if (named && lookups_.size() < kMaxLookups) {
             if (auto lookup = start_lookup(request.id, request.host))
@@ -295,13 +408,15 @@ class Parent {
         send(to_front::Resolved{lookup.id, {}});
     }
 
-    const config::Config& config_;
-    std::shared_ptr<const registry::Registry> registry_;
+    const std::string file_;
+    Loaded loaded_;
+    std::uint32_t generation_ = 1;
+    std::vector<crypto::PublicKey> revoked_;  // since the start
     std::size_t workers_;
     VaultKeeper vault_;
-    std::vector<std::vector<os::UniqueFd>> listeners_;
-    std::vector<std::string> socket_files_;  // that we made
+    DoorSockets sockets_;
     std::vector<Lookup> lookups_;
+    os::UniqueFd control_;
     os::UniqueFd signals_;
     os::UniqueFd channel_;
     pid_t front_pid_ = -1;
@@ -313,8 +428,8 @@ class Parent {
 
 }  // namespace
 
-int run_parent(const config::Config& config, std::shared_ptr<const registry::Registry> registry) {
-    return Parent(config, std::move(registry)).run();
+int run_parent(std::string file, Loaded loaded) {
+    return Parent(std::move(file), std::move(loaded)).run();
 }
 
 }  // namespace curvegate::daemon

@@ -39,7 +39,7 @@ class VaultKeeper {
     void retry_later();
     [[nodiscard]] Result<os::UniqueFd> connect_to_unit() const;
 
-    const config::Config& config_;
+    const config::Config config_;  // as it was at the start: a reload does not change the vault
     std::size_t connections_;
     net::VaultProcess process_;
     std::vector<os::UniqueFd> fresh_;

@@ -1,11 +1,14 @@
 #include "log/log.hpp"
 
+#include <fcntl.h>
 #include <spdlog/sinks/base_sink.h>
 #include <spdlog/spdlog.h>
 #include <unistd.h>
 
 #include <array>
+#include <atomic>
 #include <chrono>
+#include <ctime>
 #include <map>
 #include <memory>
 #include <mutex>
@@ -39,8 +42,12 @@ struct Bucket {
 
 struct State {
     Format format = Format::text;
+    int descriptor = STDERR_FILENO;
     std::mutex mutex;
     std::map<std::string, Bucket, std::less<>> buckets;
+    std::atomic<bool> tapped{false};
+    std::mutex tap_mutex;
+    std::function<void(const std::string&)> tap;
 };
 
 State& state() {
@@ -89,27 +96,63 @@ void append_json(std::string& out, const Field& field) {
     out += '"';
 }
 
-void write_line(Level level, std::string_view word, std::initializer_list<Field> fields,
-                std::uint64_t suppressed) {
-    if (!spdlog::should_log(level_of(level))) return;
-    const bool json = state().format == Format::json;
+std::string line_of(bool json, std::string_view word, std::initializer_list<Field> fields,
+                    std::uint64_t suppressed) {
     std::string line = json ? R"("event":")" + std::string(word) + '"' : std::string(word);
     const auto append = json ? append_json : append_text;
     for (const Field& field : fields) append(line, field);
     if (suppressed != 0) append(line, {"suppressed", std::to_string(suppressed)});
-    spdlog::log(level_of(level), "{}", line);
+    return line;
+}
+
+std::string timestamp() {
+    const auto now = std::chrono::system_clock::now();
+    const auto milliseconds =
+        std::chrono::duration_cast<std::chrono::milliseconds>(now.time_since_epoch()) % 1000;
+    const std::time_t seconds = std::chrono::system_clock::to_time_t(now);
+    std::tm parts{};
+    ::gmtime_r(&seconds, &parts);
+    std::array<char, 40> text{};
+    const std::size_t size = std::strftime(text.data(), text.size(), "%Y-%m-%dT%H:%M:%S", &parts);
+    std::string fraction = std::to_string(1000 + milliseconds.count());
+    return std::string(text.data(), size) + '.' + fraction.substr(1) + 'Z';
+}
+
+void write_line(Level level, std::string_view word, std::initializer_list<Field> fields,
+                std::uint64_t suppressed) {
+    if (state().tapped) {
+        const std::lock_guard lock(state().tap_mutex);
+        const auto name = spdlog::level::to_string_view(level_of(level));
+        const std::string line = R"({"ts":")" + timestamp() + R"(","level":")" +
+                                 std::string(name.data(), name.size()) + "\"," +
+                                 line_of(true, word, fields, suppressed) + "}";
+        if (state().tap) state().tap(line);
+    }
+    if (!spdlog::should_log(level_of(level))) return;
+    spdlog::log(level_of(level), "{}", line_of(state().format == Format::json, word, fields, suppressed));
 }
 
 }  // namespace
 
 void configure(Level least, Format format, int descriptor) {
     state().format = format;
+    state().descriptor = descriptor;
     auto logger = std::make_shared<spdlog::logger>("curvegate", std::make_shared<DescriptorSink>(descriptor));
     logger->set_level(level_of(least));
     logger->set_pattern(format == Format::json ? R"({"ts":"%Y-%m-%dT%H:%M:%S.%eZ","level":"%l",%v})"
                                                : "%Y-%m-%dT%H:%M:%S.%eZ %l %v",
                         spdlog::pattern_time_type::utc);
     spdlog::set_default_logger(std::move(logger));
+}
+
+void redirect(int descriptor) {
+    (void)::dup3(descriptor, state().descriptor, O_CLOEXEC);
+}
+
+void tap(std::function<void(const std::string& line)> tap) {
+    const std::lock_guard lock(state().tap_mutex);
+    state().tapped = static_cast<bool>(tap);
+    state().tap = std::move(tap);
 }
 
 void event(Level level, std::string_view word, std::initializer_list<Field> fields) {

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <initializer_list>
 #include <string>
 #include <string_view>
@@ -20,6 +21,9 @@ struct Field {
 /// Where lines go from now on: the descriptor stays open as long as the process logs.
 void configure(Level least, Format format, int descriptor);
 
+/// From now on lines go to the file behind `descriptor`, which stays the caller's. Any thread.
+void redirect(int descriptor);
+
 /// One line: time, level, the event's word, its fields. Text values with blanks or quotes are quoted; control
 /// characters are escaped, so that a line stays one line. Any thread.
 void event(Level level, std::string_view word, std::initializer_list<Field> fields = {});
@@ -27,5 +31,9 @@ void event(Level level, std::string_view word, std::initializer_list<Field> fiel
 /// As event(), but at most 10 lines a second of this word, burst 50; what was left out is told in a field
 /// `suppressed` of the next line. For everything that a stranger can cause.
 void limited(Level level, std::string_view word, std::initializer_list<Field> fields = {});
+
+/// Everything that is logged goes to `tap` too, as a JSON line without its end, on the thread that logs;
+/// empty: no more. It must not log.
+void tap(std::function<void(const std::string& line)> tap);
 
 }  // namespace curvegate::log

@@ -1,15 +1,37 @@
 #pragma once
 
 #include "base/result.hpp"
+#include "base/time.hpp"
 
 #include <atomic>
 #include <cstdint>
 #include <map>
+#include <memory>
 #include <mutex>
 #include <string>
 #include <vector>
 
 namespace curvegate::net {
+
+/// What one service did since the start, over all workers; a reload keeps it.
+struct ServiceCounters {
+    std::atomic<std::uint64_t> sessions{0};  ///< now
+    std::atomic<std::uint64_t> accepted{0};
+    std::atomic<std::uint64_t> handshakes{0};
+    std::atomic<std::uint64_t> refused{0};
+    std::atomic<std::uint64_t> truncations{0};
+    std::atomic<std::uint64_t> bytes_in{0};   ///< from the tunnel to the application, of sessions that ended
+    std::atomic<std::uint64_t> bytes_out{0};  ///< the other way
+};
+
+/// The same of one peer.
+struct PeerCounters {
+    std::uint64_t handshakes = 0;
+    std::uint64_t bytes_in = 0;
+    std::uint64_t bytes_out = 0;
+    WallTime last_handshake{};
+    std::string key;  ///< that it used last
+};
 
 /// What happened since the start, over all workers.
 struct Counters {
@@ -36,9 +58,44 @@ struct Counters {
         return refusals_;
     }
 
+    /// Lives as long as this; made at the first question.
+    [[nodiscard]] std::shared_ptr<ServiceCounters> service(const std::string& name) {
+        const std::lock_guard lock(mutex_);
+        auto& found = services_[name];
+        if (!found) found = std::make_shared<ServiceCounters>();
+        return found;
+    }
+
+    [[nodiscard]] std::shared_ptr<const ServiceCounters> find_service(const std::string& name) const {
+        const std::lock_guard lock(mutex_);
+        const auto found = services_.find(name);
+        return found != services_.end() ? found->second : nullptr;
+    }
+
+    /// `name` stands in known_hosts: the table is bounded by it. Keys without a name are one peer, "".
+    void peer_came(const std::string& name, std::string key, WallTime at) {
+        const std::lock_guard lock(mutex_);
+        PeerCounters& peer = peers_[name];
+        ++peer.handshakes;
+        peer.last_handshake = at;
+        peer.key = std::move(key);
+    }
+    void peer_left(const std::string& name, std::uint64_t bytes_in, std::uint64_t bytes_out) {
+        const std::lock_guard lock(mutex_);
+        PeerCounters& peer = peers_[name];
+        peer.bytes_in += bytes_in;
+        peer.bytes_out += bytes_out;
+    }
+    [[nodiscard]] std::map<std::string, PeerCounters> peers() const {
+        const std::lock_guard lock(mutex_);
+        return peers_;
+    }
+
   private:
     mutable std::mutex mutex_;
     std::map<std::string_view, std::uint64_t> refusals_;
+    std::map<std::string, std::shared_ptr<ServiceCounters>> services_;
+    std::map<std::string, PeerCounters> peers_;
 };
 
 }  // namespace curvegate::net

@@ -28,8 +28,12 @@ void DatagramForwarder::start(DoneFn done) {
     });
 }
 
-void DatagramForwarder::stop() {
-    finish(Ending::stopped);
+void DatagramForwarder::stop(Ending why) {
+    finish(why);
+}
+
+Traffic DatagramForwarder::traffic() const {
+    return pipe_ ? pipe_->traffic() : Traffic{};
 }
 
 void DatagramForwarder::wait_plain() {

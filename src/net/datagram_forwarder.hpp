@@ -17,8 +17,9 @@ class DatagramForwarder final : public ForwarderBase, public std::enable_shared_
     DatagramForwarder(asio::io_context& context, os::UniqueFd plain, std::unique_ptr<MessagePipe> pipe,
                       const ForwarderLimits& limits, Counters& counters);
     void start(DoneFn done) override;
-    void stop() override;
+    void stop(Ending why) override;
     void sweep(Instant at) override;
+    [[nodiscard]] Traffic traffic() const override;
 
   private:
     void wait_plain();

@@ -33,6 +33,8 @@ class DatagramPipe {
     [[nodiscard]] std::optional<Ending> overdue(Instant at, const ForwarderLimits& limits) const;
     /// What it did, for the log.
     [[nodiscard]] ForwarderSummary summary(Ending ending) const;
+    [[nodiscard]] Traffic traffic() const noexcept { return {bytes_up_, bytes_down_}; }
+    [[nodiscard]] Instant started() const noexcept { return started_; }
 
   private:
     [[nodiscard]] bool on_message(Bytes message);

@@ -29,11 +29,12 @@ std::size_t Flows::EndpointHash::operator()(const udp::endpoint& endpoint) const
 }
 
 Flows::Flows(asio::io_context& context, os::UniqueFd listening, const Limits& limits, Counters& counters,
-             DialFn dial, EndedFn ended)
+             DialFn dial, BeganFn began, EndedFn ended)
     : socket_(context, std::move(listening), Gro::on),
       limits_(limits),
       counters_(counters),
       dial_(std::move(dial)),
+      began_(std::move(began)),
       ended_(std::move(ended)) {}
 
 Flows::~Flows() {
@@ -109,7 +110,7 @@ void Flows::queue(Flow& flow, Bytes datagram) {
 
 void Flows::on_dialed(const FlowPtr& flow, Result<std::unique_ptr<MessagePipe>> result) {
     if (!result) return end(flow, Ending::stopped);
-    ++counters_.sessions;
+    began_();
     if (limits_.max_session) flow->limits.max_session = now() + *limits_.max_session;
     flow->pipe.emplace(std::move(*result), counters_);
     for (const auto& datagram : std::exchange(flow->waiting, {})) flow->pipe->send(datagram);
@@ -152,9 +153,14 @@ void Flows::sweep(Instant at) {
     }
 }
 
-void Flows::cut() {
-    accepting_ = false;
-    while (!by_use_.empty()) end(by_use_.back(), Ending::stopped);
+void Flows::cut(Ending why) {
+    while (!by_use_.empty()) end(by_use_.back(), why);
+}
+
+void Flows::show(Instant at, const ShowFn& show) const {
+    for (const FlowPtr& flow : by_use_) {
+        if (flow->pipe) show(flow->source, at - flow->pipe->started(), flow->pipe->traffic());
+    }
 }
 
 }  // namespace curvegate::net

@@ -31,13 +31,14 @@ class Flows {
     /// Dials a tunnel for the flow from `source` ("address:port") and calls `done` once, never from within.
     /// After an error the flow is forgotten; its next datagram dials anew.
     using DialFn = std::function<void(const std::string& source, DialedFn done)>;
-    /// A flow whose tunnel stood, and was counted in Counters::sessions, is over; it is not counted in size()
-    /// any more.
+    /// A flow has its tunnel.
+    using BeganFn = std::function<void()>;
+    /// A flow that began is over; it is not counted in size() any more.
     using EndedFn = std::function<void(const std::string& source, const ForwarderSummary& summary)>;
 
     /// `listening` is a bound UDP socket. `counters` outlives it. The handlers may not destroy this.
     Flows(asio::io_context& context, os::UniqueFd listening, const Limits& limits, Counters& counters,
-          DialFn dial, EndedFn ended);
+          DialFn dial, BeganFn began, EndedFn ended);
     ~Flows();
     Flows(const Flows&) = delete;
     Flows& operator=(const Flows&) = delete;
@@ -46,7 +47,12 @@ class Flows {
     /// From here on datagrams of an unknown source are dropped; flows that stand go on.
     void stop_accepting() noexcept { accepting_ = false; }
     /// Ends all flows at once; `ended` is called from within.
-    void cut();
+    void cut(Ending why);
+    /// Shows each flow that has its tunnel.
+    using ShowFn = std::function<void(const std::string& source, Duration lasted, const Traffic& traffic)>;
+    void show(Instant at, const ShowFn& show) const;
+    /// For flows to come.
+    void set_limits(const Limits& limits) noexcept { limits_ = limits; }
     /// Ends what is idle, too old, or has a dead peer; the worker calls it every second or so.
     void sweep(Instant at);
     [[nodiscard]] Duration shortest_limit() const {
@@ -76,6 +82,7 @@ class Flows {
     Limits limits_;
     Counters& counters_;
     DialFn dial_;
+    BeganFn began_;
     EndedFn ended_;
     std::list<FlowPtr> by_use_;  // the most recently used first
     std::unordered_map<udp::endpoint, FlowPtr, EndpointHash> table_;

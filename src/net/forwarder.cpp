@@ -31,8 +31,8 @@ void Forwarder::start(DoneFn done) {
     wait_tunnel();
 }
 
-void Forwarder::stop() {
-    finish(Ending::stopped, true);
+void Forwarder::stop(Ending why) {
+    finish(why, true);
 }
 
 // ---- plain -> tunnel ----

@@ -35,8 +35,9 @@ class Forwarder final : public ForwarderBase, public std::enable_shared_from_thi
     Forwarder(Stream plain, Stream tunnel, session::curve_tun::Session session, const ForwarderLimits& limits,
               Scratch& scratch);
     void start(DoneFn done) override;
-    void stop() override;
+    void stop(Ending why) override;
     void sweep(Instant at) override;
+    [[nodiscard]] Traffic traffic() const override { return {summary_.bytes_up, summary_.bytes_down}; }
 
   private:
     struct Pending {

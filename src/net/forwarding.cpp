@@ -61,6 +61,7 @@ std::string_view describe(Ending ending) {
             return "server does not answer: it refused us, has no such service, or is gone";
         case Ending::dead_peer: return "peer does not answer";
         case Ending::max_session: return "max-session";
+        case Ending::revoked: return "the key may not be used any more";
         case Ending::stopped: return "stopped";
     }
     return "unknown";

@@ -28,6 +28,7 @@ enum class Ending {
     dead_peer,        ///< nothing acknowledged for dead-peer
     no_answer,        ///< udp, client: the server answered no vouch
     max_session,      ///< max-session
+    revoked,          ///< its key or its line of known_hosts is not good any more
     stopped,          ///< our side ended it
 };
 [[nodiscard]] std::string_view describe(Ending ending);
@@ -40,10 +41,15 @@ struct ForwarderLimits {
     Duration drain = std::chrono::seconds(5);  ///< for what was delivered before a reset of the plain side
 };
 
-struct ForwarderSummary {
-    Ending ending;
+struct Traffic {
     std::uint64_t bytes_up = 0;    ///< plain to tunnel
     std::uint64_t bytes_down = 0;  ///< tunnel to plain
+};
+
+struct ForwarderSummary {
+    Ending ending;
+    std::uint64_t bytes_up = 0;
+    std::uint64_t bytes_down = 0;
     Duration lasted{};
 };
 
@@ -55,9 +61,11 @@ class ForwarderBase {
     /// `done` is called exactly once, when both sides are closed; never from within start().
     virtual void start(DoneFn done) = 0;
     /// Resets the plain side and closes the tunnel at once; done() is called from within.
-    virtual void stop() = 0;
+    virtual void stop(Ending why) = 0;
     /// Checks the limits of time; the worker calls it every second or so.
     virtual void sweep(Instant at) = 0;
+    /// What it has carried so far.
+    [[nodiscard]] virtual Traffic traffic() const = 0;
 };
 
 /// Did a system call fail for now only? Looks at errno.

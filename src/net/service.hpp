@@ -4,6 +4,7 @@
 #include "net/counters.hpp"
 #include "net/dial.hpp"
 #include "net/forwarding.hpp"
+#include "os/socket.hpp"
 #include "registry/registry.hpp"
 #include "wire/curvecp.hpp"
 
@@ -35,11 +36,31 @@ struct ServiceSpec {
     std::size_t sessions_per_peer = 16'384;
     Duration flow_idle = std::chrono::seconds(60);  ///< client end with datagrams
     std::size_t flows = 1'024;                      ///< the same
+    std::shared_ptr<ServiceCounters> counters = std::make_shared<ServiceCounters>();
+};
+using SpecPtr = std::shared_ptr<const ServiceSpec>;
+
+/// Where a worker listens, and what is behind it: one service, but for a server's UDP port, which several
+/// may share.
+struct Door {
+    std::string key;  ///< by which it is the same door after a reload
+    std::vector<SpecPtr> specs;
+    std::vector<os::UniqueFd> sockets;  ///< empty: those that it has; a server's UDP port has two
+};
+
+/// One connection as it is now, for `status`.
+struct SessionReport {
+    std::uint64_t id = 0;  ///< no other since the start of the worker has it
+    std::string service;
+    std::string peer;
+    std::string source;
+    Duration lasted{};
+    std::uint64_t bytes_in = 0;   ///< from the tunnel to the application
+    std::uint64_t bytes_out = 0;  ///< the other way
 };
 
 /// What all workers share; every member is immutable or locks itself.
 struct Shared {
-    std::shared_ptr<const registry::Registry> registry;
     std::shared_ptr<Admission> admission;
     std::shared_ptr<SessionLimits> sessions;
     std::shared_ptr<Counters> counters;

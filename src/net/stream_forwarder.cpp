@@ -55,8 +55,8 @@ void StreamForwarder::start(DoneFn done) {
     });
 }
 
-void StreamForwarder::stop() {
-    finish(Ending::stopped);
+void StreamForwarder::stop(Ending why) {
+    finish(why);
 }
 
 // ---- plain -> tunnel ----

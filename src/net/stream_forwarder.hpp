@@ -16,9 +16,10 @@ class StreamForwarder final : public ForwarderBase, public std::enable_shared_fr
   public:
     StreamForwarder(Stream plain, TunnelHandle tunnel, const ForwarderLimits& limits);
     void start(DoneFn done) override;
-    void stop() override;
+    void stop(Ending why) override;
     /// Checks idle and age; the worker calls it every second or so. A dead peer is the tunnel's to find.
     void sweep(Instant at) override;
+    [[nodiscard]] Traffic traffic() const override { return {summary_.bytes_up, summary_.bytes_down}; }
 
   private:
     // plain -> tunnel

@@ -11,6 +11,18 @@
 namespace curvegate {
 namespace {
 
+/// Holds memory until the io_context has dropped what was in its queue: services go after that.
+class MemoryService final : public boost::asio::execution_context::service {
+  public:
+    static inline boost::asio::execution_context::id id;
+    explicit MemoryService(boost::asio::execution_context& owner) : service(owner) {}
+    void hold(std::shared_ptr<TunnelMemory> memory) { held_.push_back(std::move(memory)); }
+
+  private:
+    void shutdown() override {}
+    std::vector<std::shared_ptr<TunnelMemory>> held_;
+};
+
 constexpr std::size_t kMaxSecrets = 262'144;
 constexpr std::size_t kLargestKnownHosts = std::size_t{16} * 1024 * 1024;
 constexpr Duration kVaultTimeout = std::chrono::seconds(5);
@@ -67,12 +79,13 @@ std::expected<std::shared_ptr<Vault::Impl>, std::string> make(boost::asio::io_co
 Vault::Impl::Impl(boost::asio::io_context& on, std::unique_ptr<crypto::SecretPool> secrets,
                   cookie::Keeper minute_keys, registry::Registry who)
     : context(on),
-      pool(std::move(secrets)),
+      memory(std::make_shared<TunnelMemory>(std::move(secrets))),
       keeper(std::move(minute_keys)),
       client(on, kVaultTimeout, net::VaultClient::Detached::fail),
       registry(std::move(who)),
       resolver(std::make_unique<SystemResolver>(on)),
       cookie_timer(on) {
+    boost::asio::use_service<MemoryService>(context).hold(memory);
     cycle_cookie_keys();
 }
 

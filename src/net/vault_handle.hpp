@@ -11,6 +11,14 @@
 
 namespace curvegate {
 
+/// Memory of tunnels. A tunnel may outlive its vault: the io_context's queue can hold the last reference to
+/// one, and it gives its secrets and chunks back as it goes. So the io_context keeps this until its queue is
+/// empty.
+struct TunnelMemory {
+    std::unique_ptr<crypto::SecretPool> secrets;
+    net::ChunkPool chunks;
+};
+
 /// What the channels of one io_context share.
 struct Vault::Impl : std::enable_shared_from_this<Vault::Impl> {
     Impl(boost::asio::io_context& on, std::unique_ptr<crypto::SecretPool> secrets, cookie::Keeper minute_keys,
@@ -19,12 +27,13 @@ struct Vault::Impl : std::enable_shared_from_this<Vault::Impl> {
     Impl(const Impl&) = delete;
     Impl& operator=(const Impl&) = delete;
 
-    [[nodiscard]] net::HandshakeTools tools() { return {&client, &keeper, pool.get(), &random, &chunks, {}}; }
+    [[nodiscard]] net::HandshakeTools tools() {
+        return {&client, &keeper, memory->secrets.get(), &random, &memory->chunks, {}};
+    }
     void cycle_cookie_keys();
 
     boost::asio::io_context& context;
-    std::unique_ptr<crypto::SecretPool> pool;  // before everything that may hold a secret
-    net::ChunkPool chunks;                     // or a stream
+    std::shared_ptr<TunnelMemory> memory;  // before everything that may hold a secret or a stream
     os::SystemRandom random;
     cookie::Keeper keeper;
     net::VaultClient client;

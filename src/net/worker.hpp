@@ -16,6 +16,7 @@
 #include <boost/asio/executor_work_guard.hpp>
 
 #include <functional>
+#include <map>
 #include <memory>
 #include <string>
 #include <unordered_map>
@@ -27,23 +28,39 @@ namespace curvegate::net {
 /// One thread's share of the daemon: an io_context, locked memory for its secrets, minute keys, a connection
 /// to the vault, and every connection that was accepted here, which stays here. Construct and call run() on
 /// any one thread; the methods marked so may be called from others.
+///
+/// worker.cpp has its life, what it listens on and its connections as a whole; worker_server.cpp the server
+/// ends of services, worker_client.cpp the client ends.
 class Worker {
   public:
     /// Errors: crypto memory_not_locked, secrets_full.
     [[nodiscard]] static Result<std::unique_ptr<Worker>> create(const Shared& shared);
     ~Worker();
 
-    /// Before run(). The socket listens already (a client's end with datagrams: is bound); `spec` outlives
-    /// the worker.
-    void serve(const ServiceSpec& spec, os::UniqueFd listening);
-    /// The same for a server's UDP port and all the services that share it, asked in their order; the one
-    /// that takes any name comes last.
-    void serve_endpoint(std::vector<const ServiceSpec*> specs, os::UniqueFd sessions, os::UniqueFd hellos);
     /// Before run(): called on the worker's thread when its connection to the vault ends.
     std::function<void()> on_vault_lost;
 
     /// Until stop().
     void run() { context_.run(); }
+
+    using RegistryPtr = std::shared_ptr<const registry::Registry>;
+    /// Any thread: from here on these are the peers and these the services. A door that was there before
+    /// keeps its sockets and its connections; one that is not among them any more is closed. Connections
+    /// over TCP go on then; those of a UDP port end with it. Every connection whose key may not be used any
+    /// more is ended. `done` is called on the worker's thread with how many those were.
+    using AppliedFn = std::move_only_function<void(std::size_t ended)>;
+    void apply(RegistryPtr registry, std::vector<Door> doors, AppliedFn done);
+    /// The same for the peers alone.
+    void apply(RegistryPtr registry, AppliedFn done);
+
+    /// What a worker knows of itself.
+    struct Report {
+        std::vector<SessionReport> sessions;
+        bool has_vault = false;
+        Duration cookie_key_age{};
+    };
+    /// Any thread; `done` is called on the worker's.
+    void report(std::move_only_function<void(Report)> done);
 
     void attach_vault(os::UniqueFd socket);  ///< any thread
     void drain(
@@ -57,33 +74,66 @@ class Worker {
     class UdpGuest;
     friend class Connection;
     friend class UdpGuest;
+    using Specs = std::vector<SpecPtr>;
+
+    /// A door that is open here.
+    struct Open {
+        std::shared_ptr<const Specs> specs;  // of those who come now; never empty
+        std::unique_ptr<Listener> listener;
+        std::unique_ptr<CurvecpEndpoint> endpoint;
+        std::unique_ptr<Flows> flows;
+    };
 
     Worker(const Shared& shared, std::unique_ptr<crypto::SecretPool> pool, cookie::Keeper keeper);
-    void serve_tunnel(const ServiceSpec& spec, Stream stream, std::string source, const IpAddress& address);
-    void serve_plain(const ServiceSpec& spec, Stream stream, std::string source);
-    void open_tunnel(const std::shared_ptr<Connection>& connection, Stream plain);
-    void open_stream_tunnel(const std::shared_ptr<Connection>& connection, Stream plain);
+
+    // doors
+    void set_doors(std::vector<Door> doors);
+    void open(Open& door, std::vector<os::UniqueFd> sockets);
+    void listen(Open& door, os::UniqueFd listening);
+    void serve_endpoint(Open& door, os::UniqueFd sessions, os::UniqueFd hellos);
+    void serve_datagrams(Open& door, os::UniqueFd listening);
+    void end_all_of(const Specs& services);
+    [[nodiscard]] std::size_t end_unwelcome();
+    [[nodiscard]] bool is_welcome(const Connection& connection) const;
+    [[nodiscard]] SpecPtr spec_now(const std::string& name) const;
+
+    // the server end
+    void serve_tunnel(SpecPtr spec, Stream stream, std::string source, const IpAddress& address);
     template <class Tunnel>
     void reach_application(const std::shared_ptr<Connection>& connection, Tunnel tunnel);
-    void not_connected(const std::shared_ptr<Connection>& connection, Stream plain, const Error& why);
-    void serve_datagrams(const ServiceSpec& spec, os::UniqueFd listening);
-    void open_flow(const ServiceSpec& spec, const std::string& source, Flows::DialedFn done);
-    void session_ended(const ServiceSpec& spec, const std::string& peer, const std::string& source,
-                       const ForwarderSummary& summary);
-    [[nodiscard]] StreamTarget stream_target(const ServiceSpec& spec) const;
     [[nodiscard]] std::optional<std::string> authorise(Connection& connection, const crypto::PublicKey& key,
                                                        const IpAddress& address);
     void refuse(const Connection& connection, const Error& why);
+    void let_in(const std::shared_ptr<Connection>& connection);
+
+    // the client end
+    void serve_plain(SpecPtr spec, Stream stream, std::string source);
+    void open_tunnel(const std::shared_ptr<Connection>& connection, Stream plain);
+    void open_stream_tunnel(const std::shared_ptr<Connection>& connection, Stream plain);
+    void not_connected(const std::shared_ptr<Connection>& connection, Stream plain, const Error& why);
+    void open_flow(const SpecPtr& service, const std::string& source, Flows::DialedFn done);
+    [[nodiscard]] static Flows::Limits flow_limits(const ServiceSpec& spec);
+    [[nodiscard]] StreamTarget stream_target(const ServiceSpec& spec) const;
+    [[nodiscard]] std::vector<crypto::PublicKey> keys_to_try(const ServiceSpec& spec) const;
+    void greeted(const ServiceSpec& spec, const crypto::PublicKey& server);
+
+    // connections
+    void session_begins(const ServiceSpec& spec);
+    void session_ended(const ServiceSpec& spec, const std::string& peer, const std::string& source,
+                       const ForwarderSummary& summary);
     void watch(StreamTunnel& tunnel, const std::shared_ptr<Connection>& connection);
+    [[nodiscard]] std::string known_name(const std::string& peer) const;
     void tell_if_empty();
     void cycle_cookie_keys();
     void sweep();
     void add(const std::shared_ptr<Connection>& connection);
     void remove(const std::shared_ptr<Connection>& connection);
+    [[nodiscard]] std::vector<std::shared_ptr<Connection>> all() const;
     [[nodiscard]] HandshakeTools tools();
-    [[nodiscard]] std::vector<crypto::PublicKey> keys_to_try(const ServiceSpec& spec) const;
 
     Shared shared_;
+    RegistryPtr registry_;
+    std::optional<WallTime> next_expiry_;  // of a line of the registry
     std::unique_ptr<crypto::SecretPool>
         pool_;          // outlives everything that may hold a secret: the queue below too
     ChunkPool chunks_;  // outlives every stream
@@ -95,15 +145,15 @@ class Worker {
     Scratch scratch_;
     asio::steady_timer cookie_timer_;
     asio::steady_timer sweep_timer_;
-    std::vector<std::unique_ptr<Listener>> listeners_;
-    std::vector<std::unique_ptr<CurvecpEndpoint>> endpoints_;
-    std::vector<std::unique_ptr<Flows>> flows_;
+    std::map<std::string, Open> doors_;
     std::unordered_set<std::shared_ptr<Connection>> connections_;
     std::function<void()> when_empty_;
     std::unordered_map<std::string, crypto::PublicKey>
         last_good_;                // which of a peer's keys answered, by service
     std::size_t undelivered_ = 0;  // tunnels over udp whose peers do not have everything yet
+    std::uint64_t last_id_ = 0;    // of a connection
     bool sweeping_ = false;
+    bool draining_ = false;
 };
 
 }  // namespace curvegate::net

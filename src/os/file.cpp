@@ -2,6 +2,7 @@
 
 #include <fcntl.h>
 #include <sys/file.h>
+#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -121,6 +122,20 @@ Result<> replace_file(const std::string& path, Bytes content, unsigned mode) {
         return failed;
     }
     return sync_folder(folder_of(path));
+}
+
+Result<UniqueFd> memory_file(Bytes bytes) {
+    UniqueFd fd(::memfd_create("curvegate", MFD_CLOEXEC | MFD_ALLOW_SEALING));
+    if (!fd) return fail_errno("memory file");
+    if (auto filled = write_all(fd.get(), bytes, "memory file"); !filled) return fail(std::move(filled));
+    constexpr int kSeals = F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE;
+    if (::fcntl(fd.get(), F_ADD_SEALS, kSeals) != 0) return fail_errno("seal a memory file");
+    return fd;
+}
+
+Result<std::string> read_memory_file(int fd, std::size_t limit) {
+    if (::lseek(fd, 0, SEEK_SET) != 0) return fail_errno("memory file");
+    return read_all(fd, limit, "memory file");
 }
 
 Result<FileLock> FileLock::acquire(const std::string& path, unsigned milliseconds) {

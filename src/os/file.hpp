@@ -31,6 +31,11 @@ enum class Privacy {
 /// removed.
 [[nodiscard]] Result<> create_file(const std::string& path, Bytes content, unsigned mode);
 
+/// A file in memory with these bytes, which nobody can change any more; for another process. Error: system.
+[[nodiscard]] Result<UniqueFd> memory_file(Bytes bytes);
+/// All of a memory file of at most `limit` bytes. Error: system.
+[[nodiscard]] Result<std::string> read_memory_file(int fd, std::size_t limit);
+
 /// An exclusive lock on a file that is made if it is missing and never removed.
 class FileLock {
   public:

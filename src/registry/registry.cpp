@@ -90,6 +90,24 @@ bool Registry::is_revoked(const crypto::PublicKey& key) const {
            std::ranges::any_of(found->second, [&](std::size_t line) { return entries_[line].revoked; });
 }
 
+std::optional<WallTime> Registry::next_expiry(WallTime now) const {
+    std::optional<WallTime> next;
+    for (const Entry& entry : entries_) {
+        const auto& until = entry.valid_until;
+        if (until && *until > now && (!next || *until < *next)) next = until;
+    }
+    return next;
+}
+
+Registry Registry::with_revoked(const std::vector<crypto::PublicKey>& keys) const {
+    auto entries = entries_;
+    for (const auto& key : keys) {
+        const std::string_view name = name_of(key);
+        entries.push_back({true, {}, {}, {name.empty() ? "revoked" : std::string(name)}, key, {}, 0});
+    }
+    return Registry(std::move(entries));
+}
+
 std::string_view Registry::name_of(const crypto::PublicKey& key) const {
     const auto found = by_key_.find(key);
     if (found == by_key_.end()) return {};

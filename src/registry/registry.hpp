@@ -16,6 +16,7 @@ namespace curvegate::registry {
 struct AllowList {
     bool any = false;
     std::vector<std::string> names;
+    friend bool operator==(const AllowList&, const AllowList&) = default;
 };
 
 /// Why a key was let in or not; counted and logged here, never told to the peer.
@@ -53,6 +54,11 @@ class Registry {
     [[nodiscard]] bool is_revoked(const crypto::PublicKey& key) const;
     /// The key's first name in the order of the file, or nothing.
     [[nodiscard]] std::string_view name_of(const crypto::PublicKey& key) const;
+    [[nodiscard]] bool has_name(std::string_view name) const { return by_name_.contains(std::string(name)); }
+    /// When the next line expires after `now`, if one does.
+    [[nodiscard]] std::optional<WallTime> next_expiry(WallTime now) const;
+    /// The same with these keys revoked.
+    [[nodiscard]] Registry with_revoked(const std::vector<crypto::PublicKey>& keys) const;
     [[nodiscard]] const std::vector<Entry>& entries() const noexcept { return entries_; }
 
   private:

@@ -116,12 +116,6 @@ def test_help_and_version(tmp_path: Path) -> None:
     assert "keygen" in said(s.curvegate("keygne"))
 
 
-@pytest.mark.parametrize("verb", ["status", "reload", "revoke", "drain", "events"])
-def test_verbs_of_a_later_version_say_so(verb: str) -> None:
-    done = s.curvegate(verb)
-    assert done.returncode == UNAVAILABLE and "not yet" in said(done)
-
-
 @pytest.mark.parametrize("form", ["base64", "hex", "z85", "raw", "base64 and a newline", "HEX"])
 def test_import_takes_a_secret_in_four_forms(tmp_path: Path, form: str) -> None:
     pair = ct.KeyPair.generate()

@@ -73,7 +73,7 @@ TEST_CASE("each datagram is a message and each message a datagram, empty ones to
     CHECK(rig.counters.datagrams_in == all.size());
     CHECK(rig.counters.datagrams_out == all.size());
     CHECK(rig.counters.datagrams_dropped == 0);
-    rig.forwarder->stop();
+    rig.forwarder->stop(Ending::stopped);
     REQUIRE(rig.done.size() == 1);
     CHECK(rig.done[0].bytes_up == bytes);
     CHECK(rig.done[0].bytes_down == bytes);
@@ -149,8 +149,8 @@ TEST_CASE("a flow ends with its tunnel, and says how", "[net][datagrams]") {
     }
     SECTION("stopped, and stopped again") {
         rig.peer.pipe->start();
-        rig.forwarder->stop();
-        rig.forwarder->stop();
+        rig.forwarder->stop(Ending::stopped);
+        rig.forwarder->stop(Ending::stopped);
         rig.forwarder->sweep(std::chrono::steady_clock::now() + 100h);
         REQUIRE(rig.until([&] { return !rig.peer.ends.empty(); }));
         CHECK(rig.done[0].ending == Ending::stopped);

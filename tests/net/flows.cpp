@@ -57,12 +57,14 @@ struct Door {
                 dials.push_back({source, std::move(done)});
                 if (at_once) asio::post(context, [this] { answer(); });
             },
+            [this] { ++began; },
             [this](const std::string& source, const ForwarderSummary& summary) {
                 ended.emplace_back(source, summary.ending);
             });
         flows->start();
     }
     ~Door() { flows.reset(); }
+    std::size_t began = 0;
     Door(const Door&) = delete;
     Door& operator=(const Door&) = delete;
 
@@ -269,7 +271,7 @@ TEST_CASE("flows that are closed for newcomers go on, and all end when cut", "[n
     known.say(pattern(2), door.port);
     REQUIRE(door.until([&] { return far.got.size() == 2 && door.counters.datagrams_dropped == 1; }));
     CHECK(door.flows->size() == 1);
-    door.flows->cut();
+    door.flows->cut(Ending::stopped);
     CHECK(door.flows->size() == 0);
     CHECK(door.ended == std::vector{std::pair(known.name(), Ending::stopped)});
     REQUIRE(door.until([&] { return !far.ends.empty(); }));

@@ -475,11 +475,11 @@ TEST_CASE("a connection ends at its greatest age, however busy it is", "[net][fo
 
 TEST_CASE("a forwarder that is stopped, and stopped again, ends once", "[net][forwarder]") {
     Rig rig;
-    rig.forwarder->stop();
-    rig.forwarder->stop();
+    rig.forwarder->stop(Ending::stopped);
+    rig.forwarder->stop(Ending::stopped);
     rig.forwarder->sweep(std::chrono::steady_clock::now() + 100h);
     REQUIRE(rig.over());
-    rig.forwarder->stop();
+    rig.forwarder->stop(Ending::stopped);
     test::run_ready(rig.context);
     REQUIRE(rig.done.size() == 1);
     CHECK(rig.done[0].ending == Ending::stopped);

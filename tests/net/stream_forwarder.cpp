@@ -422,9 +422,9 @@ TEST_CASE("a stream's connection ends at its greatest age, however busy it is", 
 
 TEST_CASE("a stream forwarder that is stopped, and stopped again, ends once", "[net][stream_forwarder]") {
     Started rig;
-    rig.forwarder->stop();
+    rig.forwarder->stop(Ending::stopped);
     REQUIRE(rig.done.size() == 1);
-    rig.forwarder->stop();
+    rig.forwarder->stop(Ending::stopped);
     rig.forwarder->sweep(std::chrono::steady_clock::now() + 100h);
     REQUIRE(rig.over());
     REQUIRE(rig.until([&] { return rig.peer.incoming() == stream::Incoming::failed; }));

@@ -92,9 +92,14 @@ Target local_port(std::uint16_t port) {
 /// A worker and the thread that it runs on.
 class WorkerThread {
   public:
-    WorkerThread(const Shared& shared, const ServiceSpec& spec, os::UniqueFd listener, os::UniqueFd vault)
+    WorkerThread(const Shared& shared, const Worker::RegistryPtr& registry, const ServiceSpec& spec,
+                 os::UniqueFd listener, os::UniqueFd vault)
         : worker_(std::move(*Worker::create(shared))) {
-        worker_->serve(spec, std::move(listener));
+        std::vector<Door> doors(1);
+        doors[0].key = spec.name;
+        doors[0].specs.push_back(std::make_shared<const ServiceSpec>(spec));
+        doors[0].sockets.push_back(std::move(listener));
+        worker_->apply(registry, std::move(doors), nullptr);
         worker_->attach_vault(std::move(vault));
         thread_ = std::thread([this] { worker_->run(); });
     }
@@ -161,7 +166,7 @@ TEST_CASE("two workers and a vault on threads of their own carry many connection
                                                "known_hosts");
     REQUIRE(entries.has_value());
     Shared shared;
-    shared.registry = std::make_shared<const registry::Registry>(std::move(*entries));
+    const auto registry = std::make_shared<const registry::Registry>(std::move(*entries));
     shared.admission = std::make_shared<Admission>(AdmissionLimits{}, random);
     shared.sessions = std::make_shared<SessionLimits>();
     shared.counters = std::make_shared<Counters>();
@@ -176,8 +181,8 @@ TEST_CASE("two workers and a vault on threads of their own carry many connection
     client_end.side = Side::client;
     client_end.connect = local_port(tunnel_port);
     client_end.peer = "server";
-    WorkerThread server(shared, server_end, std::move(tunnel_listener), std::move(first.ours));
-    WorkerThread client(shared, client_end, std::move(local_listener), std::move(second.ours));
+    WorkerThread server(shared, registry, server_end, std::move(tunnel_listener), std::move(first.ours));
+    WorkerThread client(shared, registry, client_end, std::move(local_listener), std::move(second.ours));
 
     std::vector<Visitor> visitors;
     for (int i = 0; i < kVisitors; ++i) {

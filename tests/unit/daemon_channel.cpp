@@ -10,14 +10,27 @@ using test::Buffer;
 using test::hex;
 
 std::vector<Buffer> to_front_messages() {
-    return {serialise(ToFront(to_front::VaultConnection{0x0102})), serialise(ToFront(to_front::Drain{})),
-            serialise(ToFront(to_front::LogStatus{})), serialise(ToFront(to_front::Resolved{7, {}})),
+    return {serialise(ToFront(to_front::VaultConnection{0x0102})),
+            serialise(ToFront(to_front::Drain{})),
+            serialise(ToFront(to_front::LogStatus{})),
+            serialise(ToFront(to_front::Resolved{7, {}})),
             serialise(ToFront(
-                to_front::Resolved{7, {*IpAddress::parse("192.0.2.1"), *IpAddress::parse("2001:db8::1")}}))};
+                to_front::Resolved{7, {*IpAddress::parse("192.0.2.1"), *IpAddress::parse("2001:db8::1")}})),
+            serialise(ToFront(to_front::NewConfig{})),
+            serialise(ToFront(to_front::NewKnownHosts{})),
+            serialise(ToFront(to_front::DoorSocket{0x0304})),
+            serialise(ToFront(to_front::Apply{5, 6})),
+            serialise(ToFront(to_front::Told{8, "a line"})),
+            serialise(ToFront(to_front::Done{9, 78})),
+            serialise(ToFront(to_front::NewLog{}))};
 }
 std::vector<Buffer> to_parent_messages() {
-    return {serialise(ToParent(to_parent::Ready{})), serialise(ToParent(to_parent::VaultLost{0xfffe})),
-            serialise(ToParent(to_parent::Resolve{9, "server.example"}))};
+    return {serialise(ToParent(to_parent::Ready{})),
+            serialise(ToParent(to_parent::VaultLost{0xfffe})),
+            serialise(ToParent(to_parent::Resolve{9, "server.example"})),
+            serialise(ToParent(to_parent::Reload{4})),
+            serialise(ToParent(to_parent::Revoke{5, {ByteArray<32>{1}, ByteArray<32>{2}}})),
+            serialise(ToParent(to_parent::Drain{}))};
 }
 
 TEST_CASE("what parent and front tell each other comes back as it was written", "[daemon]") {
@@ -36,6 +49,19 @@ TEST_CASE("what parent and front tell each other comes back as it was written", 
     CHECK(resolved.id == 7);
     CHECK(resolved.addresses.at(1).text() == "2001:db8::1");
     CHECK(std::get<to_parent::Resolve>(*parse_to_parent(to_parent_messages()[2])).host == "server.example");
+    CHECK(std::get<to_front::Told>(*parse_to_front(to_front_messages()[9])).line == "a line");
+    CHECK(std::get<to_parent::Revoke>(*parse_to_parent(to_parent_messages()[4])).keys.at(1)[0] == 2);
+}
+
+TEST_CASE("a line of an answer that is too long is cut, and too many keys are refused", "[daemon]") {
+    const auto told = serialise(ToFront(to_front::Told{1, std::string(10'000, 'x')}));
+    REQUIRE(told.size() <= kMaxChannelMessage);
+    CHECK(std::get<to_front::Told>(*parse_to_front(told)).line.size() == kMaxLine);
+    const to_parent::Revoke most{1, std::vector<ByteArray<32>>(kMaxRevoked)};
+    const to_parent::Revoke more{1, std::vector<ByteArray<32>>(kMaxRevoked + 1)};
+    CHECK(serialise(ToParent(most)).size() <= kMaxChannelMessage);
+    CHECK(parse_to_parent(serialise(ToParent(most))).has_value());
+    CHECK_FALSE(parse_to_parent(serialise(ToParent(more))).has_value());
 }
 
 TEST_CASE("a message of the channel that is cut short or longer is refused", "[daemon]") {
@@ -43,8 +69,10 @@ TEST_CASE("a message of the channel that is cut short or longer is refused", "[d
         for (std::size_t size = 0; size < bytes.size(); ++size) {
             INFO(hex(bytes) << " cut to " << size);
             const bool whole_addresses = bytes[0] == 3 && size >= 5 && (size - 5) % 16 == 0;
-            CHECK(parse_to_front(Bytes(bytes).first(size)).has_value() == whole_addresses);
+            const bool line_left = bytes[0] == 8 && size >= 5;
+            CHECK(parse_to_front(Bytes(bytes).first(size)).has_value() == (whole_addresses || line_left));
         }
+        if (bytes[0] == 8) continue;  // a line may be longer
         Buffer longer = bytes;
         longer.push_back(0);
         CHECK_FALSE(parse_to_front(longer).has_value());
@@ -52,7 +80,8 @@ TEST_CASE("a message of the channel that is cut short or longer is refused", "[d
     for (const auto& bytes : to_parent_messages()) {
         for (std::size_t size = 0; size < bytes.size(); ++size) {
             const bool host_left = bytes[0] == 2 && size > 5;
-            CHECK(parse_to_parent(Bytes(bytes).first(size)).has_value() == host_left);
+            const bool keys_left = bytes[0] == 4 && size > 5 && (size - 5) % 32 == 0;
+            CHECK(parse_to_parent(Bytes(bytes).first(size)).has_value() == (host_left || keys_left));
         }
     }
     CHECK_FALSE(parse_to_parent(test::unhex("0000")).has_value());
@@ -60,8 +89,8 @@ TEST_CASE("a message of the channel that is cut short or longer is refused", "[d
 }
 
 TEST_CASE("a message of no listed kind is refused", "[daemon]") {
-    for (unsigned kind = 4; kind < 256; ++kind) CHECK_FALSE(parse_to_front(Buffer{static_cast<Byte>(kind)}));
-    for (unsigned kind = 3; kind < 256; ++kind) CHECK_FALSE(parse_to_parent(Buffer{static_cast<Byte>(kind)}));
+    for (unsigned kind = 11; kind < 256; ++kind) CHECK_FALSE(parse_to_front(Buffer{static_cast<Byte>(kind)}));
+    for (unsigned kind = 6; kind < 256; ++kind) CHECK_FALSE(parse_to_parent(Buffer{static_cast<Byte>(kind)}));
 }
 
 TEST_CASE("more addresses or a longer name than allowed are refused", "[daemon]") {

@@ -17,8 +17,10 @@ int fuzz_curvecp_server(const std::uint8_t* data, std::size_t size);
 int fuzz_daemon_channel(const std::uint8_t* data, std::size_t size);
 int fuzz_handshake_client(const std::uint8_t* data, std::size_t size);
 int fuzz_handshake_server(const std::uint8_t* data, std::size_t size);
+int fuzz_http_request(const std::uint8_t* data, std::size_t size);
 int fuzz_key_file(const std::uint8_t* data, std::size_t size);
 int fuzz_known_hosts(const std::uint8_t* data, std::size_t size);
+int fuzz_proxy_protocol(const std::uint8_t* data, std::size_t size);
 int fuzz_session_open(const std::uint8_t* data, std::size_t size);
 int fuzz_stream(const std::uint8_t* data, std::size_t size);
 int fuzz_vault_protocol(const std::uint8_t* data, std::size_t size);
@@ -43,8 +45,10 @@ const std::vector<Harness> kHarnesses = {{"configuration", fuzz_configuration},
                                          {"daemon_channel", fuzz_daemon_channel},
                                          {"handshake_client", fuzz_handshake_client},
                                          {"handshake_server", fuzz_handshake_server},
+                                         {"http_request", fuzz_http_request},
                                          {"key_file", fuzz_key_file},
                                          {"known_hosts", fuzz_known_hosts},
+                                         {"proxy_protocol", fuzz_proxy_protocol},
                                          {"session_open", fuzz_session_open},
                                          {"stream", fuzz_stream},
                                          {"vault_protocol", fuzz_vault_protocol},

@@ -130,6 +130,24 @@ TEST_CASE("a key is known by its first name", "[registry]") {
     CHECK(registry.name_of(key_number(10)).empty());
 }
 
+TEST_CASE("the next line to expire is known", "[registry]") {
+    const Registry registry = sample();
+    CHECK(registry.next_expiry(at("1999-01-01T00:00:00Z")) == at("2000-01-02T00:00:00Z"));
+    CHECK(registry.next_expiry(at(kBefore)) == at(kAfter));
+    CHECK_FALSE(registry.next_expiry(at(kAfter)).has_value());
+}
+
+TEST_CASE("revoked keys are let in by no line, listed or not", "[registry]") {
+    const Registry registry = sample().with_revoked({key_number(1), key_number(10)});
+    CHECK(registry.authorise(key_number(1), names({"alice"}), kInside, at(kBefore)).verdict ==
+          Verdict::revoked);
+    CHECK(registry.authorise(key_number(10), kAny, kInside, at(kBefore)).verdict == Verdict::revoked);
+    CHECK(registry.authorise(key_number(2), names({"bob"}), kInside, at(kBefore)).verdict ==
+          Verdict::allowed);
+    CHECK(registry.has_name("alice"));
+    CHECK_FALSE(registry.has_name("nobody"));
+}
+
 TEST_CASE("every verdict has words of its own", "[registry]") {
     std::vector<std::string_view> words;
     for (const auto verdict : {Verdict::allowed, Verdict::unknown_key, Verdict::revoked, Verdict::not_named,

@@ -1,0 +1,206 @@
+#include "cli/exit.hpp"
+#include "cli/options.hpp"
+#include "cli/places.hpp"
+#include "cli/verbs.hpp"
+#include "config/control_protocol.hpp"
+#include "os/file.hpp"
+#include "os/socket.hpp"
+
+#include <poll.h>
+#include <sys/ioctl.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <array>
+#include <cerrno>
+#include <charconv>
+#include <cstring>
+
+/// The verbs that a running daemon answers over its control socket (docs/CONTROL.md).
+namespace curvegate::cli {
+namespace {
+
+/// The socket that --socket names, or the `control` of a configuration, the rest of which may be broken.
+Outcome<std::string> socket_path(const Options& options) {
+    if (options.has("socket")) return options.get("socket");
+    const std::string file = options.has("config") ? options.get("config") : default_config();
+    const auto text = os::read_checked(file, os::Privacy::trusted, kLongestFile);
+    if (!text) return std::unexpected(complain(exit_for_reading(file), text.error().detail()));
+    if (auto path = config::find_global(*text, "control")) return *path;
+    return std::unexpected(
+        complain(exit_code::kConfig, file + " has no control = PATH; set one and restart, or use --socket"));
+}
+
+Outcome<os::UniqueFd> connect_to(const std::string& path) {
+    sockaddr_un address{};
+    address.sun_family = AF_UNIX;
+    if (path.size() >= sizeof address.sun_path)
+        return std::unexpected(complain(exit_code::kUsage, path + ": too long for a socket's path"));
+    path.copy(address.sun_path, path.size());
+    os::UniqueFd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    if (fd && ::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0)
+        return fd;
+    const int code = errno;
+    const bool refused = code == EACCES || code == EPERM;
+    const std::string hint = refused ? " (root, the daemon's user or control-group may)"
+                                     : " (is the daemon running, and does it have this control socket?)";
+    return std::unexpected(complain(refused ? exit_code::kNoPermission : exit_code::kUnavailable,
+                                    path + ": " + std::strerror(code) + hint));
+}
+
+bool send_all(int fd, std::string_view text) {
+    while (!text.empty()) {
+        const ssize_t sent = ::send(fd, text.data(), text.size(), MSG_NOSIGNAL);
+        if (sent < 0 && errno == EINTR) continue;
+        if (sent <= 0) return false;
+        text.remove_prefix(static_cast<std::size_t>(sent));
+    }
+    return true;
+}
+
+/// Lines of a stream socket, one after the other.
+class Lines {
+  public:
+    explicit Lines(int fd) : fd_(fd) {}
+    /// Nothing: there will be no more.
+    std::optional<std::string> next() {
+        for (;;) {
+            if (const auto end = buffer_.find('\n'); end != std::string::npos) {
+                std::string line = buffer_.substr(0, end);
+                buffer_.erase(0, end + 1);
+                return line;
+            }
+            std::array<char, 16'384> part{};
+            const ssize_t got = ::recv(fd_, part.data(), part.size(), 0);
+            if (got < 0 && errno == EINTR) continue;
+            if (got <= 0) return std::nullopt;
+            buffer_.append(part.data(), static_cast<std::size_t>(got));
+        }
+    }
+
+  private:
+    int fd_;
+    std::string buffer_;
+};
+
+/// Asks and shows the answer as it comes; the exit status of the command.
+int ask(const std::string& path, const std::string& request, std::string* collected = nullptr) {
+    const auto fd = connect_to(path);
+    if (!fd) return fd.error();
+    if (!send_all(fd->get(), std::string(config::kControlGreeting) + ' ' +
+                                 std::string(config::kControlVersion) + ' ' + request + '\n'))
+        return complain(exit_code::kUnavailable, path + ": the daemon closed the connection");
+    Lines lines(fd->get());
+    while (const auto line = lines.next()) {
+        if (line->starts_with("out ")) {
+            if (collected != nullptr) {
+                *collected += line->substr(4) + '\n';
+            } else {
+                print(line->substr(4));
+                if (const int code = finish_output(); code != exit_code::kOk) return code;
+            }
+        } else if (line->starts_with("err ")) {
+            (void)complain(exit_code::kFailed, line->substr(4));
+        } else if (line->starts_with("end ")) {
+            int status = exit_code::kFailed;
+            (void)std::from_chars(line->data() + 4, line->data() + line->size(), status);
+            return status;
+        }
+    }
+    return complain(exit_code::kUnavailable,
+                    path + ": the daemon went away, or refused us, before it had answered");
+}
+
+Options& with_places(Options& options) {
+    return options.value("config,c", "FILE", "the daemon's configuration (default: the usual one)")
+        .value("socket", "PATH", "its control socket, whatever the configuration says");
+}
+
+struct Size {
+    unsigned width = 80;
+    unsigned height = 24;
+};
+std::optional<Size> terminal() {
+    winsize size{};
+    if (::isatty(STDOUT_FILENO) == 0 || ::ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) != 0) return std::nullopt;
+    if (size.ws_col == 0 || size.ws_row == 0) return Size{};
+    return Size{size.ws_col, size.ws_row};
+}
+
+// Redraws in place; ^C ends it.
+int watch(const std::string& path) {
+    const auto first = terminal();
+    if (!first) return complain(exit_code::kUsage, "--watch needs a terminal");
+    print("\033[?25l\033[2J");
+    int status = exit_code::kOk;
+    while (status == exit_code::kOk) {
+        const Size size = terminal().value_or(*first);
+        std::string screen;
+        status =
+            ask(path, "status watch " + std::to_string(size.width) + ' ' + std::to_string(size.height - 1),
+                &screen);
+        if (status != exit_code::kOk) break;
+        std::string drawn = "\033[H";
+        for (const char c : screen) drawn += c == '\n' ? std::string("\033[K\n") : std::string(1, c);
+        print(drawn + "\033[J\033[A");
+        if (status = finish_output(); status != exit_code::kOk) break;
+        pollfd none{-1, 0, 0};
+        ::poll(&none, 1, 1'000);
+    }
+    print("\033[?25h");
+    return status;
+}
+
+}  // namespace
+
+int status(const Verb& self, const Arguments& arguments) {
+    Options options(self);
+    with_places(options)
+        .flag("json", "one JSON object")
+        .flag("watch,w", "a table that is drawn again every second");
+    if (const auto end = options.parse(arguments)) return *end;
+    const auto path = socket_path(options);
+    if (!path) return path.error();
+    if (options.has("json")) return ask(*path, "status json");
+    if (options.has("watch")) return watch(*path);
+    const auto size = terminal();
+    return ask(*path, "status text " + std::to_string(size ? size->width : 0));
+}
+
+int reload(const Verb& self, const Arguments& arguments) {
+    Options options(self);
+    with_places(options);
+    if (const auto end = options.parse(arguments)) return *end;
+    const auto path = socket_path(options);
+    return path ? ask(*path, "reload") : path.error();
+}
+
+int revoke(const Verb& self, const Arguments& arguments) {
+    Options options(self);
+    with_places(options).operands(1, 1);
+    if (const auto end = options.parse(arguments)) return *end;
+    const std::string& word = options.operands().front();
+    if (word.find_first_of(" \t\n") != std::string::npos)
+        return options.usage_error("a key or a name has no blanks");
+    const auto path = socket_path(options);
+    return path ? ask(*path, "revoke " + word) : path.error();
+}
+
+int drain(const Verb& self, const Arguments& arguments) {
+    Options options(self);
+    with_places(options);
+    if (const auto end = options.parse(arguments)) return *end;
+    const auto path = socket_path(options);
+    return path ? ask(*path, "drain") : path.error();
+}
+
+int events(const Verb& self, const Arguments& arguments) {
+    Options options(self);
+    with_places(options);
+    if (const auto end = options.parse(arguments)) return *end;
+    const auto path = socket_path(options);
+    return path ? ask(*path, "events") : path.error();
+}
+
+}  // namespace curvegate::cli

@@ -1,0 +1,171 @@
+#include "daemon/commands.hpp"
+
+#include "log/log.hpp"
+#include "status/json.hpp"
+#include "status/text.hpp"
+
+#include <algorithm>
+#include <charconv>
+#include <cstdlib>
+
+namespace curvegate::daemon {
+namespace {
+
+constexpr int kUsage = 64;
+constexpr std::size_t kMostListeners = 8;
+constexpr std::size_t kLargestScreen = 10'000;
+
+std::size_t number(const ControlServer::Words& words, std::size_t index) {
+    std::size_t out = 0;
+    if (index < words.size()) {
+        const std::string& word = words[index];
+        (void)std::from_chars(word.data(), word.data() + word.size(), out);
+    }
+    return std::min(out, kLargestScreen);
+}
+
+void say_lines(ControlReply& reply, std::string_view text) {
+    while (!text.empty()) {
+        const auto end = text.find('\n');
+        reply.out(text.substr(0, end));
+        text = end == std::string_view::npos ? std::string_view() : text.substr(end + 1);
+    }
+}
+
+}  // namespace
+
+Commands::~Commands() {
+    *alive_ = false;
+    log::tap(nullptr);
+}
+
+void Commands::handle(const Words& words, const Reply& reply) {
+    struct Verb {
+        std::string_view name;
+        void (Commands::*run)(const Words& words, const Reply& reply);
+    };
+    static constexpr auto kVerbs = std::to_array<Verb>({
+        {"status", &Commands::status},
+        {"reload", &Commands::reload},
+        {"revoke", &Commands::revoke},
+        {"drain", &Commands::drain},
+        {"events", &Commands::events},
+    });
+    const auto* const verb = std::ranges::find(kVerbs, words.front(), &Verb::name);
+    if (verb != kVerbs.end()) return (this->*verb->run)(words, reply);
+    reply->err("the daemon knows no verb " + words.front());
+    reply->end(kUsage);
+}
+
+// status json | text [WIDTH [HEIGHT]] | watch [WIDTH [HEIGHT]]
+void Commands::status(const Words& words, const Reply& reply) {
+    host_.take_snapshot([this, words, reply](const status::Snapshot& snapshot) {
+        const std::string form = words.size() > 1 ? words[1] : "text";
+        if (form == "json") {
+            reply->out(status::render_json(snapshot));
+        } else if (form == "text") {
+            say_lines(*reply, status::render_text(snapshot, nullptr, {number(words, 2), number(words, 3)}));
+        } else if (form == "watch") {
+            const auto rates = last_ ? status::rates(*last_, snapshot) : status::Rates{};
+            last_ = snapshot;
+            say_lines(*reply, status::render_text(snapshot, &rates,
+                                                  {number(words, 2), number(words, 3),
+                                                   status::Glyphs::unicode, status::Paint::ansi}));
+        } else {
+            reply->err("status takes json, text or watch");
+            return reply->end(kUsage);
+        }
+        reply->end(EXIT_SUCCESS);
+    });
+}
+
+std::uint32_t Commands::expect(const Reply& reply) {
+    std::erase_if(waiting_, [](const auto& one) { return !one.second->alive(); });
+    waiting_[next_id_] = reply;
+    return next_id_++;
+}
+
+void Commands::told(std::uint32_t id, const std::string& line) {
+    if (const auto found = waiting_.find(id); found != waiting_.end()) found->second->out(line);
+}
+
+void Commands::done(std::uint32_t id, int status) {
+    const auto found = waiting_.find(id);
+    if (found == waiting_.end()) return;
+    const Reply reply = std::move(found->second);
+    waiting_.erase(found);
+    if (status != EXIT_SUCCESS) reply->err("not done; see above");
+    reply->end(status);
+}
+
+void Commands::reload(const Words&, const Reply& reply) {
+    host_.tell_parent(to_parent::Reload{expect(reply)});
+}
+
+void Commands::applied(std::uint32_t id, std::uint32_t generation, std::size_t ended) {
+    log::event(log::Level::info, "reloaded",
+               {{"generation", std::to_string(generation)}, {"ended", std::to_string(ended)}});
+    told(id, "generation " + std::to_string(generation) +
+                 " is in force; sessions ended: " + std::to_string(ended));
+    done(id, EXIT_SUCCESS);
+}
+
+// Sessions first, the file after: what a thief does now matters more than what is written.
+void Commands::revoke(const Words& words, const Reply& reply) {
+    if (words.size() != 2) {
+        reply->err("revoke takes a key or a name");
+        return reply->end(kUsage);
+    }
+    std::vector<crypto::PublicKey> keys;
+    if (const auto key = crypto::PublicKey::from_text(words[1])) {
+        keys.push_back(*key);
+    } else {
+        for (const auto& entry : host_.registry().entries()) {
+            const bool named = std::ranges::find(entry.names, words[1]) != entry.names.end();
+            if (named && std::ranges::find(keys, entry.key) == keys.end()) keys.push_back(entry.key);
+        }
+    }
+    if (keys.empty() || keys.size() > kMaxRevoked) {
+        reply->err(keys.empty() ? words[1] + " is neither a key nor a name of known_hosts"
+                                : words[1] + " has more keys than can be revoked at once; name them");
+        return reply->end(EXIT_FAILURE);
+    }
+    host_.revoke(keys, [this, keys, reply, who = words[1]](std::size_t ended) {
+        log::event(log::Level::warning, "revoked",
+                   {{"peer", who}, {"keys", std::to_string(keys.size())}, {"ended", std::to_string(ended)}});
+        reply->out("revoked: " + who + "; sessions ended: " + std::to_string(ended));
+        to_parent::Revoke write{expect(reply), {}};
+        for (const auto& key : keys) write.keys.push_back(to_array(key.bytes()));
+        host_.tell_parent(write);
+    });
+}
+
+void Commands::drain(const Words&, const Reply& reply) {
+    host_.tell_parent(to_parent::Drain{});
+    reply->out("draining");
+    reply->end(EXIT_SUCCESS);
+}
+
+// ---- events ----
+
+void Commands::events(const Words&, const Reply& reply) {
+    std::erase_if(listeners_, [](const Reply& one) { return !one->alive(); });
+    if (listeners_.size() == kMostListeners) {
+        reply->err("too many listen already");
+        return reply->end(EXIT_FAILURE);
+    }
+    listeners_.push_back(reply);
+    log::tap([this, alive = alive_](const std::string& line) {
+        host_.post([this, alive, line] {
+            if (*alive) on_event(line);
+        });
+    });
+}
+
+void Commands::on_event(const std::string& line) {
+    for (const Reply& listener : listeners_) listener->out(line);
+    std::erase_if(listeners_, [](const Reply& one) { return !one->alive(); });
+    if (listeners_.empty()) log::tap(nullptr);
+}
+
+}  // namespace curvegate::daemon

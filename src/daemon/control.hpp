@@ -1,0 +1,62 @@
+#pragma once
+
+#include "base/time.hpp"
+#include "net/asio.hpp"
+#include "os/socket.hpp"
+
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+#include <vector>
+
+/// The control socket (docs/CONTROL.md): one line in, lines out. Only those may speak whom the kernel says to
+/// be root, our own uid, or a member of control-group.
+namespace curvegate::daemon {
+
+/// The answer to one command. Lines go out as they come; nothing after end(). If the client goes away, they
+/// go nowhere.
+class ControlReply {
+  public:
+    virtual ~ControlReply() = default;
+    virtual void out(std::string_view line) = 0;
+    virtual void err(std::string_view line) = 0;
+    /// The last word: the exit status of the command.
+    virtual void end(int status) = 0;
+    /// Does the client still listen?
+    [[nodiscard]] virtual bool alive() const = 0;
+};
+
+class ControlServer {
+  public:
+    struct Access {
+        unsigned uid;
+        std::optional<unsigned> group;
+    };
+    using Words = std::vector<std::string>;
+    using Handler = std::function<void(const Words& words, std::shared_ptr<ControlReply> reply)>;
+
+    static constexpr std::size_t kLongestRequest = 1'024;
+    static constexpr std::size_t kMostClients = 64;
+
+    /// `listening` is a unix stream socket. `handler` gets the words after the greeting and version.
+    ControlServer(net::asio::io_context& context, os::UniqueFd listening, const Access& access,
+                  Handler handler);
+    ~ControlServer();
+
+  private:
+    class Client;
+
+    void accept();
+    void pause();
+    [[nodiscard]] bool may_speak(int socket) const;
+
+    net::asio::local::stream_protocol::acceptor acceptor_;
+    net::asio::steady_timer timer_;
+    Access access_;
+    Handler handler_;
+    std::shared_ptr<std::size_t> clients_ = std::make_shared<std::size_t>(0);
+};
+
+}  // namespace curvegate::daemon

@@ -1,0 +1,25 @@
+#pragma once
+
+#include "config/config.hpp"
+#include "os/socket.hpp"
+
+#include <map>
+#include <string>
+#include <vector>
+
+namespace curvegate::daemon {
+
+/// Where services listen: one service each, but for the server ends that share a UDP port.
+struct DoorPlan {
+    std::string key;                    ///< by which it is the same door after a reload
+    std::vector<std::size_t> services;  ///< their places in the configuration
+};
+[[nodiscard]] std::vector<DoorPlan> doors_of(const config::Config& config);
+
+/// The sockets of each door: one for each worker; of a server's UDP port another one each, for Hellos.
+using DoorSockets = std::map<std::string, std::vector<os::UniqueFd>>;
+
+/// Its own copies.
+[[nodiscard]] DoorSockets copies_of(const DoorSockets& sockets);
+
+}  // namespace curvegate::daemon

@@ -1,0 +1,188 @@
+#include "daemon/load.hpp"
+
+#include "os/file.hpp"
+#include "registry/dates.hpp"
+#include "registry/edit.hpp"
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <chrono>
+#include <cstring>
+#include <filesystem>
+
+namespace curvegate::daemon {
+namespace {
+
+constexpr int kNoInput = 66;
+constexpr int kNoPermission = 77;
+constexpr int kConfig = 78;
+constexpr std::size_t kLargestFile = std::size_t{16} * 1024 * 1024;
+constexpr unsigned kLockWait = 5000;  // milliseconds: another editor takes much less
+
+std::expected<std::string, LoadFailure> read(const std::string& path) {
+    auto text = os::read_checked(path, os::Privacy::trusted, kLargestFile);
+    if (text) return std::move(*text);
+    const int status = ::access(path.c_str(), F_OK) == 0 ? kNoPermission : kNoInput;
+    return std::unexpected(LoadFailure{status, {text.error().text()}});
+}
+
+std::expected<std::string, LoadFailure> read_config(const std::string& file) {
+    if (::access(file.c_str(), F_OK) != 0) {
+        const std::string why = file + ": " + std::strerror(errno) + " (name a configuration with -c FILE)";
+        return std::unexpected(LoadFailure{kNoInput, {why}});
+    }
+    // It may be a link of its keeper's (stow, Nix); what it leads to is checked.
+    std::error_code error;
+    const auto real = std::filesystem::canonical(file, error);
+    return read(error ? file : real.string());
+}
+
+LoadFailure failure_of(const Problems& problems) {
+    LoadFailure out{kConfig, {}};
+    for (const Problem& problem : problems) out.lines.push_back(problem.message());
+    return out;
+}
+
+std::expected<Loaded, LoadFailure> with_peers(config::Parsed&& parsed, std::string config_text,
+                                              std::string known_hosts_text) {
+    auto entries = registry::parse_known_hosts(known_hosts_text, parsed.config.known_hosts);
+    if (!entries) return std::unexpected(failure_of(entries.error()));
+    return Loaded{std::make_shared<const config::Config>(std::move(parsed.config)),
+                  std::make_shared<const registry::Registry>(std::move(*entries)), std::move(parsed.warnings),
+                  std::move(config_text), std::move(known_hosts_text)};
+}
+
+// ---- differences ----
+
+/// The service as it is, wherever it stands in the file.
+config::Service without_line(config::Service service) {
+    service.line = 0;
+    return service;
+}
+
+void compare_services(const config::Config& before, const config::Config& after,
+                      std::vector<std::string>& out) {
+    for (const auto& service : after.services) {
+        const config::Service* old = before.find_service(service.name);
+        if (old == nullptr) {
+            out.push_back("+ service " + service.name + " at " + service.accept.text());
+        } else if (without_line(*old) != without_line(service)) {
+            out.push_back("~ service " + service.name);
+        }
+    }
+    for (const auto& service : before.services) {
+        if (after.find_service(service.name) == nullptr) out.push_back("- service " + service.name);
+    }
+}
+
+std::vector<std::string> lines_of(const registry::Registry& registry) {
+    std::vector<std::string> out;
+    for (const auto& entry : registry.entries()) out.push_back(registry::format(entry));
+    std::ranges::sort(out);
+    return out;
+}
+
+void compare_peers(const registry::Registry& before, const registry::Registry& after,
+                   std::vector<std::string>& out) {
+    const auto old = lines_of(before);
+    const auto now = lines_of(after);
+    std::vector<std::string> come;
+    std::vector<std::string> gone;
+    std::ranges::set_difference(now, old, std::back_inserter(come));
+    std::ranges::set_difference(old, now, std::back_inserter(gone));
+    for (const auto& line : come) out.push_back("+ peer " + line);
+    for (const auto& line : gone) out.push_back("- peer " + line);
+}
+
+void compare_globals(const config::Config& before, const config::Config& after,
+                     std::vector<std::string>& out) {
+    const auto note = [&](std::string_view key, bool same) {
+        if (!same) out.push_back("! " + std::string(key) + ": changes after a restart only");
+    };
+    note("server-key", before.server_key == after.server_key);
+    note("client-key", before.client_key == after.client_key);
+    note("state-dir", before.state_dir == after.state_dir);
+    note("passphrase-file", before.passphrase_file == after.passphrase_file);
+    note("vault", before.vault_socket == after.vault_socket);
+    note("control", before.control == after.control);
+    note("control-group", before.control_group == after.control_group);
+    note("log-file", before.log_file == after.log_file);
+    note("log-level", before.log_level == after.log_level);
+    note("log-format", before.log_format == after.log_format);
+    note("workers", before.workers == after.workers);
+    note("sandbox", before.sandbox == after.sandbox);
+    note("lock-memory", before.lock_memory == after.lock_memory);
+    note("timeouts", before.timeouts == after.timeouts);
+    note("admission", before.admission == after.admission);
+}
+
+}  // namespace
+
+std::expected<Loaded, LoadFailure> parse(const std::string& file, std::string config_text,
+                                         std::string known_hosts_text) {
+    auto parsed = config::parse(config_text, file);
+    if (!parsed) return std::unexpected(failure_of(parsed.error()));
+    return with_peers(std::move(*parsed), std::move(config_text), std::move(known_hosts_text));
+}
+
+std::expected<Loaded, LoadFailure> load(const std::string& file) {
+    auto config_text = read_config(file);
+    if (!config_text) return std::unexpected(std::move(config_text.error()));
+    auto parsed = config::parse(*config_text, file);
+    if (!parsed) return std::unexpected(failure_of(parsed.error()));
+    auto known_hosts_text = read(parsed->config.known_hosts);
+    if (!known_hosts_text) return std::unexpected(std::move(known_hosts_text.error()));
+    return with_peers(std::move(*parsed), std::move(*config_text), std::move(*known_hosts_text));
+}
+
+Result<os::UniqueFd> open_log(const std::string& path) {
+    os::UniqueFd fd(::open(path.c_str(), O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0640));
+    if (!fd) return os::fail_errno("log-file = " + path);
+    return fd;
+}
+
+std::vector<std::string> difference(const Loaded& before, const Loaded& after) {
+    std::vector<std::string> out;
+    compare_services(*before.config, *after.config, out);
+    compare_peers(*before.registry, *after.registry, out);
+    compare_globals(*before.config, *after.config, out);
+    return out;
+}
+
+Result<> write_revoked(const std::string& known_hosts, const std::vector<crypto::PublicKey>& keys) {
+    auto lock = os::FileLock::acquire(known_hosts + ".lock", kLockWait);
+    if (!lock) return fail(std::move(lock));
+    struct stat info{};
+    if (::lstat(known_hosts.c_str(), &info) != 0) return os::fail_errno(known_hosts);
+    auto text = os::read_checked(known_hosts, os::Privacy::trusted, kLargestFile);
+    if (!text) return fail(std::move(text));
+    auto entries = registry::parse_known_hosts(*text, known_hosts);
+    if (!entries) return fail(os::Errc::system, entries.error().front().message());
+    const registry::Registry registry(std::move(*entries));
+    const auto today = std::chrono::floor<std::chrono::days>(std::chrono::system_clock::now());
+    bool changed = false;
+    for (const auto& key : keys) {
+        if (registry.is_revoked(key)) continue;
+        const std::string_view name = registry.name_of(key);
+        const registry::Entry line{
+            true, {},
+            {},   {name.empty() ? "revoked" : std::string(name)},
+            key,  "revoked " + registry::format_valid_until(today + std::chrono::days(1)),
+            0};
+        text = registry::append_entry(*text, line);
+        changed = true;
+    }
+    if (!changed) return {};
+    if (auto replaced = os::replace_file(known_hosts, as_bytes(*text), info.st_mode & 07777); !replaced)
+        return replaced;
+    const bool is_ours = info.st_uid == ::geteuid() && info.st_gid == ::getegid();
+    if (!is_ours && ::lchown(known_hosts.c_str(), info.st_uid, info.st_gid) != 0)
+        return os::fail_errno("chown " + known_hosts);
+    return {};
+}
+
+}  // namespace curvegate::daemon

@@ -1,0 +1,23 @@
+#pragma once
+
+#include "config/config.hpp"
+#include "net/counters.hpp"
+#include "net/worker.hpp"
+#include "status/snapshot.hpp"
+
+#include <vector>
+
+namespace curvegate::daemon {
+
+/// What `status` shows, of what workers and counters say.
+struct Sources {
+    const config::Config& config;
+    const registry::Registry& registry;
+    const net::Counters& counters;
+    const net::Admission& admission;
+    const std::vector<net::Worker::Report>& reports;  ///< one a worker
+};
+/// Fills in all but what the front itself knows: start, generation, reloads.
+void fill(status::Snapshot& snapshot, const Sources& sources);
+
+}  // namespace curvegate::daemon

@@ -1,0 +1,143 @@
+#include "log/log.hpp"
+#include "net/worker_connection.hpp"
+
+#include <algorithm>
+
+/// The client ends of services: plain in, tunnel out.
+namespace curvegate::net {
+namespace {
+
+Instant now() {
+    return std::chrono::steady_clock::now();
+}
+WallTime wall_now() {
+    return std::chrono::floor<std::chrono::seconds>(std::chrono::system_clock::now());
+}
+
+}  // namespace
+
+void Worker::serve_plain(SpecPtr spec, Stream stream, std::string source) {
+    auto connection = std::make_shared<Connection>(*this, std::move(spec), std::move(source));
+    connection->peer = connection->spec.peer;
+    add(connection);
+    if (connection->spec.carrier == Carrier::curvecp) {
+        open_stream_tunnel(connection, std::move(stream));
+    } else {
+        open_tunnel(connection, std::move(stream));
+    }
+}
+
+void Worker::open_tunnel(const std::shared_ptr<Connection>& connection, Stream plain) {
+    const ServiceSpec& spec = connection->spec;
+    TunnelTarget target{spec.connect, spec.peer, keys_to_try(spec)};
+    dial_tunnel(context_, *shared_.resolver, tools(), std::move(target), now() + spec.connect_timeout,
+                [this, connection, plain = std::move(plain)](Result<Established> result) mutable {
+                    if (!result) return not_connected(connection, std::move(plain), result.error());
+                    greeted(connection->spec, result->peer);
+                    connection->key = result->peer;
+                    connection->log_handshake();
+                    set_tunnel_options(result->stream.native_handle(), connection->spec.dead_peer);
+                    connection->forward(std::move(plain), std::move(*result));
+                });
+}
+
+void Worker::open_stream_tunnel(const std::shared_ptr<Connection>& connection, Stream plain) {
+    const ServiceSpec& spec = connection->spec;
+    dial_stream(context_, *shared_.resolver, tools(), stream_target(spec), now() + spec.connect_timeout,
+                [this, connection, plain = std::move(plain)](Result<DialedStream> result) mutable {
+                    if (!result) return not_connected(connection, std::move(plain), result.error());
+                    greeted(connection->spec, result->peer);
+                    connection->key = result->peer;
+                    connection->log_handshake();
+                    watch(*result->tunnel, connection);
+                    connection->forward(std::move(plain), std::move(result->tunnel));
+                });
+}
+
+void Worker::greeted(const ServiceSpec& spec, const crypto::PublicKey& server) {
+    ++shared_.counters->handshakes;
+    ++spec.counters->handshakes;
+    shared_.counters->peer_came(known_name(spec.peer), server.text(), wall_now());
+    last_good_.insert_or_assign(spec.name, server);
+}
+
+void Worker::not_connected(const std::shared_ptr<Connection>& connection, Stream plain, const Error& why) {
+    shared_.counters->refuse(why);
+    ++connection->spec.counters->refused;
+    log::limited(log::Level::error, "connect_failed",
+                 {{"service", connection->spec.name}, {"peer", connection->peer}, {"reason", why.text()}});
+    error_code ignored;
+    plain.close(ignored);  // a reset, by set_plain_options()
+    remove(connection);
+}
+
+// In the order of the file, but the one that answered last comes first.
+std::vector<crypto::PublicKey> Worker::keys_to_try(const ServiceSpec& spec) const {
+    auto keys = registry_->keys_of(spec.peer, wall_now());
+    const auto last = last_good_.find(spec.name);
+    if (last == last_good_.end()) return keys;
+    const auto good = std::ranges::find(keys, last->second);
+    if (good != keys.end()) std::rotate(keys.begin(), good, good + 1);
+    return keys;
+}
+
+StreamTarget Worker::stream_target(const ServiceSpec& spec) const {
+    return {spec.connect, spec.peer, keys_to_try(spec), spec.extensions, *spec.server_name, spec.dead_peer};
+}
+
+// ---- a service with datagrams ----
+
+Flows::Limits Worker::flow_limits(const ServiceSpec& spec) {
+    return {spec.flows, std::min(spec.flow_idle, spec.idle), spec.dead_peer, spec.max_session};
+}
+
+void Worker::serve_datagrams(Open& door, os::UniqueFd listening) {
+    door.flows = std::make_unique<Flows>(
+        context_, std::move(listening), flow_limits(*door.specs->front()), *shared_.counters,
+        [this, &door](const std::string& source, Flows::DialedFn done) {
+            open_flow(door.specs->front(), source, std::move(done));
+        },
+        [this, &door] { session_begins(*door.specs->front()); },
+        [this, &door](const std::string& source, const ForwarderSummary& summary) {
+            const ServiceSpec& spec = *door.specs->front();
+            session_ended(spec, spec.peer, source, summary);
+        });
+    door.flows->start();
+}
+
+void Worker::open_flow(const SpecPtr& service, const std::string& source, Flows::DialedFn done) {
+    const ServiceSpec& spec = *service;
+    ++shared_.counters->accepted;
+    ++spec.counters->accepted;
+    if (!sweeping_) sweep();
+    const auto finish = [this, service, source]<class Tunnel>(Result<Tunnel>& result, Flows::DialedFn& tell,
+                                                              auto take) {
+        if (!result) {
+            shared_.counters->refuse(result.error());
+            ++service->counters->refused;
+            log::limited(
+                log::Level::error, "connect_failed",
+                {{"service", service->name}, {"peer", service->peer}, {"reason", result.error().text()}});
+            return tell(fail(std::move(result)));
+        }
+        greeted(*service, result->peer);
+        log::event(log::Level::info, "handshake_ok",
+                   {{"service", service->name}, {"peer", service->peer}, {"src", source}});
+        tell(pipe_of(take(*result), service->dead_peer));
+    };
+    const Instant deadline = now() + spec.connect_timeout;
+    if (spec.carrier == Carrier::curvecp) {
+        return dial_stream(context_, *shared_.resolver, tools(), stream_target(spec), deadline,
+                           [this, finish, done = std::move(done)](Result<DialedStream> result) mutable {
+                               if (result) watch(*result->tunnel, nullptr);
+                               finish(result, done,
+                                      [](DialedStream& dialed) { return std::move(dialed.tunnel); });
+                           });
+    }
+    dial_tunnel(context_, *shared_.resolver, tools(), {spec.connect, spec.peer, keys_to_try(spec)}, deadline,
+                [finish, done = std::move(done)](Result<Established> result) mutable {
+                    finish(result, done, [](Established& established) { return std::move(established); });
+                });
+}
+
+}  // namespace curvegate::net

@@ -1,0 +1,61 @@
+#pragma once
+
+#include "net/forwarding.hpp"
+#include "net/worker.hpp"
+
+#include <memory>
+#include <optional>
+#include <string>
+
+namespace curvegate::net {
+
+/// The messages of a tunnel whose plain side has datagrams.
+[[nodiscard]] std::unique_ptr<MessagePipe> pipe_of(Established tunnel, Duration dead_peer);
+[[nodiscard]] std::unique_ptr<MessagePipe> pipe_of(TunnelHandle tunnel, Duration dead_peer);
+
+/// One forwarded connection from accept to end: who it is, what it holds, and its forwarder once both sides
+/// are there.
+class Worker::Connection : public std::enable_shared_from_this<Connection> {
+  public:
+    Connection(Worker& worker, SpecPtr service, std::string source_text)
+        : holder_(std::move(service)),
+          spec(*holder_),
+          source(std::move(source_text)),
+          id_(++worker.last_id_),
+          worker_(worker) {}
+
+  private:
+    SpecPtr holder_;  // a reload may have put another in its place
+
+  public:
+    const ServiceSpec& spec;
+    const std::string source;
+    std::string peer;                      ///< its name, or its key where it has none
+    std::optional<crypto::PublicKey> key;  ///< that it has proven
+    IpAddress address{};                   ///< server end: where it came from
+    std::optional<SessionLimits::Slot> slot;
+
+    void forward(Stream plain, Established tunnel);
+    void forward(Stream plain, TunnelHandle tunnel);
+    void forward_datagrams(os::UniqueFd plain, std::unique_ptr<MessagePipe> pipe);
+
+    void log_handshake() const;
+    /// Ends it, now or as soon as both sides are there.
+    void cut(Ending why);
+    void sweep(Instant at);
+    [[nodiscard]] Duration shortest_limit() const;
+    [[nodiscard]] SessionReport report(Instant at) const;
+
+  private:
+    [[nodiscard]] ForwarderLimits limits() const;
+    void run(std::shared_ptr<ForwarderBase> forwarder);
+    void ended(const ForwarderSummary& summary);
+
+    std::uint64_t id_;
+    Worker& worker_;
+    std::shared_ptr<ForwarderBase> forwarder_;
+    Instant since_ = std::chrono::steady_clock::now();
+    std::optional<Ending> cut_;  // before its forwarder was there
+};
+
+}  // namespace curvegate::net

@@ -1,0 +1,198 @@
+#include "log/log.hpp"
+#include "net/datagram_forwarder.hpp"
+#include "net/dial_udp.hpp"
+#include "net/stream_forwarder.hpp"
+#include "net/worker_connection.hpp"
+
+#include <boost/asio/post.hpp>
+
+#include <algorithm>
+
+/// The server ends of services: tunnel in, plain out.
+namespace curvegate::net {
+namespace {
+
+Instant now() {
+    return std::chrono::steady_clock::now();
+}
+WallTime wall_now() {
+    return std::chrono::floor<std::chrono::seconds>(std::chrono::system_clock::now());
+}
+
+}  // namespace
+
+void Worker::Connection::forward(Stream plain, Established tunnel) {
+    run(std::make_shared<Forwarder>(std::move(plain), std::move(tunnel.stream), std::move(tunnel.session),
+                                    limits(), worker_.scratch_));
+}
+void Worker::Connection::forward(Stream plain, TunnelHandle tunnel) {
+    run(std::make_shared<StreamForwarder>(std::move(plain), std::move(tunnel), limits()));
+}
+void Worker::Connection::forward_datagrams(os::UniqueFd plain, std::unique_ptr<MessagePipe> pipe) {
+    run(std::make_shared<DatagramForwarder>(worker_.context_, std::move(plain), std::move(pipe), limits(),
+                                            *worker_.shared_.counters));
+}
+
+/// A client that came over UDP: which service it asked for, and its connection.
+class Worker::UdpGuest final : public Guest {
+  public:
+    UdpGuest(Worker& worker, std::shared_ptr<const Specs> services, Path from)
+        : worker_(worker), services_(std::move(services)), from_(std::move(from)) {}
+
+    std::optional<std::string> authorise(const crypto::PublicKey& client,
+                                         const wire::curvecp::ServerName& name) override {
+        const auto answers = [&](const SpecPtr& spec) {
+            return !spec->server_name || *spec->server_name == name;
+        };
+        const auto service = std::ranges::find_if(*services_, answers);
+        if (service == services_->end()) {
+            return "no service is called " + wire::curvecp::decode_server_name(name).value_or("so");
+        }
+        connection_ = std::make_shared<Connection>(worker_, *service, text_of(from_.peer));
+        return worker_.authorise(*connection_, client, address_of(from_.peer));
+    }
+
+    bool may_come_from(const IpAddress& source) override {
+        const IpAddress before = std::exchange(connection_->address, source);
+        if (worker_.is_welcome(*connection_)) return true;
+        connection_->address = before;
+        return false;
+    }
+
+    [[nodiscard]] Duration dead_peer() const override { return connection_->spec.dead_peer; }
+
+    void established(TunnelHandle tunnel) override {
+        worker_.watch(*tunnel, connection_);
+        worker_.let_in(connection_);
+        worker_.reach_application(connection_, std::move(tunnel));
+    }
+
+    void refused(const Error& why) override {
+        if (connection_) return worker_.refuse(*connection_, why);
+        worker_.refuse(Connection(worker_, services_->front(), text_of(from_.peer)), why);
+    }
+
+  private:
+    Worker& worker_;
+    std::shared_ptr<const Specs> services_;
+    Path from_;
+    std::shared_ptr<Connection> connection_;
+};
+
+void Worker::listen(Open& door, os::UniqueFd listening) {
+    const ServiceSpec& spec = *door.specs->front();
+    if (spec.side == Side::server) {
+        set_tunnel_options(listening.get(), spec.dead_peer);
+    } else {
+        set_plain_options(listening.get());
+    }
+    door.listener = std::make_unique<Listener>(
+        context_, std::move(listening), spec.name,
+        [this, &door](Stream stream, std::string source, const IpAddress& address) {
+            const SpecPtr& service = door.specs->front();
+            ++shared_.counters->accepted;
+            ++service->counters->accepted;
+            if (service->side == Side::server) {
+                serve_tunnel(service, std::move(stream), std::move(source), address);
+            } else {
+                serve_plain(service, std::move(stream), std::move(source));
+            }
+        });
+    door.listener->start();
+}
+
+void Worker::serve_endpoint(Open& door, os::UniqueFd sessions, os::UniqueFd hellos) {
+    const CurvecpEndpoint::Options options{door.specs->front()->extensions.server};
+    door.endpoint = std::make_unique<CurvecpEndpoint>(
+        context_, std::move(sessions), std::move(hellos), options, tools(), shared_.admission,
+        shared_.counters, [this, &door](const Path& from) {
+            ++shared_.counters->accepted;
+            return std::make_shared<UdpGuest>(*this, door.specs, from);
+        });
+    door.endpoint->start();
+}
+
+void Worker::refuse(const Connection& connection, const Error& why) {
+    shared_.counters->refuse(why);
+    ++connection.spec.counters->refused;
+    log::limited(log::Level::warning, "handshake_reject",
+                 {{"service", connection.spec.name},
+                  {"peer", connection.peer},
+                  {"src", connection.source},
+                  {"reason", why.text()}});
+}
+
+// Nothing: the key may use the service, and its session is counted.
+std::optional<std::string> Worker::authorise(Connection& connection, const crypto::PublicKey& key,
+                                             const IpAddress& address) {
+    const auto decision = registry_->authorise(key, connection.spec.allow, address, wall_now());
+    connection.peer = decision.name;
+    if (decision.verdict != registry::Verdict::allowed) {
+        return std::string(describe(decision.verdict)) + ": " +
+               (decision.name.empty() ? key.text() : decision.name);
+    }
+    if (decision.name.empty()) connection.peer = key.text();
+    auto slot = shared_.sessions->take(key, connection.spec.sessions_per_peer);
+    if (!slot) return "too many sessions of this peer (sessions-per-peer)";
+    connection.slot.emplace(std::move(*slot));
+    connection.key = key;
+    connection.address = address;
+    return std::nullopt;
+}
+
+void Worker::let_in(const std::shared_ptr<Connection>& connection) {
+    ++shared_.counters->handshakes;
+    ++connection->spec.counters->handshakes;
+    shared_.counters->peer_came(known_name(connection->peer), connection->key->text(), wall_now());
+    connection->log_handshake();
+    add(connection);
+}
+
+void Worker::serve_tunnel(SpecPtr spec, Stream stream, std::string source, const IpAddress& address) {
+    auto connection = std::make_shared<Connection>(*this, std::move(spec), std::move(source));
+    auto handle = std::make_shared<std::weak_ptr<HandshakeHandle>>();
+    auto ticket = shared_.admission->admit(address, now(), vault_.busy(), [this, handle] {
+        asio::post(context_, [handle] {
+            if (const auto running = handle->lock()) running->stop();
+        });
+    });
+    if (!ticket) return refuse(*connection, ticket.error());  // the stream closes itself
+    auto may_in = [this, address, connection](const crypto::PublicKey& key) {
+        return authorise(*connection, key, address);
+    };
+    auto done = [this, connection, ticket = std::move(*ticket)](Result<Established> result) mutable {
+        if (!result) return refuse(*connection, result.error());
+        ticket.succeed(now());
+        let_in(connection);
+        reach_application(connection, std::move(*result));
+    };
+    *handle = start_server_handshake(std::move(stream), tools(), address, std::move(may_in), std::move(done));
+}
+
+template <class Tunnel>
+void Worker::reach_application(const std::shared_ptr<Connection>& connection, Tunnel tunnel) {
+    const ServiceSpec& spec = connection->spec;
+    const Instant deadline = now() + spec.connect_timeout;
+    const auto give_up = [this, connection](const Error& why) {
+        log::limited(
+            log::Level::error, "connect_failed",
+            {{"service", connection->spec.name}, {"peer", connection->peer}, {"reason", why.text()}});
+        remove(connection);
+    };
+    if (spec.plain == PlainSide::datagrams) {
+        return dial_udp(context_, *shared_.resolver, spec.connect, deadline,
+                        [connection, give_up, pipe = pipe_of(std::move(tunnel), spec.dead_peer)](
+                            Result<os::UniqueFd> plain) mutable {
+                            if (!plain) return give_up(plain.error());
+                            connection->forward_datagrams(std::move(*plain), std::move(pipe));
+                        });
+    }
+    dial(context_, *shared_.resolver, spec.connect, deadline,
+         [connection, give_up, tunnel = std::move(tunnel)](Result<Stream> plain) mutable {
+             if (!plain) return give_up(plain.error());
+             set_plain_options(plain->native_handle());
+             connection->forward(std::move(*plain), std::move(tunnel));
+         });
+}
+
+}  // namespace curvegate::net

@@ -1,0 +1,165 @@
+#include "status/json.hpp"
+
+#include "status/units.hpp"
+#include "status/utf8.hpp"
+
+#include <algorithm>
+#include <utility>
+
+namespace curvegate::status {
+namespace {
+
+/// Puts commas where they belong; the caller opens and closes in pairs.
+class Writer {
+  public:
+    Writer& open(char bracket) {
+        separate();
+        out_ += bracket;
+        first_ = true;
+        return *this;
+    }
+    Writer& close(char bracket) {
+        out_ += bracket;
+        first_ = false;
+        return *this;
+    }
+    Writer& key(std::string_view name) {
+        separate();
+        out_ += json_string(name) + ":";
+        first_ = true;
+        return *this;
+    }
+    Writer& text(std::string_view value) { return raw(json_string(value)); }
+    Writer& number(std::uint64_t value) { return raw(std::to_string(value)); }
+    Writer& boolean(bool value) { return raw(value ? "true" : "false"); }
+    Writer& null() { return raw("null"); }
+    Writer& time(WallTime value) { return text(time_text(value)); }
+    /// Seconds and milliseconds; negative as zero.
+    Writer& duration(Duration value) {
+        using std::chrono::milliseconds;
+        const auto all = static_cast<std::uint64_t>(
+            std::max(std::chrono::duration_cast<milliseconds>(value), milliseconds(0)).count());
+        return raw(std::to_string(all / 1'000) + "." + std::to_string(1'000 + all % 1'000).substr(1));
+    }
+    [[nodiscard]] std::string take() { return std::move(out_); }
+
+  private:
+    Writer& raw(std::string_view value) {
+        separate();
+        out_ += value;
+        return *this;
+    }
+    void separate() {
+        if (!first_) out_ += ',';
+        first_ = false;
+    }
+    std::string out_;
+    bool first_ = true;
+};
+
+void write(Writer& out, const Traffic& traffic) {
+    out.key("bytes_in").number(traffic.bytes_in).key("bytes_out").number(traffic.bytes_out);
+}
+
+void write(Writer& out, const Service& service) {
+    out.open('{').key("service").text(service.name).key("side").text(service.side);
+    out.key("carrier").text(service.carrier).key("accept").text(service.accept);
+    out.key("connect").text(service.connect).key("sessions").number(service.sessions);
+    out.key("accepted").number(service.accepted).key("handshakes").number(service.handshakes);
+    out.key("refused").number(service.refused).key("truncations").number(service.truncations);
+    write(out, service.traffic);
+    out.close('}');
+}
+
+void write(Writer& out, const Peer& peer) {
+    out.open('{').key("peer").text(peer.name).key("peer_key").text(peer.key);
+    out.key("sessions").number(peer.sessions).key("handshakes").number(peer.handshakes);
+    write(out, peer.traffic);
+    out.key("last_handshake");
+    if (peer.last_handshake) {
+        out.time(*peer.last_handshake);
+    } else {
+        out.null();
+    }
+    out.close('}');
+}
+
+void write(Writer& out, const Connection& connection) {
+    out.open('{').key("session").number(connection.id).key("service").text(connection.service);
+    out.key("peer").text(connection.peer).key("src").text(connection.source);
+    out.key("since").time(connection.since);
+    write(out, connection.traffic);
+    out.close('}');
+}
+
+template <class Items>
+void write_all(Writer& out, std::string_view key, const Items& items) {
+    out.key(key).open('[');
+    for (const auto& item : items) write(out, item);
+    out.close(']');
+}
+
+void write_configuration(Writer& out, const Snapshot& snapshot) {
+    out.key("generation").number(snapshot.generation).key("loaded").time(snapshot.loaded);
+    out.key("reload_error");
+    if (snapshot.reload_error) {
+        out.text(*snapshot.reload_error);
+    } else {
+        out.null();
+    }
+    out.key("reloads").number(snapshot.reloads).key("reload_failures").number(snapshot.reload_failures);
+}
+
+void write_counts(Writer& out, const Snapshot& snapshot) {
+    out.key("half_open").number(snapshot.half_open);
+    out.key("hellos_answered").number(snapshot.hellos_answered);
+    out.key("hellos_dropped").number(snapshot.hellos_dropped);
+    out.key("datagrams_in").number(snapshot.datagrams_in);
+    out.key("datagrams_out").number(snapshot.datagrams_out);
+    out.key("datagrams_dropped").number(snapshot.datagrams_dropped);
+    out.key("revocations").number(snapshot.revocations);
+    out.key("audit_failures").number(snapshot.audit_failures);
+    out.key("refusals").open('{');
+    for (const auto& [reason, count] : snapshot.refusals) out.key(reason).number(count);
+    out.close('}');
+}
+
+}  // namespace
+
+std::string json_string(std::string_view text) {
+    std::string out = "\"";
+    while (!text.empty()) {
+        const auto c = first_of(text);
+        text.remove_prefix(c.size);
+        if (!c.valid) {
+            append_utf8(out, 0xfffd);
+        } else if (c.value == '"' || c.value == '\\') {
+            out += '\\';
+            append_utf8(out, c.value);
+        } else if (is_control(c.value)) {
+            out += "\\u" + hex(c.value, 4);
+        } else {
+            append_utf8(out, c.value);
+        }
+    }
+    return out + '"';
+}
+
+std::string render_json(const Snapshot& snapshot) {
+    Writer out;
+    out.open('{').key("ts").time(snapshot.now).key("version").text(snapshot.version);
+    out.key("started").time(snapshot.started).key("uptime_s").duration(snapshot.uptime);
+    out.key("workers").number(snapshot.workers).key("draining").boolean(snapshot.draining);
+    write_configuration(out, snapshot);
+    out.key("vault").open('{').key("connected").number(snapshot.vault.connected);
+    out.key("workers").number(snapshot.vault.workers).key("lost").number(snapshot.vault.lost).close('}');
+    out.key("cookie_key_age_s").duration(snapshot.cookie_key_age);
+    write_counts(out, snapshot);
+    write_all(out, "services", snapshot.services);
+    write_all(out, "peers", snapshot.peers);
+    write_all(out, "connections", snapshot.connections);
+    out.key("connections_left_out").number(snapshot.connections_left_out).close('}');
+    return out.take();
+}
+
+}  // namespace curvegate::status

@@ -1,0 +1,28 @@
+#pragma once
+
+#include <cstddef>
+#include <string>
+#include <string_view>
+
+/// Names come from files that people wrote, and may hold any bytes. Every renderer reads them through this.
+namespace curvegate::status {
+
+struct CodePoint {
+    char32_t value = 0;    ///< if not valid: the byte
+    std::size_t size = 1;  ///< bytes taken
+    bool valid = false;
+};
+
+/// The first character of `text`, which is not empty. What RFC 3629 forbids (overlong forms, surrogates,
+/// above U+10FFFF, a piece missing) is one invalid byte.
+[[nodiscard]] CodePoint first_of(std::string_view text) noexcept;
+
+/// Controls of C0 and C1, DEL, line and paragraph separators, and what turns the direction of writing.
+[[nodiscard]] bool is_control(char32_t c) noexcept;
+
+void append_utf8(std::string& out, char32_t c);
+
+/// `digits` lower-case hexadecimal digits, or more if the value needs them.
+[[nodiscard]] std::string hex(char32_t value, std::size_t digits);
+
+}  // namespace curvegate::status

@@ -1,0 +1,543 @@
+"""The control socket: status, reload, revoke, drain, events, on both carriers."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import stat
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+import curve_tun as ct
+import pytest
+import support as s
+
+CONFIG, FAILED, USAGE, UNAVAILABLE, PROTOCOL, NO_PERMISSION = 78, 1, 64, 69, 76, 77
+
+
+@pytest.fixture
+def backend() -> Iterator[s.Backend]:
+    with s.Backend(s.echo) as made:
+        yield made
+
+
+def control(site: s.Site, *words: str) -> subprocess.CompletedProcess[bytes]:
+    return s.run([s.binary("curvegate"), *words, "-c", str(site.folder / "curvegate.conf")], timeout=30)
+
+
+def said(done: subprocess.CompletedProcess[bytes]) -> str:
+    return (done.stdout + done.stderr).decode()
+
+
+def status(site: s.Site) -> dict[str, Any]:
+    done = control(site, "status", "--json")
+    assert done.returncode == 0, said(done)
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def service(site: s.Site, name: str) -> dict[str, Any]:
+    found: dict[str, Any] = next(one for one in status(site)["services"] if one["service"] == name)
+    return found
+
+
+@pytest.fixture(params=["tcp", "udp"])
+def ends(request: pytest.FixtureRequest, tmp_path: Path, backend: s.Backend) -> Iterator[Any]:
+    """A server end and a client end over it, each in a folder of its own."""
+    with pair(request.param, tmp_path, backend) as made:
+        yield made
+
+
+class Pair:
+    def __init__(self, carrier: str, folder: Path, backend: s.Backend) -> None:
+        for name in ("far", "near"):
+            (folder / name).mkdir()
+        self.carrier, self.backend = carrier, backend
+        self.far, self.near = s.Site(folder / "far"), s.Site(folder / "near")
+        self.port = s.free_port()
+        self.far.know("phone", self.near.key("client").public)
+        self.server = self.far.start(self.sections())
+        make = s.udp_client_end if carrier == "udp" else s.client_end
+        self.client = make(self.near, ("127.0.0.1", self.port), self.far.key("server").public)
+
+    def sections(self) -> dict[str, dict[str, Any]]:
+        accept = f"{self.carrier}:127.0.0.1:{self.port}"
+        return {"web": {"accept": accept, "connect": self.backend.address, "allow": "phone"}}
+
+    def rewrite(self, sections: dict[str, dict[str, Any]] | None = None, **more: Any) -> None:
+        self.far.write_config(sections if sections is not None else self.sections(), **more)
+
+    def close(self) -> None:
+        self.near.close()
+        self.far.close()
+
+
+@contextmanager
+def pair(carrier: str, folder: Path, backend: s.Backend) -> Iterator[Pair]:
+    made = Pair(carrier, folder, backend)
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+# ---- status ----
+
+
+def test_status_shows_services_peers_and_sessions(ends: Pair) -> None:
+    with ends.client.open() as local:
+        local.echo(b"x" * 1000)
+        shown = status(ends.far)
+        assert shown["generation"] == 1 and shown["vault"]["connected"] == 2
+        web = shown["services"][0]
+        assert (web["service"], web["carrier"], web["sessions"]) == ("web", ends.carrier, 1)
+        assert web["bytes_in"] == web["bytes_out"] == 1000
+        phone = next(one for one in shown["peers"] if one["peer"] == "phone")
+        assert phone["sessions"] == 1 and phone["peer_key"] == s.b64(ends.near.key("client").public)
+        assert [one["peer"] for one in shown["connections"]] == ["phone"]
+        text = said(control(ends.far, "status"))
+        assert re.search(r"^web +active +1\b", text, re.MULTILINE), text
+        assert re.search(r"^phone +up +1\b", text, re.MULTILINE), text
+    s.until(lambda: service(ends.far, "web")["sessions"] == 0, "the session's end is shown")
+    assert service(ends.near, "app")["handshakes"] == 1
+
+
+def test_refusals_are_counted_by_reason(tmp_path: Path, backend: s.Backend) -> None:
+    site = s.Site(tmp_path)
+    end = s.server_end(site, backend)
+    stranger = ct.KeyPair.generate()
+    with pytest.raises((ct.Closed, OSError)):
+        end.connect(keys=stranger).session.recv()
+    s.until(lambda: service(site, "web")["refused"] == 1, "the refusal is counted")
+    assert sum(status(site)["refusals"].values()) == 1
+    site.close()
+
+
+def test_watch_needs_a_terminal(ends: Pair) -> None:
+    assert control(ends.far, "status", "--watch").returncode == USAGE
+
+
+# ---- who may ----
+
+
+def test_the_socket_is_its_owners_alone(ends: Pair) -> None:
+    path = ends.far.folder / "control.sock"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_a_user_who_may_open_the_socket_is_still_asked_for_by_name(ends: Pair) -> None:
+    """Whoever changes the file's mode changes nothing: the kernel says who is there."""
+    s.need_root()
+    path = ends.far.folder / "control.sock"
+    path.chmod(0o666)
+    for folder in (ends.far.folder, *ends.far.folder.parents):
+        if folder.stat().st_uid == os.getuid() and not folder.stat().st_mode & 1:
+            folder.chmod(folder.stat().st_mode | 0o11)
+    script = (
+        "import socket,sys\nc=socket.socket(socket.AF_UNIX)\nc.connect(sys.argv[1])\n"
+        "c.settimeout(10)\nprint(len(c.recv(100)))"
+    )
+    done = subprocess.run(
+        ["/usr/bin/python3", "-c", script, str(path)], user=65534, group=65534, extra_groups=[], capture_output=True
+    )
+    assert done.stdout == b"0\n", done  # it is closed without a word
+    ends.server.wait_event("control_refused")
+    assert status(ends.far)["generation"] == 1
+
+
+def test_control_group_opens_the_socket_to_its_members(tmp_path: Path, backend: s.Backend) -> None:
+    s.need_root()
+    tmp_path.chmod(0o755)
+    site = s.Site(tmp_path)
+    s.server_end(site, backend, control_group="games")
+    path = site.folder / "control.sock"
+    assert stat.S_IMODE(path.stat().st_mode) == 0o660 and path.group() == "games"
+    request = b"curvegate-control 1 status json\n"
+    script = (
+        "import socket,sys\nc=socket.socket(socket.AF_UNIX)\nc.connect(sys.argv[1])\n"
+        f"c.sendall({request!r})\nc.settimeout(10)\nprint(c.makefile().read()[-6:])"
+    )
+    for parent in path.parents:
+        if not parent.stat().st_mode & 1:
+            parent.chmod(parent.stat().st_mode | 0o11)
+    gid = path.stat().st_gid
+    for groups in ({"group": gid, "extra_groups": []}, {"group": 65534, "extra_groups": [gid]}):
+        done = subprocess.run(["/usr/bin/python3", "-c", script, str(path)], user=65534, capture_output=True, **groups)
+        assert b"end 0" in done.stdout, done
+    site.close()
+
+
+def test_an_unknown_group_is_told_at_the_start(tmp_path: Path, backend: s.Backend) -> None:
+    site = s.Site(tmp_path)
+    code, text = site.start_refused(
+        {"web": {"accept": "tcp:127.0.0.1:1", "connect": backend.address, "allow": "*"}},
+        control_group="no-such-group",
+    )
+    assert code == UNAVAILABLE and "no-such-group" in text or "Permission" in text
+
+
+# ---- what is no command ----
+
+
+def talk(path: Path, data: bytes) -> bytes:
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.settimeout(20)
+        sock.connect(str(path))
+        sock.sendall(data)
+        answer = b""
+        while part := sock.recv(4096):
+            answer += part
+        return answer
+
+
+@pytest.mark.parametrize(
+    ("request_", "answer"),
+    [
+        (b"GET / HTTP/1.0\n", b"end 64\n"),
+        (b"\n", b"end 64\n"),
+        (b"curvegate-control 2 status\n", b"end 76\n"),
+        (b"curvegate-control 1 shutdown\n", b"end 64\n"),
+        (b"curvegate-control 1 status xml\n", b"end 64\n"),
+        (b"curvegate-control 1 revoke\n", b"end 64\n"),
+        (b"curvegate-control 1 revoke nobody\n", b"end 1\n"),
+        (b"x" * 1_000_000, b""),
+    ],
+    ids=["http", "nothing", "version", "verb", "form", "no-word", "nobody", "long-line"],
+)
+def test_what_is_no_command_changes_nothing(ends: Pair, request_: bytes, answer: bytes) -> None:
+    path = ends.far.folder / "control.sock"
+    try:
+        assert talk(path, request_).endswith(answer)
+    except ConnectionError:
+        assert answer == b""
+    with ends.client.open() as local:
+        local.echo(b"still there")
+
+
+def test_a_client_that_says_nothing_is_let_go(ends: Pair) -> None:
+    start = time.monotonic()
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.connect(str(ends.far.folder / "control.sock"))
+        sock.settimeout(20)
+        assert sock.recv(1) == b""
+    assert time.monotonic() - start > 3
+
+
+def test_a_daemon_that_is_not_there_is_told(tmp_path: Path) -> None:
+    done = s.run([s.binary("curvegate"), "status", "--socket", str(tmp_path / "none.sock")], timeout=10)
+    assert done.returncode == UNAVAILABLE and "is the daemon running" in said(done)
+
+
+def test_the_rest_of_the_configuration_may_be_broken(ends: Pair) -> None:
+    config = ends.far.folder / "curvegate.conf"
+    config.write_text(config.read_text() + "\n[broken\nwhat = ever\n")
+    assert status(ends.far)["generation"] == 1
+
+
+def test_a_socket_of_a_dead_daemon_is_taken_over_and_of_a_living_one_left_alone(ends: Pair) -> None:
+    path = ends.far.folder / "control.sock"
+    ends.server.expected_exits.add(-9)
+    ends.server.kill()
+    assert path.exists()
+    ends.server = ends.far.run(ends.far.folder / "curvegate.conf")
+    assert status(ends.far)["generation"] == 1
+    second = s.run([s.binary("curvegated"), "-c", str(ends.far.folder / "curvegate.conf")], timeout=30)
+    assert second.returncode == UNAVAILABLE
+    assert status(ends.far)["generation"] == 1
+
+
+# ---- reload ----
+
+
+def test_a_reload_without_a_change_keeps_everything(ends: Pair) -> None:
+    with ends.client.open() as local:
+        local.echo(b"before")
+        done = control(ends.far, "reload")
+        assert done.returncode == 0 and "nothing has changed" in said(done)
+        assert status(ends.far)["generation"] == 2
+        local.echo(b"after")
+
+
+def test_a_reload_adds_changes_and_removes_services(ends: Pair) -> None:
+    with ends.client.open() as local:
+        local.echo(b"before")
+        port = s.free_port()
+        more = {"accept": f"tcp:127.0.0.1:{port}", "connect": ends.backend.address, "allow": "phone"}
+        ends.rewrite(ends.sections() | {"second": more})
+        done = control(ends.far, "reload")
+        assert done.returncode == 0 and f"+ service second at 127.0.0.1:{port}" in said(done)
+        keys = ends.near.key("client").pair()
+        with ct.Client.connect(("127.0.0.1", port), ends.far.key("server").public, keys) as client:
+            client.session.send(b"hello")
+            assert client.session.recv() == b"hello"
+        changed = ends.sections()
+        changed["web"]["idle_timeout"] = "77s"
+        ends.rewrite(changed)
+        text = said(control(ends.far, "reload"))
+        assert "~ service web" in text and "- service second" in text
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", port), 5)
+        local.echo(b"after")
+    with ends.client.open() as local:
+        local.echo(b"new ones too")
+
+
+@pytest.mark.parametrize(
+    ("broken", "told"),
+    [
+        ({"connect": None}, "connect"),
+        ({"accept": "tcp:127.0.0.1:99999"}, "99999"),
+        ({"no_such_key": "1"}, "no-such-key"),
+        ({"connect": "x" * 1_000_000}, "curvegate.conf:"),
+    ],
+)
+def test_a_broken_configuration_changes_nothing(ends: Pair, broken: dict[str, Any], told: str) -> None:
+    with ends.client.open() as local:
+        local.echo(b"before")
+        sections = ends.sections()
+        sections["web"] |= broken
+        ends.rewrite(sections)
+        done = control(ends.far, "reload")
+        assert done.returncode == CONFIG and told in said(done) and "curvegate.conf:" in said(done)
+        ends.server.wait_event("reload_failed")
+        assert status(ends.far)["generation"] == 1
+        local.echo(b"after")
+    with ends.client.open() as local:
+        local.echo(b"new ones too")
+    ends.rewrite()
+    assert control(ends.far, "reload").returncode == 0
+
+
+def test_a_broken_known_hosts_changes_nothing(ends: Pair) -> None:
+    good = ends.far.known_hosts.read_text()
+    ends.far.known_hosts.write_text(good + "phone curve25519 nonsense\n")
+    done = control(ends.far, "reload")
+    assert done.returncode == CONFIG and "known_hosts:2" in said(done)
+    with ends.client.open() as local:
+        local.echo(b"still allowed")
+
+
+def test_an_address_that_is_taken_changes_nothing(ends: Pair) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        more = {"accept": f"tcp:127.0.0.1:{port}", "connect": ends.backend.address, "allow": "phone"}
+        other = {"accept": f"tcp:127.0.0.1:{s.free_port()}", "connect": ends.backend.address, "allow": "phone"}
+        ends.rewrite(ends.sections() | {"fine": other, "taken": more})
+        done = control(ends.far, "reload")
+        assert done.returncode == UNAVAILABLE and str(port) in said(done)
+        with pytest.raises(ConnectionRefusedError):  # the other one was not kept open
+            socket.create_connection(("127.0.0.1", int(other["accept"].rsplit(":", 1)[1])), 5)
+        assert status(ends.far)["generation"] == 1
+
+
+def test_hup_reloads_too(ends: Pair) -> None:
+    ends.rewrite(ends.sections() | {"more": {"accept": f"tcp:127.0.0.1:{s.free_port()}"} | {"connect": "127.0.0.1:9", "allow": "phone"}})
+    os.kill(ends.server.pid, signal.SIGHUP)
+    ends.server.wait_event("reloaded", generation="2")
+    assert len(status(ends.far)["services"]) == 2
+
+
+def test_what_takes_a_restart_is_told(ends: Pair) -> None:
+    ends.rewrite(workers=1)
+    assert "! workers: changes after a restart only" in said(control(ends.far, "reload"))
+    assert status(ends.far)["workers"] == 2
+
+
+def test_a_front_that_dies_comes_back_with_the_configuration_in_force(ends: Pair) -> None:
+    ends.rewrite(ends.sections() | {"more": {"accept": f"tcp:127.0.0.1:{s.free_port()}", "connect": "127.0.0.1:9", "allow": "phone"}})
+    assert control(ends.far, "reload").returncode == 0
+    mark = ends.server.mark()
+    os.kill(ends.server.front_pid, signal.SIGKILL)
+    ends.server.wait_log(r" ready\b", since=mark)
+    shown = status(ends.far)
+    assert shown["generation"] == 2 and len(shown["services"]) == 2
+
+
+def test_a_reload_under_many_connections_drops_none(tmp_path: Path, backend: s.Backend) -> None:
+    count = s.scale(1000, 100)
+    with pair("tcp", tmp_path, backend) as ends:
+        locals_ = [ends.client.open() for _ in range(count)]
+        for local in locals_:
+            local.echo(b"before")
+        for site in (ends.far, ends.near):
+            assert control(site, "reload").returncode == 0
+        for local in locals_:
+            local.echo(b"after")
+        assert service(ends.far, "web")["sessions"] == count
+        for local in locals_:
+            local.close()
+
+
+# ---- who may not any more ----
+
+
+def dropped(local: s.Local) -> None:
+    _, end = local.read_to_end()
+    assert end == "reset"
+
+
+def test_revoke_ends_sessions_at_once_and_writes_it_down(ends: Pair) -> None:
+    other = ct.KeyPair.generate()
+    ends.far.know("other", other.public)
+    sections = ends.sections()
+    sections["web"]["allow"] = "phone, other"
+    ends.rewrite(sections)
+    assert control(ends.far, "reload").returncode == 0
+    with ends.client.open() as local:
+        local.echo(b"before")
+        mark = ends.server.mark()
+        done = control(ends.far, "revoke", "phone")
+        assert done.returncode == 0 and "sessions ended: 1" in said(done)
+        dropped(local)
+    # First the sessions, then the word of it.
+    words = [event.word for event in ends.server.events(since=mark) if event.word in ("session_close", "revoked")]
+    assert words == ["session_close", "revoked"]
+    lines = ends.far.known_hosts.read_text().splitlines()
+    assert lines[-1].startswith("@revoked phone curve25519 ") and lines[0].startswith("phone ")
+    with ends.client.open() as local:
+        dropped(local)
+    ends.server.stop()  # and it is so after a restart
+    ends.server = ends.far.run(ends.far.folder / "curvegate.conf")
+    with ends.client.open() as local:
+        dropped(local)
+
+
+def test_revoke_takes_a_key_and_other_peers_stay(tmp_path: Path, backend: s.Backend) -> None:
+    site = s.Site(tmp_path)
+    end = s.server_end(site, backend)
+    stolen = ct.KeyPair.generate()
+    site.know("laptop", stolen.public)  # a second key of one name
+    assert control(site, "reload").returncode == 0
+    with end.connect() as honest, end.connect(keys=stolen) as thief:
+        for client in (honest, thief):
+            client.session.send(b"hello")
+            assert client.session.recv() == b"hello"
+        done = control(site, "revoke", s.b64(stolen.public))
+        assert done.returncode == 0 and "sessions ended: 1" in said(done)
+        honest.session.send(b"still here")
+        assert honest.session.recv() == b"still here"
+        with pytest.raises((ct.Closed, OSError)):
+            thief.session.recv()
+    site.close()
+
+
+def test_revoked_stays_so_without_the_file_until_restart(ends: Pair) -> None:
+    """known_hosts cannot be written: the command says so, and neither a reload nor a new front forgets."""
+    ends.far.known_hosts.rename(ends.far.folder / "known_hosts.real")
+    (ends.far.folder / "known_hosts").mkdir()
+    done = control(ends.far, "revoke", "phone")
+    assert done.returncode == FAILED and "until restart" in said(done)
+    (ends.far.folder / "known_hosts").rmdir()
+    (ends.far.folder / "known_hosts.real").rename(ends.far.known_hosts)
+    assert control(ends.far, "reload").returncode == 0
+    with ends.client.open() as local:
+        dropped(local)
+    mark = ends.server.mark()
+    os.kill(ends.server.front_pid, signal.SIGKILL)
+    ends.server.wait_log(r" ready\b", since=mark)
+    with ends.client.open() as local:
+        dropped(local)
+
+
+@pytest.mark.parametrize("how", ["removed", "revoked", "not allowed"])
+def test_a_reload_ends_the_sessions_of_a_key_that_may_not_any_more(ends: Pair, how: str) -> None:
+    with ends.client.open() as local:
+        local.echo(b"before")
+        line = ends.far.known_hosts.read_text()
+        sections = ends.sections()
+        if how == "removed":
+            ends.far.known_hosts.write_text("other curve25519 " + s.b64(ct.KeyPair.generate().public) + "\n")
+            sections["web"]["allow"] = "other"
+        elif how == "revoked":
+            ends.far.known_hosts.write_text(line + "@revoked " + line)
+        else:
+            ends.far.known_hosts.write_text(line + "other curve25519 " + s.b64(ct.KeyPair.generate().public) + "\n")
+            sections["web"]["allow"] = "other"
+        ends.rewrite(sections)
+        done = control(ends.far, "reload")
+        assert done.returncode == 0 and "sessions ended: 1" in said(done)
+        dropped(local)
+
+
+def test_a_client_end_drops_a_server_that_is_not_pinned_any_more(ends: Pair) -> None:
+    with ends.client.open() as local:
+        local.echo(b"before")
+        text = ends.near.known_hosts.read_text()
+        ends.near.known_hosts.write_text(text + "@revoked " + text)
+        done = control(ends.near, "reload")
+        assert done.returncode == 0 and "sessions ended: 1" in said(done)
+        dropped(local)
+
+
+def test_valid_until_ends_a_session_when_its_time_comes(tmp_path: Path, backend: s.Backend) -> None:
+    site = s.Site(tmp_path)
+    moment = datetime.now(timezone.utc) + timedelta(seconds=4)
+    end = s.server_end(site, backend, known=f"valid-until={moment.strftime('%Y-%m-%dT%H:%M:%SZ')}")
+    with end.connect() as client:
+        client.session.send(b"hello")
+        assert client.session.recv() == b"hello"
+        with pytest.raises((ct.Closed, OSError)):
+            client.session.recv()
+    late = (datetime.now(timezone.utc) - moment).total_seconds()
+    assert -1.1 < late < 3
+    site.close()
+
+
+# ---- drain and events ----
+
+
+def test_drain_waits_for_sessions_and_ends(ends: Pair) -> None:
+    with ends.client.open() as local:
+        local.echo(b"before")
+        assert control(ends.far, "drain").returncode == 0
+        ends.server.wait_event("draining")
+        local.echo(b"in the drain")
+        local.half_close()
+        assert local.read_to_end()[1] == "eof"
+    assert ends.server.wait_exit() == 0
+
+
+def test_events_come_as_json_lines(ends: Pair) -> None:
+    listener = subprocess.Popen(
+        [s.binary("curvegate"), "events", "-c", str(ends.far.folder / "curvegate.conf")], stdout=subprocess.PIPE
+    )
+    try:
+        assert listener.stdout
+        time.sleep(0.5)
+        with ends.client.open() as local:
+            local.echo(b"hello")
+        events = [json.loads(listener.stdout.readline()) for _ in range(2)]
+        assert [event["event"] for event in events] == ["handshake_ok", "session_close"]
+        assert events[1]["bytes_in"] == "5" and events[1]["peer"] == "phone"
+    finally:
+        listener.kill()
+        listener.wait(10)
+    with ends.client.open() as local:  # nobody listens any more, and nobody minds
+        local.echo(b"hello")
+
+
+# ---- logs ----
+
+
+def test_usr1_opens_the_log_file_again(tmp_path: Path, backend: s.Backend) -> None:
+    site = s.Site(tmp_path)
+    log = tmp_path / "file.log"
+    site.know("laptop", ct.KeyPair.generate().public)
+    section = {"accept": f"tcp:127.0.0.1:{s.free_port()}", "connect": backend.address, "allow": "laptop"}
+    daemon = site.start({"web": section}, ready=None, log_file=log)
+    s.until(lambda: log.exists() and " ready" in log.read_text(), "ready")
+    log.rename(tmp_path / "file.log.1")
+    os.kill(daemon.pid, signal.SIGUSR1)
+    s.until(lambda: log.exists() and "opened again" in log.read_text(), "the new file is in use")
+    assert control(site, "reload").returncode == 0  # the front's word of it goes there too
+    s.until(lambda: "reloaded" in log.read_text(), "the front writes there")
+    assert "reloaded" not in (tmp_path / "file.log.1").read_text()
+    site.close()

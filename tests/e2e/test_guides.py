@@ -1,0 +1,371 @@
+"""The guides of docs/guides, run as they stand: their shell blocks and configurations, with the real programs that they
+are about (guides.py says how a guide is marked). curve_tun's Erlang side is played by the independent peer of
+curve_tun.py.
+"""
+
+from __future__ import annotations
+
+import base64
+import getpass
+import hashlib
+import http.client
+import os
+import re
+import shutil
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import curve_tun as ct
+import guides as g
+import pytest
+import support as s
+
+HELLO = b"hello through the tunnel\n"
+BLOB = os.urandom(300_000)
+BYE = b"bye"
+NAMES = ("from-stunnel", "from-ssh", "from-curve_tun", "from-nacl-tools", "production", "counter-recovery")
+
+
+class Web(ThreadingHTTPServer):
+    """The service behind the tunnels."""
+
+    asked = 0
+
+    def __init__(self, port: int) -> None:
+        super().__init__(("127.0.0.1", port), WebRequest)
+        threading.Thread(target=self.serve_forever, daemon=True).start()
+
+
+class WebRequest(BaseHTTPRequestHandler):
+    """A greeting, a blob, or the hash of what was sent."""
+
+    server: Web
+
+    def answer(self, body: bytes) -> None:
+        self.server.asked += 1
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def do_GET(self) -> None:  # noqa: N802 (the library's name)
+        self.answer(BLOB if self.path == "/blob" else HELLO)
+
+    def do_PUT(self) -> None:  # noqa: N802
+        size = int(self.headers["Content-Length"])
+        self.answer(hashlib.sha256(self.rfile.read(size)).hexdigest().encode())
+
+    def log_message(self, *_: Any) -> None:
+        pass
+
+
+def carries_bytes(port: int) -> None:
+    """Much goes through unchanged, both ways."""
+    web = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    web.request("GET", "/blob")
+    assert web.getresponse().read() == BLOB
+    web.close()
+    web.request("PUT", "/", BLOB)
+    assert web.getresponse().read().decode() == hashlib.sha256(BLOB).hexdigest()
+    web.close()
+
+
+@pytest.fixture(autouse=True)
+def tools() -> None:
+    """What more than one guide, or its test, calls."""
+    for name in ("curl", "openssl", "pgrep"):
+        s.need_tool(name)
+
+
+@pytest.fixture
+def folder() -> Iterator[Path]:
+    """Not pytest's, which other users may not enter."""
+    path = Path(tempfile.mkdtemp(prefix="curvegate-guide-"))
+    path.chmod(0o755)
+    yield path
+    shutil.rmtree(path)
+
+
+ServeWeb = Callable[[int], Web]
+OpenGuide = Callable[..., g.Guide]
+
+
+@pytest.fixture
+def serve_web() -> Iterator[ServeWeb]:
+    servers: list[Web] = []
+
+    def serve(port: int) -> Web:
+        servers.append(Web(port))
+        return servers[-1]
+
+    yield serve
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.fixture
+def open_guide(folder: Path) -> Iterator[OpenGuide]:
+    guides: list[g.Guide] = []
+
+    def make(name: str, *ports: int, text: str | None = None, **words: str) -> g.Guide:
+        path = g.FOLDER / name
+        if text is not None:
+            path = folder / name
+            path.write_text(text)
+        hosts = {"server.example": "localhost", "192.0.2.1": "127.0.0.1"}
+        guides.append(g.Guide(path, folder, ports, hosts | words))
+        return guides[-1]
+
+    yield make
+    for guide in guides:
+        guide.close()
+
+
+# ---- the guides ----
+
+
+def certificate(guide: g.Guide, machine: str) -> tuple[bytes, bytes]:
+    """A self-signed one: key and certificate as PEM."""
+    key, cert = guide.folder / f"{machine}.tls.key", guide.folder / f"{machine}.tls.crt"
+    curve = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes")
+    done = s.run(["openssl", "req", "-x509", *curve, "-keyout", str(key), "-out", str(cert), "-subj", f"/CN={machine}"])
+    assert done.returncode == 0, done.stderr
+    return key.read_bytes(), cert.read_bytes()
+
+
+def test_from_stunnel(open_guide: OpenGuide, serve_web: ServeWeb) -> None:
+    s.need_tool("stunnel")
+    guide = open_guide("from-stunnel.md", 4433, 4434, 8080, 8081, 8082)
+    serve_web(guide.real[8080])
+    for machine, other in (("server", "laptop"), ("laptop", "server")):
+        key, cert = certificate(guide, machine)
+        guide.write(machine, "stunnel/own.pem", key + cert)
+        guide.write(other, "stunnel/peers.pem", cert)
+    guide.run(until="2.")
+    carries_bytes(guide.real[8081])  # as it was
+    guide.run(until="4.")
+    carries_bytes(guide.real[8081])  # both at once
+    carries_bytes(guide.real[8082])
+    guide.run(until="5.")
+    carries_bytes(guide.real[8081])  # as it is now
+    assert not {guide.real[4433], guide.real[8082]} & g.taken_ports()
+    guide.run()
+
+
+def sshd(guide: g.Guide, port: int) -> str:
+    """An sshd that the guide's user may run, and for the guide's `ssh` the settings that lead there. Gives the
+    account's name."""
+    user = g.ACCOUNT if os.geteuid() == 0 else getpass.getuser()
+    keys = guide.folder / "ssh"
+    keys.mkdir(mode=0o755)
+    for name in ("host", "client"):
+        done = s.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "", "-f", str(keys / name)])
+        assert done.returncode == 0, done.stderr
+    home = guide.home("server")
+    for name, path in (("host", "sshd/host"), ("client.pub", "sshd/authorized_keys")):
+        guide.write("server", path, (keys / name).read_bytes())
+    lines = [f"ListenAddress 127.0.0.1:{port}", f"HostKey {home}/sshd/host", "StrictModes no", "UsePAM no"]
+    lines += [f"AuthorizedKeysFile {home}/sshd/authorized_keys", "PidFile none"]
+    guide.write("server", "sshd/config", "\n".join(lines) + "\n")
+    client = guide.write("laptop", ".ssh/id", (keys / "client").read_bytes())
+    known = guide.write("laptop", ".ssh/known_hosts", f"[localhost]:{port} {(keys / 'host.pub').read_text()}")
+    lines = [f"Port {port}", f"IdentityFile {client}", "IdentitiesOnly yes", f"UserKnownHostsFile {known}"]
+    lines += ["StrictHostKeyChecking yes", "BatchMode yes", "ExitOnForwardFailure yes"]
+    config = guide.write("laptop", ".ssh/config", "\n".join(lines) + "\n")
+    ssh = guide.tools / "ssh"  # ssh looks for its settings in the account's home folder, whatever HOME says
+    ssh.write_text(f'#!/bin/sh\nexec /usr/bin/ssh -F {config} "$@"\n')
+    ssh.chmod(0o755)
+    start = f"/usr/sbin/sshd -D -e -f {home}/sshd/config\n"
+    guide.real[port] = port
+    guide.start(g.Block("run", f"server, stays on {port}", "sh", start, 0), start)
+    return user
+
+
+def test_from_ssh(open_guide: OpenGuide, serve_web: ServeWeb) -> None:
+    s.need_tool("sshd")
+    s.need_tool("ssh")
+    guide = open_guide("from-ssh.md", 4433, 4434, 4435, 8080, 8081, 8082, 8000, **{"laptop.example": "localhost"})
+    user = sshd(guide, s.free_port())
+    guide.words["you"] = user
+    web, files = serve_web(guide.real[8080]), serve_web(guide.real[8000])
+    guide.run(until="2.")
+    carries_bytes(guide.real[8081])  # ssh -L
+    assert (web.asked, files.asked) == (2, 0)
+    carries_bytes(guide.real[8082])  # ssh -R
+    assert (web.asked, files.asked) == (2, 2)
+    guide.run(until="3.")
+    carries_bytes(guide.real[8081])
+    assert files.asked == 2
+    guide.run(until="4.")
+    at = web.asked
+    carries_bytes(guide.real[8082])
+    guide.run(until="5.")
+    carries_bytes(guide.real[8082])  # through the way that ssh -R makes
+    assert web.asked == at and files.asked > 6
+    guide.run()
+
+
+def test_from_curve_tun(open_guide: OpenGuide) -> None:
+    """The Erlang program is played by the Python peer, which knows what it knows: its keys, and one client an
+    address."""
+    theirs = ct.KeyPair.generate()
+    key = s.b64(theirs.public)
+    guide = open_guide("from-curve_tun.md", 4433, 4434, 8080, 8081, ERLANGKEY=key, ERLANGSECRET=s.b64(theirs.secret))
+    with s.Backend(s.echo, port=guide.real[8080]) as backend:
+        guide.run(until="3.")
+        ours = bytes_of(guide.words["SERVERKEY"])
+        with ct.Client.connect(("127.0.0.1", guide.real[4433]), ours, theirs) as client:
+            assert client.session and client.session.echo(BLOB) == BLOB
+        assert backend.wait_done().ended == "eof"  # Erlang closes without a message before
+        stranger = ct.Client.connect(("127.0.0.1", guide.real[4433]), ours, ct.KeyPair.generate())
+        assert stranger.frames.wait_closed()[1] == b""
+        stranger.close()
+        server = ErlangServer(theirs, guide.real[4434])
+        with server:
+            guide.run(until="4.")
+            with s.Local(("127.0.0.1", guide.real[8081])) as local:
+                assert local.echo(BLOB) == BLOB
+                local.send(BYE)
+                assert local.read_to_end() == (b"", "eof")
+            assert [bytes_of(guide.words["CLIENTKEY"])] * len(server.clients) == server.clients
+            assert server.clients
+        guide.run()
+        with ct.Client.connect(("127.0.0.1", guide.real[4434]), theirs.public, theirs) as client:
+            assert client.session and client.session.echo(BLOB) == BLOB
+
+
+class ErlangServer(ct.Server):
+    """Echoes until it hears BYE, then closes without a message before; remembers who came."""
+
+    def __init__(self, keys: ct.KeyPair, port: int) -> None:
+        super().__init__(keys, port=port)
+        self.clients: list[bytes] = []
+        self.serve(self.echo)
+
+    def echo(self, connection: ct.ServerConnection) -> None:
+        session = connection.handshake()
+        self.clients.append(connection.client)
+        while (message := session.recv()) != BYE:
+            session.send(message)
+
+
+def bytes_of(key: str) -> bytes:
+    return base64.b64decode(key, validate=True)
+
+
+def test_from_nacl_tools(open_guide: OpenGuide, serve_web: ServeWeb) -> None:
+    s.need_tool("curvecpserver")
+    s.need_tool("socat")
+    guide = open_guide("from-nacl-tools.md", 4433, 8080, 8081)
+    serve_web(guide.real[8080])
+    guide.run(until="3.")
+    guide.run(until="4.")
+    carries_bytes(guide.real[8081])
+    guide.run()
+    carries_bytes(guide.real[8081])
+
+
+def test_production(open_guide: OpenGuide, serve_web: ServeWeb) -> None:
+    guide = open_guide("production.md", 4433, 8080, 8081)
+    serve_web(guide.real[8080])
+    guide.run()
+    carries_bytes(guide.real[8081])
+
+
+def test_counter_recovery(open_guide: OpenGuide, serve_web: ServeWeb) -> None:
+    guide = open_guide("counter-recovery.md", 4433, 4434, 8080)
+    serve_web(guide.real[8080])
+    guide.run()
+
+
+# ---- what holds for all of them ----
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_shell_block_is_run_or_says_why_not(name: str) -> None:
+    blocks = g.parse((g.FOLDER / f"{name}.md").read_text())
+    unmarked = [block.line for block in blocks if block.language in ("sh", "ini") and not block.kind]
+    assert not unmarked, f"{name}.md, lines {unmarked}: blocks that nobody runs"
+    assert sum(block.kind == "run" for block in blocks) >= 5
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_links_lead_somewhere(name: str) -> None:
+    path = g.FOLDER / f"{name}.md"
+    links = re.findall(r"\]\(([^)]+)\)", path.read_text())
+    assert links
+    for link in links:
+        file, _, anchor = link.partition("#")
+        target = (path.parent / file).resolve() if file else path
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target), link
+
+
+def anchors(path: Path) -> set[str]:
+    """Of a document's headings, as GitHub makes them."""
+    titles = re.findall(r"^#+ (.*)$", path.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+def keys_of_the_configuration() -> set[str]:
+    return set(re.findall(r'^    \{"([a-z-]+)",', (s.ROOT / "src/config/keys.cpp").read_text(), re.MULTILINE))
+
+
+def test_the_check_list_is_numbered_and_speaks_of_keys_that_exist() -> None:
+    text = (g.FOLDER / "production.md").read_text()
+    rows = [re.split(r" *\| *", line.strip("| ")) for line in text.splitlines() if re.match(r"\| \d", line)]
+    assert [int(row[0]) for row in rows] == list(range(1, len(rows) + 1)) and len(rows) >= 30
+    names = [row[1].strip("`") for row in rows]
+    assert len(set(names)) == len(names)
+    for _, name, level, what, rule in rows:
+        assert level in ("must", "should") and what and rule, name
+    keys = keys_of_the_configuration()
+    assert {"allow", "vault", "max-session", "half-open"} <= keys
+    rules = " ".join(row[4] for row in rows)
+    written = {word for word in re.findall(r"`([a-z][a-z-]*)(?: = [^`]*)?`", rules)}
+    others = {"statfs", "statvfs", "adjtimex", "localhost", "curvegate", "curvegated", "curvegate-vault"}
+    assert written - keys - others - {"require", "info"} == set()
+
+
+# ---- the runner itself: what is wrong in a guide is seen ----
+
+RUN = "<!-- run: here -->\n```sh\n{}\n```\n"
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (RUN.format("false"), "ended with 1"),
+        (RUN.format("false; true"), "ended with 1"),
+        (RUN.replace("here", "here, fails").format("true"), "ended with 0"),
+        (RUN.format("echo one; echo two") + "<!-- prints -->\n```\ntwo\none\n```\n", "'one' does not stand in"),
+        (RUN.format("echo one") + "<!-- prints -->\n```\non\n```\n", "'on' does not stand in"),
+        (RUN.format("echo 127.0.0.1:4435"), "port 4435 is not among those"),
+        (RUN.format("echo -p 4435"), "port 4435 is not among those"),
+        (RUN.replace("here", "here, stays on 4433").format("false"), "ended with 1"),
+        (RUN.replace("here", "here, stays").format("sleep 9"), "says when it is up"),
+        ("<!-- stop: here sleep -->\n", "no sleep stays on here"),
+        ("<!-- run: here -->\nwords\n", "before no block"),
+        ("<!-- run: here -->\n<!-- run: here -->\n", "a mark without a block"),
+    ],
+)
+def test_a_guide_that_is_wrong_fails(open_guide: OpenGuide, text: str, words: str) -> None:
+    with pytest.raises(AssertionError, match=re.escape(words)):
+        open_guide("wrong.md", 4433, text=text).run()
+
+
+def test_a_guide_that_is_right_is_run(open_guide: OpenGuide) -> None:
+    text = (
+        RUN.replace("here", "here, gives NAME").format("echo noise; echo gate")
+        + "<!-- file: here ~/a/b -->\n```\nNAME server.example:4433\n```\n"
+        + RUN.format("cat ~/a/b\npwd")
+        + "<!-- prints -->\n```\ngate localhost:4433\n.../here\n```\n"
+    )
+    guide = open_guide("right.md", 4433, text=text)
+    guide.run()
+    assert guide.said.split()[1] == f"localhost:{guide.real[4433]}" and guide.real[4433] != 4433

@@ -1,0 +1,72 @@
+#include "status/json.hpp"
+#include "status_samples.hpp"
+
+#include <boost/json.hpp>
+#include <catch2/catch.hpp>
+
+namespace curvegate::status {
+namespace {
+
+TEST_CASE("the whole of a small snapshot as JSON", "[status]") {
+    CHECK(
+        render_json(small_snapshot()) ==
+        R"({"ts":"2026-11-22T12:00:00Z","version":"0.1.0","started":"2026-11-21T08:13:20Z",)"
+        R"("uptime_s":100000.250,"workers":4,"draining":false,)"
+        R"("generation":7,"loaded":"2026-11-22T11:00:00Z","reload_error":null,"reloads":0,"reload_failures":0,)"
+        R"("vault":{"connected":4,"workers":4,"lost":0},"cookie_key_age_s":42.000,)"
+        R"("half_open":6,"hellos_answered":0,"hellos_dropped":0,)"
+        R"("datagrams_in":0,"datagrams_out":0,"datagrams_dropped":0,"revocations":0,"audit_failures":0,)"
+        R"("refusals":{"client is not authorised":2,"no hello in time":1},)"
+        R"("services":[{"service":"web","side":"server","carrier":"tcp","accept":"0.0.0.0:4433",)"
+        R"("connect":"127.0.0.1:8080","sessions":2,"accepted":1204,"handshakes":1200,"refused":3,)"
+        R"("truncations":1,"bytes_in":3072,"bytes_out":1024},)"
+        R"({"service":"dns","side":"client","carrier":"udp","accept":"udp:127.0.0.1:53",)"
+        R"("connect":"udp:server.example:4433","sessions":0,"accepted":5,"handshakes":5,"refused":0,)"
+        R"("truncations":0,"bytes_in":0,"bytes_out":0}],)"
+        R"("peers":[{"peer":"laptop","peer_key":"oQ1W3osxXeyCUVM7u8xDxuuAQGkB2/2MsAeiGBPFnRQ=",)"
+        R"("sessions":2,"handshakes":1200,"bytes_in":3072,"bytes_out":1024,)"
+        R"("last_handshake":"2026-11-22T11:58:30Z"},)"
+        R"({"peer":"phone","peer_key":"","sessions":0,"handshakes":0,"bytes_in":0,"bytes_out":0,)"
+        R"("last_handshake":null}],)"
+        R"("connections":[{"session":17,"service":"web","peer":"laptop","src":"192.0.2.7:37410",)"
+        R"("since":"2026-11-22T11:59:55Z","bytes_in":10,"bytes_out":20},)"
+        R"({"session":18,"service":"web","peer":"laptop","src":"[2001:db8::1]:4",)"
+        R"("since":"2026-11-22T11:59:59Z","bytes_in":30,"bytes_out":40}],"connections_left_out":1})");
+}
+
+TEST_CASE("an empty snapshot is an object with every key", "[status]") {
+    const auto empty = boost::json::parse(render_json({})).as_object();
+    const auto full = boost::json::parse(render_json(small_snapshot())).as_object();
+    for (const auto& [key, _] : full) CHECK(empty.contains(key));
+    CHECK(empty.at("services").as_array().empty());
+    CHECK(empty.at("refusals").as_object().empty());
+}
+
+TEST_CASE("hostile names make one line of valid JSON, huge numbers stay exact", "[status]") {
+    const auto line = render_json(hostile_snapshot());
+    for (const char c : line) CHECK((static_cast<unsigned char>(c) >= 0x20 && c != 0x7f));
+    const auto parsed = boost::json::parse(line).as_object();
+    const std::string name = "a\x1b[2J\"\\\n\xef\xbf\xbd\xe2\x80\xae}";
+    const auto& service = parsed.at("services").as_array()[0].as_object();
+    CHECK(service.at("service").as_string() == name);
+    CHECK(service.at("bytes_in").as_uint64() == kHuge);
+    CHECK(parsed.at("reload_error").as_string() == name);
+    CHECK(parsed.at("connections_left_out").as_uint64() == kHuge);
+    CHECK(parsed.at("ts").as_string() == "9999-12-31T23:59:59Z");
+    CHECK(parsed.at("cookie_key_age_s").as_double() == 0);
+}
+
+TEST_CASE("strings are escaped", "[status]") {
+    CHECK(json_string("") == R"("")");
+    CHECK(json_string("a\"b\\c/") == R"("a\"b\\c/")");
+    CHECK(json_string(std::string_view("\0\n\t\x1f\x7f", 5)) == R"("\u0000\u000a\u0009\u001f\u007f")");
+    CHECK(json_string("caf\xc3\xa9 \xe2\x82\xac \xf0\x9f\x98\x80") ==
+          "\"caf\xc3\xa9 \xe2\x82\xac \xf0\x9f\x98\x80\"");
+    CHECK(json_string("\xc2\x85\xe2\x80\xa8\xe2\x80\xae") == R"("\u0085\u2028\u202e")");
+    CHECK(json_string("a\xff\xc3") == "\"a\xef\xbf\xbd\xef\xbf\xbd\"");
+    CHECK(json_string("\xed\xa0\x80") ==
+          "\"\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\"");  // half a surrogate pair
+}
+
+}  // namespace
+}  // namespace curvegate::status
