@@ -95,6 +95,18 @@ std::string Address::text() const {
     return carrier + (host.contains(':') ? "[" + host + "]" : host) + ":" + std::to_string(port);
 }
 
+Value<Address> parse_metrics(std::string_view text) {
+    auto address = parse_plain(text, Use::accept);
+    if (!address || address->kind == Address::Kind::unix_socket) return address;
+    const auto ip = IpAddress::parse(address->host == "localhost" ? "127.0.0.1" : address->host);
+    const bool loopback =
+        ip && (IpBlock::parse("127.0.0.0/8")->contains(*ip) || *ip == *IpAddress::parse("::1"));
+    const bool good = address->kind == Address::Kind::tcp && loopback;
+    if (!good)
+        return Refused("counters are for this machine only: write 127.0.0.1:PORT, [::1]:PORT or unix:/path");
+    return address;
+}
+
 bool overlap(const Address& a, const Address& b) {
     if (a.kind != b.kind || a.port != b.port) return false;
     if (a.kind == Address::Kind::unix_socket) return a.path == b.path;

@@ -14,6 +14,9 @@ enum class Use { accept, connect };
 /// The side of the application: `[tcp:]HOST:PORT` or `unix:/path` for streams, `udp:HOST:PORT` for datagrams.
 [[nodiscard]] Value<Address> parse_plain(std::string_view text, Use use);
 
+/// Where counters are served: a loopback address with its port, or `unix:/path`; nobody else may ask.
+[[nodiscard]] Value<Address> parse_metrics(std::string_view text);
+
 /// Would listening on one keep another listener from the other? `[::]` takes both families; tcp and udp never
 /// meet.
 [[nodiscard]] bool overlap(const Address& a, const Address& b);

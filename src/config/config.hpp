@@ -106,6 +106,7 @@ struct Config {
     std::string vault_socket;  ///< empty: the vault is started by the daemon
     std::string control;       ///< socket of the control commands; empty: none
     std::string control_group;
+    std::optional<Address> metrics;  ///< where to serve counters: a unix socket or a loopback port
     std::string vault_control;
     std::string log_file;  ///< empty: stderr
     unsigned workers = 0;  ///< 0: one a CPU

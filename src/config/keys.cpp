@@ -1,5 +1,6 @@
 #include "config/keys.hpp"
 
+#include "config/address.hpp"
 #include "registry/text.hpp"
 
 #include <algorithm>
@@ -58,6 +59,8 @@ constexpr auto kKeys = std::to_array<Key>({
      [](Setting& s) { s.store(s.config.control, parse_path(s.value)); }},
     {"control-group", global, works, "NAME", "group whose members may use the control commands",
      [](Setting& s) { s.store(s.config.control_group, parse_name(s.value)); }},
+    {"metrics", global, works, "127.0.0.1:PORT|[::1]:PORT|unix:PATH", "where to serve counters to Prometheus",
+     [](Setting& s) { s.store(s.config.metrics, parse_metrics(s.value)); }},
     {"vault-control", global, later, "PATH", "control socket of the vault",
      [](Setting& s) { s.store(s.config.vault_control, parse_path(s.value)); }},
     {"workers", global, works, "NUMBER", "threads (default 0: one a CPU)",
@@ -131,7 +134,6 @@ constexpr auto kKeys = std::to_array<Key>({
      "any)",
      [](Setting& s) { s.store(s.service.service.server_name, parse_server_name(s.value)); }},
 
-    {"metrics", global, not_yet, "ADDRESS", "where to serve counters", nothing},
     {"audit", global, not_yet, "PATH", "file of who did what", nothing},
     {"audit-required", global, not_yet, "yes|no", "no session without an audit line", nothing},
     {"include", global, not_yet, "PATH", "further files to read", nothing},

@@ -4,11 +4,13 @@
 #include "daemon/commands.hpp"
 #include "daemon/control.hpp"
 #include "daemon/load.hpp"
+#include "daemon/metrics.hpp"
 #include "daemon/snapshot.hpp"
 #include "log/log.hpp"
 #include "net/worker.hpp"
 #include "os/file.hpp"
 #include "os/sandbox.hpp"
+#include "status/prometheus.hpp"
 
 #include <boost/asio/generic/seq_packet_protocol.hpp>
 #include <boost/asio/post.hpp>
@@ -148,6 +150,17 @@ class Front final : public Commands::Host {
                 context_, std::move(setup_.control), ControlServer::Access{::geteuid(), setup_.control_group},
                 [this](const ControlServer::Words& words, const std::shared_ptr<ControlReply>& reply) {
                     commands_.handle(words, reply);
+                });
+        }
+        if (setup_.metrics) {
+            const bool unix_socket = setup_.config->metrics->kind == config::Address::Kind::unix_socket;
+            metrics_ = std::make_unique<MetricsServer>(
+                context_, std::move(setup_.metrics),
+                unix_socket ? status::HttpDoor::unix_socket : status::HttpDoor::loopback,
+                [this](std::function<void(std::string)> done) {
+                    take_snapshot([done = std::move(done)](const status::Snapshot& snapshot) {
+                        done(status::render_prometheus(snapshot));
+                    });
                 });
         }
         for (auto& worker : workers_) threads_.emplace_back([&worker = *worker] { worker.run(); });
@@ -427,6 +440,7 @@ class Front final : public Commands::Host {
     } next_;                                                       // a configuration that is coming
     Commands commands_{*this};
     std::unique_ptr<ControlServer> control_;
+    std::unique_ptr<MetricsServer> metrics_;
     std::vector<std::unique_ptr<net::Worker>> workers_;
     std::vector<std::thread> threads_;
     os::UniqueFd fd_;  // came with the message being handled

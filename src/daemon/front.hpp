@@ -22,6 +22,7 @@ struct FrontSetup {
     os::UniqueFd channel;  ///< to the parent
     os::UniqueFd control;  ///< listens; none: there is no control socket
     std::optional<unsigned> control_group;
+    os::UniqueFd metrics;  ///< the same
 };
 
 /// The process that talks to the network. Confines itself before its first byte from there: it can open no

@@ -99,6 +99,17 @@ Result<os::UniqueFd> open_control_socket(const std::string& path, std::optional<
     return fd;
 }
 
+Result<os::UniqueFd> open_metrics_socket(const config::Address& address) {
+    constexpr mode_t kAnybody = 0666;  // who asks gets names and counts; the folder's mode says who may
+    const std::string what = "metrics = " + address.text();
+    if (address.kind == config::Address::Kind::unix_socket) return listen_unix(address.path, what, kAnybody);
+    const auto ip = IpAddress::parse(address.host == "localhost" ? "127.0.0.1" : address.host);
+    if (!ip) return fail(os::Errc::system, what + ": not an address");
+    auto sockets = net::listen_tcp({*ip, address.port, what}, 1);
+    if (!sockets) return fail(std::move(sockets));
+    return std::move(sockets->front());
+}
+
 std::optional<unsigned> group_of(const std::string& name) {
     if (name.empty()) return std::nullopt;
     const group* found =

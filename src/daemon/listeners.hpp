@@ -19,6 +19,8 @@ namespace curvegate::daemon {
 /// The control socket: a unix stream socket that its group may use too, if there is one.
 [[nodiscard]] Result<os::UniqueFd> open_control_socket(const std::string& path,
                                                        std::optional<unsigned> group);
+/// Where the counters are served.
+[[nodiscard]] Result<os::UniqueFd> open_metrics_socket(const config::Address& address);
 /// The number of a group; nothing: there is none of that name.
 [[nodiscard]] std::optional<unsigned> group_of(const std::string& name);
 

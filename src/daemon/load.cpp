@@ -110,6 +110,7 @@ void compare_globals(const config::Config& before, const config::Config& after,
     note("vault", before.vault_socket == after.vault_socket);
     note("control", before.control == after.control);
     note("control-group", before.control_group == after.control_group);
+    note("metrics", before.metrics == after.metrics);
     note("log-file", before.log_file == after.log_file);
     note("log-level", before.log_level == after.log_level);
     note("log-format", before.log_format == after.log_format);

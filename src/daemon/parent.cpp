@@ -51,7 +51,8 @@ class Parent {
 
     ~Parent() {
         stop_listening();
-        if (control_) ::unlink(loaded_.config->control.c_str());
+        if (control_) ::unlink(control_path_.c_str());
+        if (metrics_ && !metrics_path_.empty()) ::unlink(metrics_path_.c_str());
     }
 
     int run() {
@@ -96,7 +97,7 @@ class Parent {
     bool open_all() {
         const auto failed = open_doors(*loaded_.config, sockets_);
         if (failed) log::event(Level::error, "listen_failed", {{"reason", *failed}});
-        return !failed && open_control();
+        return !failed && open_control() && open_metrics();
     }
 
     bool open_control() {
@@ -115,6 +116,20 @@ class Parent {
             return false;
         }
         control_ = std::move(*socket);
+        control_path_ = config.control;
+        return true;
+    }
+
+    bool open_metrics() {
+        if (!loaded_.config->metrics) return true;
+        auto socket = open_metrics_socket(*loaded_.config->metrics);
+        if (!socket) {
+            log::event(Level::error, "listen_failed",
+                       {{"reason", loaded_.config->file + ": " + socket.error().text()}});
+            return false;
+        }
+        metrics_ = std::move(*socket);
+        metrics_path_ = loaded_.config->metrics->path;
         return true;
     }
 
@@ -138,6 +153,7 @@ class Parent {
         auto pair = os::seqpacket_pair();
         if (!pair) return false;
         auto sockets = copies_of(sockets_);  // they stay here too: a new front takes over their queues
+        os::UniqueFd metrics(metrics_ ? ::fcntl(metrics_.get(), F_DUPFD_CLOEXEC, 0) : -1);
         os::UniqueFd control(control_ ? ::fcntl(control_.get(), F_DUPFD_CLOEXEC, 0) : -1);
         const pid_t pid = ::fork();
         if (pid < 0) return false;
@@ -149,9 +165,17 @@ class Parent {
             lookups_.clear();
             sockets_.clear();
             control_.reset();
-            FrontSetup setup{
-                loaded_.config,     loaded_.registry,        revoked_,           workers_,       generation_,
-                std::move(sockets), std::move(pair->second), std::move(control), control_group()};
+            metrics_.reset();
+            FrontSetup setup{loaded_.config,
+                             loaded_.registry,
+                             revoked_,
+                             workers_,
+                             generation_,
+                             std::move(sockets),
+                             std::move(pair->second),
+                             std::move(control),
+                             control_group(),
+                             std::move(metrics)};
             const int status = run_front(std::move(setup));
             ::_exit(status);
         }
@@ -417,6 +441,9 @@ class Parent {
     DoorSockets sockets_;
     std::vector<Lookup> lookups_;
     os::UniqueFd control_;
+    std::string control_path_;
+    os::UniqueFd metrics_;
+    std::string metrics_path_;  // empty: a port
     os::UniqueFd signals_;
     os::UniqueFd channel_;
     pid_t front_pid_ = -1;

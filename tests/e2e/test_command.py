@@ -463,7 +463,8 @@ BROKEN = [
     ("too many", "workers = 1000000", "workers|256"),
     ("bad choice", "log-level = infos", "info"),
     ("relative path", "state-dir = state", "absolute|state"),
-    ("not yet", "metrics = 127.0.0.1:9", "not yet"),
+    ("not yet", "audit-required = yes", "not yet"),
+    ("metrics for all", "metrics = 0.0.0.0:9", "127.0.0.1"),
     ("twice", "log-level = info", "twice|already|again"),
 ]
 

@@ -541,3 +541,51 @@ def test_usr1_opens_the_log_file_again(tmp_path: Path, backend: s.Backend) -> No
     s.until(lambda: "reloaded" in log.read_text(), "the front writes there")
     assert "reloaded" not in (tmp_path / "file.log.1").read_text()
     site.close()
+
+
+# ---- metrics ----
+
+
+def ask_metrics(address: tuple[str, int] | str, request: bytes) -> bytes:
+    family = socket.AF_UNIX if isinstance(address, str) else socket.AF_INET
+    with socket.socket(family) as sock:
+        sock.settimeout(20)
+        sock.connect(address)
+        sock.sendall(request)
+        answer = b""
+        while part := sock.recv(65536):
+            answer += part
+        return answer
+
+
+@pytest.mark.parametrize("where", ["port", "unix"])
+def test_metrics_are_served_to_this_machine_and_checked_by_promtool(
+    tmp_path: Path, backend: s.Backend, where: str
+) -> None:
+    site = s.Site(tmp_path)
+    path, port = tmp_path / "metrics.sock", s.free_port()
+    address: tuple[str, int] | str = str(path) if where == "unix" else ("127.0.0.1", port)
+    end = s.server_end(site, backend, metrics=f"unix:{path}" if where == "unix" else f"127.0.0.1:{port}")
+    with end.connect() as client:
+        client.session.send(b"hello")
+        assert client.session.recv() == b"hello"
+        answer = ask_metrics(address, b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")
+    head, _, page = answer.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 200 ") and b"version=0.0.4" in head
+    assert re.search(rb'^curvegate_\w+\{[^}]*service="web"[^}]*\} 1$', page, re.MULTILINE), page.decode()
+    assert s.b64(end.client.public).encode() not in page and b"127.0.0.1:" not in page.replace(str(port).encode(), b"")
+    for request, code in (
+        (b"POST /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n", b"405"),
+        (b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", b"404"),
+        (b"GET /metrics HTTP/1.1\r\nHost: evil.example\r\n\r\n", b"403"),
+        (b"nonsense\r\n\r\n", b"400"),
+        (b"GET /metrics HTTP/1.1\r\nHost: localhost\r\nX: " + b"x" * 9000 + b"\r\n\r\n", b"431"),
+    ):
+        try:
+            assert ask_metrics(address, request).split(b" ")[1] == code
+        except ConnectionResetError:
+            assert code == b"431"  # more was on its way than was read
+    s.need_tool("promtool")
+    done = subprocess.run(["promtool", "check", "metrics"], input=page, capture_output=True)
+    assert done.returncode == 0 and not done.stdout + done.stderr, done
+    site.close()

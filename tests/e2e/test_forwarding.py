@@ -659,7 +659,7 @@ def test_a_key_file_that_cannot_be_used_refuses_the_start_and_names_it(site: s.S
 def test_an_unreadable_key_file_refuses_the_start(nobody_site: s.Site) -> None:
     """As another user than the key's owner."""
     service = {"accept": f"tcp:127.0.0.1:{s.free_port()}", "connect": "127.0.0.1:9", "allow": "*"}
-    config = nobody_site.write_config({"web": service})
+    config = nobody_site.write_config({"web": service}, control=None)
     config.chmod(0o644)
     os.chown(nobody_site.known_hosts, 65534, 65534)
     done = s.run([*s.AS_NOBODY, s.binary("curvegated"), "-c", str(config)])

@@ -1,0 +1,39 @@
+#pragma once
+
+#include "net/asio.hpp"
+#include "os/socket.hpp"
+#include "status/http.hpp"
+
+#include <functional>
+#include <memory>
+#include <string>
+
+namespace curvegate::daemon {
+
+/// The metrics page (docs/CONTROL.md) on a unix socket or a loopback port: GET and HEAD of /metrics, one
+/// request a connection.
+class MetricsServer {
+  public:
+    /// Gives the page to `done`, on the same thread.
+    using PageFn = std::function<void(std::function<void(std::string page)> done)>;
+    static constexpr std::size_t kMostClients = 16;
+
+    /// `listening` is a stream socket; what comes in by it is judged as `door` says.
+    MetricsServer(net::asio::io_context& context, os::UniqueFd listening, status::HttpDoor door, PageFn page);
+
+  private:
+    class Client;
+    using Protocol = net::asio::generic::stream_protocol;
+
+    void wait();
+    void accept_all();
+
+    net::asio::io_context& context_;
+    Protocol::socket listening_;
+    net::asio::steady_timer timer_;
+    status::HttpDoor door_;
+    PageFn page_;
+    std::shared_ptr<std::size_t> clients_ = std::make_shared<std::size_t>(0);
+};
+
+}  // namespace curvegate::daemon
