@@ -40,6 +40,12 @@ enum class EndOfStream {
     close,    ///< for foreign peers: FIN ends both directions
 };
 
+/// What an application is told of its clients.
+enum class Proxy {
+    none,
+    v2,  ///< a header of version 2 of the PROXY protocol before their bytes
+};
+
 /// What a service may set for itself; globals give the defaults.
 struct ServiceLimits {
     Duration connect_timeout = std::chrono::seconds(10);  ///< name, TCP and handshake together
@@ -66,6 +72,8 @@ struct Service {
     EndOfStream end_of_stream = EndOfStream::message;  ///< streams over tcp alone; else always `message`
     Duration flow_idle = std::chrono::seconds(60);  ///< client end with datagrams: how long a source may rest
     std::size_t flows = 1'024;                      ///< the same: sources at once
+    Proxy proxy = Proxy::none;                      ///< server end, plain side a stream
+    std::vector<IpBlock> proxy_from;                ///< server end over tcp
     ServiceLimits limits;
     friend bool operator==(const Service&, const Service&) = default;
 

@@ -34,6 +34,9 @@ constexpr std::array<std::pair<std::string_view, Side>, 2> kSides = {
 constexpr std::array<std::pair<std::string_view, EndOfStream>, 2> kEndsOfStream = {
     {{"message", EndOfStream::message}, {"close", EndOfStream::close}}};
 
+constexpr std::array<std::pair<std::string_view, Proxy>, 2> kProxies = {
+    {{"none", Proxy::none}, {"v2", Proxy::v2}}};
+
 Value<std::optional<Duration>> parse_bound(std::string_view text) {
     if (text == "none") return std::nullopt;
     return parse_duration(text, kLong);
@@ -133,12 +136,16 @@ constexpr auto kKeys = std::to_array<Key>({
      "over udp: the service that a client asks for and a server answers to (default: this one's name; *: "
      "any)",
      [](Setting& s) { s.store(s.service.service.server_name, parse_server_name(s.value)); }},
+    {"proxy", service, works, "none|v2",
+     "server: tell the service who connects, by a PROXY header (default none)",
+     [](Setting& s) { s.store(s.service.service.proxy, parse_choice(s.value, kProxies)); }},
+    {"proxy-from", service, works, "ADDRESS[/BITS],...",
+     "server over tcp: the fronts that begin each connection with a PROXY header (default: none)",
+     [](Setting& s) { s.store(s.service.service.proxy_from, parse_blocks(s.value)); }},
 
     {"audit", global, not_yet, "PATH", "file of who did what", nothing},
     {"audit-required", global, not_yet, "yes|no", "no session without an audit line", nothing},
     {"include", global, not_yet, "PATH", "further files to read", nothing},
-    {"proxy-protocol", service, not_yet, "yes|no", "tell the service who connects", nothing},
-    {"proxy-from", service, not_yet, "ADDRESS,...", "who may say so to us", nothing},
     {"failover", service, not_yet, "prio|rr", "how several connect lines are used", nothing},
 });
 

@@ -73,6 +73,23 @@ void tell_each(const ServiceDraft& draft, std::initializer_list<std::string_view
     }
 }
 
+/// The PROXY protocol is about the clients of a server end, and begins a stream.
+void check_proxy(const ServiceDraft& draft, registry::ProblemList& problems) {
+    const Service& service = draft.service;
+    if (service.side == Side::client) {
+        return tell_each(draft, {"proxy", "proxy-from"},
+                         "belongs to a server end: a client end has nobody to introduce: remove it",
+                         problems);
+    }
+    if (service.connect.kind == Address::Kind::udp) {
+        tell_each(draft, {"proxy"}, "begins a stream, and connect is udp:, without one: remove it", problems);
+    }
+    if (service.accept.kind == Address::Kind::udp) {
+        tell_each(draft, {"proxy-from"},
+                  "belongs to a tunnel over tcp:, where a front has its say first: remove it", problems);
+    }
+}
+
 void finish_server_name(ServiceDraft& draft, registry::ProblemList& problems,
                         registry::ProblemList& warnings) {
     Service& service = draft.service;
@@ -207,6 +224,7 @@ void finish_section(ServiceDraft& draft, registry::ProblemList& problems, regist
     check_carrier(draft, problems);
     if (service.plain() == Address{}) return;
     check_plain(draft, problems, warnings);
+    check_proxy(draft, problems);
     const bool stream_over_tcp =
         service.tunnel().kind != Address::Kind::udp && service.plain().kind != Address::Kind::udp;
     // A global `close` speaks of the others.

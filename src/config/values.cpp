@@ -179,6 +179,21 @@ Value<registry::AllowList> parse_allow(std::string_view text) {
     return allow;
 }
 
+Value<std::vector<IpBlock>> parse_blocks(std::string_view text) {
+    std::vector<IpBlock> blocks;
+    Parts parts(text, ',');
+    while (const auto part = parts.next()) {
+        const auto word = trim(*part);
+        const auto block = IpBlock::parse(word);
+        if (!block) {
+            return Refused(quoted(word) +
+                           " is not an address or a block of them (192.0.2.7, 10.0.0.0/8, 2001:db8::/32)");
+        }
+        blocks.push_back(*block);
+    }
+    return blocks;
+}
+
 std::string refuse_choice(std::string_view text, std::span<const std::string_view> choices) {
     std::string out = quoted(text) + " is not ";
     for (std::size_t i = 0; i < choices.size(); ++i) {

@@ -9,6 +9,7 @@
 #include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 /// What may stand right of a `=`. Each function gives the value or the words that say what is wrong.
 namespace curvegate::config {
@@ -42,6 +43,8 @@ struct Range {
 [[nodiscard]] Value<std::array<std::uint8_t, 16>> parse_extension(std::string_view text);
 /// NAME[, NAME...] or *
 [[nodiscard]] Value<registry::AllowList> parse_allow(std::string_view text);
+/// ADDRESS[/BITS][, ...]
+[[nodiscard]] Value<std::vector<IpBlock>> parse_blocks(std::string_view text);
 /// The words in `choices`, for a message: "a, b or c", with the nearest to `text`.
 [[nodiscard]] std::string refuse_choice(std::string_view text, std::span<const std::string_view> choices);
 

@@ -64,6 +64,9 @@ net::ServiceSpec spec_of(const config::Service& service, std::size_t workers, ne
     out.dead_peer = service.limits.dead_peer;
     out.max_session = service.limits.max_session;
     out.sessions_per_peer = service.limits.sessions_per_peer;
+    out.proxy = service.proxy == config::Proxy::v2;
+    out.proxy_from = service.proxy_from;
+    out.accept_port = service.accept.port;
     return out;
 }
 

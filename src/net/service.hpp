@@ -28,6 +28,9 @@ struct ServiceSpec {
     registry::AllowList allow;                             ///< server
     std::optional<wire::curvecp::ServerName> server_name;  ///< udp; server: none takes any name
     wire::curvecp::Extensions extensions;                  ///< udp
+    bool proxy = false;               ///< server, streams: a PROXY header goes before a client's bytes
+    std::vector<IpBlock> proxy_from;  ///< server over tcp: fronts whose connections begin with one
+    std::uint16_t accept_port = 0;    ///< server over udp: the destination that such a header names
     EndOfStream end_of_stream = EndOfStream::message;
     Duration connect_timeout = std::chrono::seconds(10);
     Duration idle = std::chrono::hours(12);

@@ -8,6 +8,7 @@
 #include "net/flows.hpp"
 #include "net/forwarder.hpp"
 #include "net/listener.hpp"
+#include "net/proxy_header.hpp"
 #include "net/service.hpp"
 #include "net/vault_client.hpp"
 #include "os/random.hpp"
@@ -99,6 +100,8 @@ class Worker {
 
     // the server end
     void serve_tunnel(SpecPtr spec, Stream stream, std::string source, const IpAddress& address);
+    void serve_proxied(SpecPtr spec, Stream stream, std::string front, const IpAddress& address);
+    void shake_hands(const std::shared_ptr<Connection>& connection, Stream stream, const IpAddress& address);
     template <class Tunnel>
     void reach_application(const std::shared_ptr<Connection>& connection, Tunnel tunnel);
     [[nodiscard]] std::optional<std::string> authorise(Connection& connection, const crypto::PublicKey& key,
@@ -143,6 +146,7 @@ class Worker {
     cookie::Keeper keeper_;
     VaultClient vault_;
     Scratch scratch_;
+    ProxyHeaders proxy_headers_;
     asio::steady_timer cookie_timer_;
     asio::steady_timer sweep_timer_;
     std::map<std::string, Open> doors_;

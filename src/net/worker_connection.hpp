@@ -34,12 +34,18 @@ class Worker::Connection : public std::enable_shared_from_this<Connection> {
     std::optional<crypto::PublicKey> key;  ///< that it has proven
     IpAddress address{};                   ///< server end: where it came from
     std::optional<SessionLimits::Slot> slot;
+    std::optional<wire::proxy::Addresses> addresses;  ///< server end: of the client, for a PROXY header
 
     void forward(Stream plain, Established tunnel);
     void forward(Stream plain, TunnelHandle tunnel);
     void forward_datagrams(os::UniqueFd plain, std::unique_ptr<MessagePipe> pipe);
 
     void log_handshake() const;
+    /// What the application is told of the client. A key without a name has none.
+    [[nodiscard]] wire::proxy::Introduction introduction() const {
+        const bool named = key && peer != key->text();
+        return {addresses, named ? std::string_view(peer) : std::string_view(), key, spec.name};
+    }
     /// Ends it, now or as soon as both sides are there.
     void cut(Ending why);
     void sweep(Instant at);

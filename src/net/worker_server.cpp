@@ -64,6 +64,8 @@ class Worker::UdpGuest final : public Guest {
     void established(TunnelHandle tunnel) override {
         worker_.watch(*tunnel, connection_);
         worker_.let_in(connection_);
+        connection_->addresses = {{address_of(from_.peer), from_.peer.port()},
+                                  {from_.own, connection_->spec.accept_port}};
         worker_.reach_application(connection_, std::move(tunnel));
     }
 
@@ -149,7 +151,35 @@ void Worker::let_in(const std::shared_ptr<Connection>& connection) {
 }
 
 void Worker::serve_tunnel(SpecPtr spec, Stream stream, std::string source, const IpAddress& address) {
-    auto connection = std::make_shared<Connection>(*this, std::move(spec), std::move(source));
+    const auto holds = [&](const IpBlock& block) { return block.contains(address); };
+    if (std::ranges::any_of(spec->proxy_from, holds))
+        return serve_proxied(std::move(spec), std::move(stream), std::move(source), address);
+    shake_hands(std::make_shared<Connection>(*this, std::move(spec), std::move(source)), std::move(stream),
+                address);
+}
+
+// From a front nothing is served without its header: whoever could make it leave that out would come as the
+// front.
+void Worker::serve_proxied(SpecPtr spec, Stream stream, std::string front, const IpAddress& address) {
+    auto done = [this, spec = std::move(spec), front = std::move(front),
+                 address](Result<ProxiedStream> read) mutable {
+        if (!read && read.error().is(ProxyErrc::only_asked)) return;
+        if (!read) return refuse(Connection(*this, std::move(spec), std::move(front)), read.error());
+        if (!read->addresses) {
+            auto connection = std::make_shared<Connection>(*this, std::move(spec), std::move(front));
+            return shake_hands(connection, std::move(read->stream), address);
+        }
+        const auto& [client, port] = read->addresses->source;
+        auto connection =
+            std::make_shared<Connection>(*this, std::move(spec), text_of(endpoint_of(client, port)));
+        connection->addresses = read->addresses;
+        shake_hands(connection, std::move(read->stream), client);
+    };
+    proxy_headers_.read(std::move(stream), now() + shared_.timeouts.hello, std::move(done));
+}
+
+void Worker::shake_hands(const std::shared_ptr<Connection>& connection, Stream stream,
+                         const IpAddress& address) {
     auto handle = std::make_shared<std::weak_ptr<HandshakeHandle>>();
     auto ticket = shared_.admission->admit(address, now(), vault_.busy(), [this, handle] {
         asio::post(context_, [handle] {
@@ -164,6 +194,8 @@ void Worker::serve_tunnel(SpecPtr spec, Stream stream, std::string source, const
         if (!result) return refuse(*connection, result.error());
         ticket.succeed(now());
         let_in(connection);
+        if (connection->spec.proxy && !connection->addresses)
+            connection->addresses = addresses_of(result->stream);
         reach_application(connection, std::move(*result));
     };
     *handle = start_server_handshake(std::move(stream), tools(), address, std::move(may_in), std::move(done));
@@ -191,6 +223,10 @@ void Worker::reach_application(const std::shared_ptr<Connection>& connection, Tu
          [connection, give_up, tunnel = std::move(tunnel)](Result<Stream> plain) mutable {
              if (!plain) return give_up(plain.error());
              set_plain_options(plain->native_handle());
+             if (connection->spec.proxy) {
+                 const auto written = write_proxy_header(*plain, connection->introduction());
+                 if (!written) return give_up(written.error());
+             }
              connection->forward(std::move(*plain), std::move(tunnel));
          });
 }

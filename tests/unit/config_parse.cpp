@@ -266,7 +266,27 @@ TEST_CASE("a key of a later version is refused as not yet known, wherever it sta
         CHECK_THAT(problems_of(kHead + kServer + std::string(key.name) + " = x\n"),
                    Equals(std::vector{"6: " + expected}));
     }
-    CHECK(count == 7);
+    CHECK(count == 4);
+}
+
+TEST_CASE("counters are served on this machine only", "[config]") {
+    for (const std::string good :
+         {"127.0.0.1:9", "[::1]:9", "localhost:9", "unix:/run/m.sock", "127.1.2.3:9"}) {
+        CAPTURE(good);
+        CHECK(problems_of("metrics = " + good + "\n" + kHead + kServer).empty());
+    }
+    for (const std::string bad : {"0.0.0.0:9", "[::]:9", "192.0.2.1:9", "udp:127.0.0.1:9"}) {
+        CAPTURE(bad);
+        CHECK(problems_of("metrics = " + bad + "\n" + kHead + kServer).size() == 1);
+    }
+}
+
+TEST_CASE("a PROXY header stands where there are clients to tell of, and a stream to begin", "[config]") {
+    const std::string server = kHead + kServer;
+    CHECK(problems_of(server + "proxy = v2\nproxy-from = 10.0.0.0/8, ::1\n").empty());
+    CHECK(problems_of(server + "proxy = v1\n").size() == 1);
+    CHECK(problems_of(server + "proxy-from = 10.0.0.1/8\n").size() == 1);
+    CHECK(problems_of(server + "client = yes\nproxy = v2\n").size() >= 1);
 }
 
 TEST_CASE("all problems are told at once, from the top", "[config]") {
