@@ -67,6 +67,15 @@ std::vector<Byte> body(std::size_t index, const to_front::Done& m) {
 std::vector<Byte> body(std::size_t index, const to_front::NewLog&) {
     return pack(index);
 }
+std::vector<Byte> body(std::size_t index, const to_front::LookAlive&) {
+    return pack(index);
+}
+std::vector<Byte> body(std::size_t index, const to_parent::Alive&) {
+    return pack(index);
+}
+std::vector<Byte> body(std::size_t index, const to_parent::Applied& m) {
+    return pack(index, m.generation);
+}
 std::vector<Byte> body(std::size_t index, const to_parent::Reload& m) {
     return pack(index, m.id);
 }
@@ -133,6 +142,7 @@ std::optional<ToFront> parse_to_front(Bytes message) {
             return to_front::Done{id, reader.integer<std::uint16_t>()};
         }
         case 10: return size == 0 ? std::optional<ToFront>(to_front::NewLog{}) : std::nullopt;
+        case 11: return size == 0 ? std::optional<ToFront>(to_front::LookAlive{}) : std::nullopt;
         default: return std::nullopt;
     }
 }
@@ -161,6 +171,10 @@ std::optional<ToParent> parse_to_parent(Bytes message) {
             return out;
         }
         case 5: return size == 0 ? std::optional<ToParent>(to_parent::Drain{}) : std::nullopt;
+        case 6: return size == 0 ? std::optional<ToParent>(to_parent::Alive{}) : std::nullopt;
+        case 7:
+            if (size != 4) return std::nullopt;
+            return to_parent::Applied{reader.integer<std::uint32_t>()};
         default: return std::nullopt;
     }
 }

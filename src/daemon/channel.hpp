@@ -47,11 +47,13 @@ struct Done {
 };
 /// The log file has been opened again; its descriptor comes along.
 struct NewLog {};
+/// Answer with Alive: the service manager asks whether the event loop turns.
+struct LookAlive {};
 }  // namespace to_front
 using ToFront =
     std::variant<to_front::VaultConnection, to_front::Drain, to_front::LogStatus, to_front::Resolved,
                  to_front::NewConfig, to_front::NewKnownHosts, to_front::DoorSocket, to_front::Apply,
-                 to_front::Told, to_front::Done, to_front::NewLog>;
+                 to_front::Told, to_front::Done, to_front::NewLog, to_front::LookAlive>;
 
 namespace to_parent {
 struct Ready {};
@@ -72,9 +74,14 @@ struct Revoke {
     std::vector<ByteArray<32>> keys;
 };
 struct Drain {};
+struct Alive {};
+/// The configuration with that generation is in force.
+struct Applied {
+    std::uint32_t generation;
+};
 }  // namespace to_parent
 using ToParent = std::variant<to_parent::Ready, to_parent::VaultLost, to_parent::Resolve, to_parent::Reload,
-                              to_parent::Revoke, to_parent::Drain>;
+                              to_parent::Revoke, to_parent::Drain, to_parent::Alive, to_parent::Applied>;
 
 inline constexpr std::size_t kMaxAddresses = 16;
 inline constexpr std::size_t kMaxHost = 253;

@@ -288,6 +288,10 @@ class Front final : public Commands::Host {
         if (message.worker < workers_.size() && fd_) workers_[message.worker]->attach_vault(std::move(fd_));
     }
     void on(to_front::LogStatus&) { log_status("status"); }
+    void on(to_front::LookAlive&) {
+        // Round through every worker: one that hangs is no life.
+        take_snapshot([this](const status::Snapshot&) { send(to_parent::Alive{}); });
+    }
     void on(to_front::NewLog&) {
         if (fd_) log::redirect(fd_.get());
     }
@@ -324,6 +328,7 @@ class Front final : public Commands::Host {
         next_ = {};
         apply(std::move(opened), [this, message](std::size_t ended) {
             commands_.applied(message.id, message.generation, ended);
+            send(to_parent::Applied{message.generation});
         });
     }
     void on(to_front::Told& message) { commands_.told(message.id, message.line); }

@@ -8,6 +8,7 @@
 #include "daemon/vault_keeper.hpp"
 #include "log/log.hpp"
 #include "os/file.hpp"
+#include "os/notify.hpp"
 #include "os/sandbox.hpp"
 
 #include <fcntl.h>
@@ -219,12 +220,14 @@ class Parent {
         if (set[1].revents != 0) read_channel();
         if (vault_.turn(set[2].revents != 0)) hand_over_connections();
         if (front_due_ && now() >= *front_due_) restart_front();
+        watch_if_due();
         if (set[0].revents != 0) read_signals();
     }
 
     [[nodiscard]] int timeout() const {
         std::optional<Instant> next = vault_.next_deadline();
         if (front_due_ && (!next || *front_due_ < *next)) next = front_due_;
+        if (watch_at_ && (!next || *watch_at_ < *next)) next = watch_at_;
         if (!next) return -1;
         const auto left = std::chrono::ceil<std::chrono::milliseconds>(*next - now()).count();
         return static_cast<int>(std::clamp<long>(left, 0, 60'000));
@@ -259,6 +262,7 @@ class Parent {
             return;
         }
         stopping_ = true;
+        notifier_.say("STOPPING=1");
         stop_listening();  // whoever comes now is told at once that nobody listens
         log::event(Level::info, "stopping", {{"signal", std::string(why)}});
         if (front_pid_ < 0) {
@@ -292,6 +296,10 @@ class Parent {
             return refuse(id, {kUnavailable, {*failed}});
         const auto changes = difference(loaded_, *next);
         if (!hand_over(*next, opened)) return refuse(id, {kUnavailable, {"the front does not take it"}});
+        notifier_.say(
+            "RELOADING=1\nMONOTONIC_USEC=" +
+            std::to_string(
+                std::chrono::duration_cast<std::chrono::microseconds>(now().time_since_epoch()).count()));
         for (const std::string& line : changes) tell(id, line);
         if (changes.empty()) tell(id, "nothing has changed");
         adopt(std::move(*next), std::move(opened));
@@ -399,6 +407,8 @@ class Parent {
 
     void on(const to_parent::Ready&) {
         ready_ = true;
+        say_ready();
+        if (notifier_.watchdog()) watch_at_ = now() + *notifier_.watchdog() / 3;
         for (const auto& service : loaded_.config->services) {
             log::event(Level::info, "listening",
                        {{"service", service.name},
@@ -409,6 +419,21 @@ class Parent {
                    {{"services", std::to_string(loaded_.config->services.size())},
                     {"workers", std::to_string(workers_)}});
     }
+    void on(const to_parent::Alive&) { notifier_.say("WATCHDOG=1"); }
+    void on(const to_parent::Applied&) { say_ready(); }
+
+    void say_ready() const {
+        notifier_.say("READY=1\nSTATUS=generation " + std::to_string(generation_) +
+                      ", services: " + std::to_string(loaded_.config->services.size()));
+    }
+
+    // The word comes from the front's loop, round through its workers.
+    void watch_if_due() {
+        if (!watch_at_ || now() < *watch_at_) return;
+        watch_at_ = now() + *notifier_.watchdog() / 3;
+        send(to_front::LookAlive{});
+    }
+
     void on(const to_parent::VaultLost& lost) { vault_.lost(lost.worker); }
     void on(const to_parent::Resolve& request) {
         // Only names of the configuration: a front that was taken over learns nothing else.
@@ -440,6 +465,8 @@ class Parent {
     VaultKeeper vault_;
     DoorSockets sockets_;
     std::vector<Lookup> lookups_;
+    const os::Notifier notifier_ = os::Notifier::from_environment();
+    std::optional<Instant> watch_at_;  // when the front is asked next
     os::UniqueFd control_;
     std::string control_path_;
     os::UniqueFd metrics_;

@@ -126,8 +126,9 @@ void Worker::set_doors(std::vector<Door> doors) {
     for (Door& door : doors) {
         Open& here = doors_[door.key];
         // Of the services that share a UDP port, the one that takes any name is asked last.
-        const auto named = [](const SpecPtr& spec) { return spec->server_name.has_value(); };
-        std::ranges::stable_partition(door.specs, named);
+        const auto takes_any = [](const SpecPtr& spec) { return !spec->server_name; };
+        if (const auto any = std::ranges::find_if(door.specs, takes_any); any != door.specs.end())
+            std::rotate(any, any + 1, door.specs.end());
         here.specs = std::make_shared<const Specs>(std::move(door.specs));
         open(here, std::move(door.sockets));
     }

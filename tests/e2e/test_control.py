@@ -589,3 +589,41 @@ def test_metrics_are_served_to_this_machine_and_checked_by_promtool(
     done = subprocess.run(["promtool", "check", "metrics"], input=page, capture_output=True)
     assert done.returncode == 0 and not done.stdout + done.stderr, done
     site.close()
+
+
+# ---- the service manager ----
+
+
+def test_the_service_manager_hears_how_the_daemon_is(tmp_path: Path, backend: s.Backend) -> None:
+    site = s.Site(tmp_path)
+    site.know("laptop", ct.KeyPair.generate().public)
+    section = {"accept": f"tcp:127.0.0.1:{s.free_port()}", "connect": backend.address, "allow": "laptop"}
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(tmp_path / "notify"))
+        manager.settimeout(20)
+        environment = os.environ | {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "900000"}
+        daemon = site.start({"web": section}, popen={"env": environment})
+        assert manager.recv(4096).startswith(b"READY=1\n")
+        beats = [manager.recv(4096) for _ in range(3)]
+        assert beats == [b"WATCHDOG=1"] * 3
+        assert control(site, "reload").returncode == 0
+        words: list[bytes] = []
+        while not words or not words[-1].startswith(b"READY=1"):
+            words.append(manager.recv(4096))
+        assert any(re.match(rb"RELOADING=1\nMONOTONIC_USEC=\d+$", word) for word in words)
+        # A front that hangs is not spoken for.
+        os.kill(daemon.front_pid, signal.SIGSTOP)
+        manager.settimeout(0.2)
+        with pytest.raises(TimeoutError):
+            while True:
+                manager.recv(4096)  # what was on its way
+        manager.settimeout(1.5)
+        with pytest.raises(TimeoutError):
+            manager.recv(4096)
+        os.kill(daemon.front_pid, signal.SIGCONT)
+        manager.settimeout(20)
+        assert manager.recv(4096) == b"WATCHDOG=1"
+        os.kill(daemon.pid, signal.SIGTERM)
+        while manager.recv(4096) != b"STOPPING=1":
+            pass
+    site.close()

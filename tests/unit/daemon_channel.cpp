@@ -22,7 +22,8 @@ std::vector<Buffer> to_front_messages() {
             serialise(ToFront(to_front::Apply{5, 6})),
             serialise(ToFront(to_front::Told{8, "a line"})),
             serialise(ToFront(to_front::Done{9, 78})),
-            serialise(ToFront(to_front::NewLog{}))};
+            serialise(ToFront(to_front::NewLog{})),
+            serialise(ToFront(to_front::LookAlive{}))};
 }
 std::vector<Buffer> to_parent_messages() {
     return {serialise(ToParent(to_parent::Ready{})),
@@ -30,7 +31,9 @@ std::vector<Buffer> to_parent_messages() {
             serialise(ToParent(to_parent::Resolve{9, "server.example"})),
             serialise(ToParent(to_parent::Reload{4})),
             serialise(ToParent(to_parent::Revoke{5, {ByteArray<32>{1}, ByteArray<32>{2}}})),
-            serialise(ToParent(to_parent::Drain{}))};
+            serialise(ToParent(to_parent::Drain{})),
+            serialise(ToParent(to_parent::Alive{})),
+            serialise(ToParent(to_parent::Applied{3}))};
 }
 
 TEST_CASE("what parent and front tell each other comes back as it was written", "[daemon]") {
@@ -89,8 +92,8 @@ TEST_CASE("a message of the channel that is cut short or longer is refused", "[d
 }
 
 TEST_CASE("a message of no listed kind is refused", "[daemon]") {
-    for (unsigned kind = 11; kind < 256; ++kind) CHECK_FALSE(parse_to_front(Buffer{static_cast<Byte>(kind)}));
-    for (unsigned kind = 6; kind < 256; ++kind) CHECK_FALSE(parse_to_parent(Buffer{static_cast<Byte>(kind)}));
+    for (unsigned kind = 12; kind < 256; ++kind) CHECK_FALSE(parse_to_front(Buffer{static_cast<Byte>(kind)}));
+    for (unsigned kind = 8; kind < 256; ++kind) CHECK_FALSE(parse_to_parent(Buffer{static_cast<Byte>(kind)}));
 }
 
 TEST_CASE("more addresses or a longer name than allowed are refused", "[daemon]") {
