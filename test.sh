@@ -3,25 +3,29 @@
 #   ./test.sh                    the release preset, everything
 #   ./test.sh --preset NAME      with another preset (asan, tsan, dev, coverage)
 #   ./test.sh --short            smaller end-to-end cases
-#   ./test.sh --only unit|net|layering|e2e [--only ...]
+#   ./test.sh --only unit|net|layering|e2e|package [--only ...]
+#   ./test.sh --all              the Debian package too: built, installed into clean roots, booted (needs root)
 set -euo pipefail
 cd "$(dirname "$0")"
 . scripts/need.sh
 
 preset=release
 only=()
+all=no
 while [ $# -gt 0 ]; do
     case "$1" in
         --preset) preset=${2:?}; shift 2 ;;
         --short) export CURVEGATE_E2E=short; shift ;;
         --only) only+=("${2:?}"); shift 2 ;;
-        *) sed -n '2,6s/^# \{0,1\}//p' "$0" >&2; exit 64 ;;
+        --all) all=yes; shift ;;
+        *) sed -n '2,7s/^# \{0,1\}//p' "$0" >&2; exit 64 ;;
     esac
 done
 wanted() { [ "${#only[@]}" = 0 ] || [[ " ${only[*]} " == *" $1 "* ]]; }
 
 packages="$build_packages catch2 binutils"
 if wanted e2e; then packages="$packages $(grep -v '^#' tests/e2e/packages.txt)"; fi
+if wanted package; then packages="$packages $(grep -v '^#' tests/package/packages.txt)"; fi
 case "$preset" in asan | tsan) packages="$packages clang-19 libclang-rt-19-dev llvm-19" ;; esac
 # shellcheck disable=SC2086 # a list of words
 need $packages
@@ -67,15 +71,22 @@ if wanted layering; then
     say "layering"
     if ctest --test-dir "build/$preset" -R '^layering$' --output-on-failure >"$log" || { cat "$log"; false; }; then count layering 1 0 0; else count layering 0 1 1; fi
 fi
-if wanted e2e; then
-    say "end to end"
-    status=0
-    CURVEGATE_BIN=$bin /usr/bin/python3 -B -m pytest tests/e2e -q -p no:cacheprovider -rs 2>&1 | tee "$log" || status=${PIPESTATUS[0]}
+run_pytest() { # NAME FOLDER
+    local status=0 summary ok bad
+    CURVEGATE_BIN=$bin /usr/bin/python3 -B -m pytest "$2" -q -p no:cacheprovider -rs 2>&1 | tee "$log" || status=${PIPESTATUS[0]}
     summary=$(tail -n 1 "$log")
     ok=$(grep -oE '[0-9]+ passed' <<<"$summary" | cut -d' ' -f1) || ok=0
     bad=$(grep -oE '[0-9]+ (failed|error)' <<<"$summary" | awk '{n += $1} END {print n + 0}') || bad=0
     if [ "${ok:-0}" = 0 ] && [ "$status" = 0 ]; then status=1; fi
-    count e2e "${ok:-0}" "${bad:-0}" "$status"
+    count "$1" "${ok:-0}" "${bad:-0}" "$status"
+}
+if wanted e2e; then say "end to end"; run_pytest e2e tests/e2e; fi
+if wanted package; then say "units, manual pages, completion"; run_pytest package tests/package; fi
+if [ "$all" = yes ]; then
+    say "the Debian package"
+    for step in "scripts/package.sh --lint" tests/package/run.sh tests/package/boot.sh; do
+        if $step; then count "$step" 1 0 0; else count "$step" 0 1 1; fi
+    done
 fi
 
 printf '\n%d passed, %d failed\n' "$passed" "$failed"

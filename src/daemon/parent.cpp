@@ -360,6 +360,10 @@ class Parent {
         const auto written = write_revoked(loaded_.config->known_hosts, keys);
         if (!written) {
             tell(request.id, written.error().text() + "; revoked until restart");
+            tell(request.id,
+                 "to keep it so, as a user who may write there: curvegate peers revoke KEY|NAME "
+                 "--known-hosts " +
+                     loaded_.config->known_hosts);
             log::event(Level::error, "revoke_not_written", {{"reason", written.error().text()}});
         }
         send(to_front::Done{request.id, static_cast<std::uint16_t>(written ? EXIT_SUCCESS : EXIT_FAILURE)});
