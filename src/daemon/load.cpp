@@ -103,6 +103,8 @@ void compare_globals(const config::Config& before, const config::Config& after,
     const auto note = [&](std::string_view key, bool same) {
         if (!same) out.push_back("! " + std::string(key) + ": changes after a restart only");
     };
+    if (before.known_hosts != after.known_hosts)
+        out.emplace_back("! known-hosts: the vault reads the old file until a restart");
     note("server-key", before.server_key == after.server_key);
     note("client-key", before.client_key == after.client_key);
     note("state-dir", before.state_dir == after.state_dir);

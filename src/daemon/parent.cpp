@@ -31,6 +31,7 @@ using log::Level;
 
 constexpr int kUnavailable = 69;  // EX_UNAVAILABLE
 constexpr std::size_t kMaxLookups = 16;
+constexpr std::size_t kMostRevoked = 10'000;  // bounds what a front can have written to known_hosts
 constexpr Duration kFrontBackoff = std::chrono::seconds(1);
 
 Instant now() {
@@ -354,6 +355,10 @@ class Parent {
         std::vector<crypto::PublicKey> keys;
         for (const auto& bytes : request.keys) {
             if (auto key = crypto::PublicKey::parse(bytes)) keys.push_back(*key);
+        }
+        if (revoked_.size() + keys.size() > kMostRevoked) {  // a front that was taken over asks for it
+            tell(request.id, "too many keys have been revoked since the start");
+            return send(to_front::Done{request.id, EXIT_FAILURE});
         }
         // Until restart, whatever becomes of the file, of this front and of the configuration.
         revoked_.insert(revoked_.end(), keys.begin(), keys.end());

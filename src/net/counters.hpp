@@ -35,6 +35,7 @@ struct PeerCounters {
 
 /// What happened since the start, over all workers.
 struct Counters {
+    std::atomic<std::uint64_t> connections{0};  ///< that were numbered
     std::atomic<std::uint64_t> accepted{0};
     std::atomic<std::uint64_t> handshakes{0};
     std::atomic<std::uint64_t> sessions{0};  ///< now

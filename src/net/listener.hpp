@@ -21,6 +21,7 @@ class Listener {
     ~Listener();
     void start();
     void stop();
+    [[nodiscard]] int descriptor() { return socket_.native_handle(); }
 
   private:
     void wait();

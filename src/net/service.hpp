@@ -53,7 +53,7 @@ struct Door {
 
 /// One connection as it is now, for `status`.
 struct SessionReport {
-    std::uint64_t id = 0;  ///< no other since the start of the worker has it
+    std::uint64_t id = 0;  ///< no other since the start has it; 0: a flow of datagrams
     std::string service;
     std::string peer;
     std::string source;

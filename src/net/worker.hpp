@@ -91,6 +91,7 @@ class Worker {
     void set_doors(std::vector<Door> doors);
     void open(Open& door, std::vector<os::UniqueFd> sockets);
     void listen(Open& door, os::UniqueFd listening);
+    static void set_accepted_options(int listening, const ServiceSpec& spec);
     void serve_endpoint(Open& door, os::UniqueFd sessions, os::UniqueFd hellos);
     void serve_datagrams(Open& door, os::UniqueFd listening);
     void end_all_of(const Specs& services);
@@ -155,7 +156,6 @@ class Worker {
     std::unordered_map<std::string, crypto::PublicKey>
         last_good_;                // which of a peer's keys answered, by service
     std::size_t undelivered_ = 0;  // tunnels over udp whose peers do not have everything yet
-    std::uint64_t last_id_ = 0;    // of a connection
     bool sweeping_ = false;
     bool draining_ = false;
 };

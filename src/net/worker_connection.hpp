@@ -21,7 +21,7 @@ class Worker::Connection : public std::enable_shared_from_this<Connection> {
         : holder_(std::move(service)),
           spec(*holder_),
           source(std::move(source_text)),
-          id_(++worker.last_id_),
+          id_(++worker.shared_.counters->connections),
           worker_(worker) {}
 
   private:

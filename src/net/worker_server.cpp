@@ -81,13 +81,15 @@ class Worker::UdpGuest final : public Guest {
     std::shared_ptr<Connection> connection_;
 };
 
+// Those of each socket that it accepts.
+void Worker::set_accepted_options(int listening, const ServiceSpec& spec) {
+    if (spec.side == Side::server) return set_tunnel_options(listening, spec.dead_peer);
+    set_plain_options(listening);
+}
+
 void Worker::listen(Open& door, os::UniqueFd listening) {
     const ServiceSpec& spec = *door.specs->front();
-    if (spec.side == Side::server) {
-        set_tunnel_options(listening.get(), spec.dead_peer);
-    } else {
-        set_plain_options(listening.get());
-    }
+    set_accepted_options(listening.get(), spec);
     door.listener = std::make_unique<Listener>(
         context_, std::move(listening), spec.name,
         [this, &door](Stream stream, std::string source, const IpAddress& address) {

@@ -135,7 +135,7 @@ TEST_CASE("columns stand still while numbers change", "[status]") {
     two.connections[0].traffic = {kHuge, kHuge};
     const auto now = rates(one, two);
     const auto still = rates(one, one);
-    for (const std::size_t width : {60, 80, 120, 140}) {
+    for (const std::size_t width : {60UL, 80UL, 120UL, 140UL}) {
         const auto before = lines_of(render_text(one, &still, {.width = width, .height = 24}));
         const auto after = lines_of(render_text(two, &now, {.width = width, .height = 24}));
         REQUIRE(before.size() == after.size());
