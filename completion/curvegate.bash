@@ -2,10 +2,11 @@
 # The tables come from the programs' own --help: scripts/documents.py --update writes them.
 
 # generated: tables (scripts/documents.py)
-_curvegate_verbs='keygen import pubkey fingerprint peers check counter probe run status reload revoke drain events --help --version'
+_curvegate_verbs='keygen import pubkey fingerprint peers check counter probe run status reload revoke drain rotate events --help --version'
 declare -gA _curvegate_subverbs=(
     [peers]='list add remove revoke'
     [counter]='init'
+    [rotate]='start switch finish cancel status'
 )
 declare -gA _curvegate_options=(
     [keygen]='-h --help --role -o --output --state-dir --passphrase'
@@ -21,9 +22,10 @@ declare -gA _curvegate_options=(
     [reload]='-h --help -c --config --socket'
     [revoke]='-h --help -c --config --socket'
     [drain]='-h --help -c --config --socket'
+    [rotate]='-h --help --generate --compromised --json -c --config --socket'
     [events]='-h --help -c --config --socket'
     [curvegated]='-c --config -h --help -V --version'
-    [curvegate-vault]='--server-key --client-key --known-hosts --state-dir --passphrase-file --sandbox --lock-memory --descriptors --listen --allow-uid --help --version'
+    [curvegate-vault]='--server-key --client-key --known-hosts --state-dir --passphrase-file --sandbox --lock-memory --descriptors --listen --allow-uid --control --help --version'
 )
 declare -gA _curvegate_values=(
     ['keygen --role']='server client'
@@ -62,6 +64,9 @@ declare -gA _curvegate_values=(
     ['drain -c']='FILE'
     ['drain --config']='FILE'
     ['drain --socket']='PATH'
+    ['rotate -c']='FILE'
+    ['rotate --config']='FILE'
+    ['rotate --socket']='PATH'
     ['events -c']='FILE'
     ['events --config']='FILE'
     ['events --socket']='PATH'
@@ -77,6 +82,7 @@ declare -gA _curvegate_values=(
     ['curvegate-vault --descriptors']='N'
     ['curvegate-vault --listen']='PATH'
     ['curvegate-vault --allow-uid']='UID'
+    ['curvegate-vault --control']='PATH'
 )
 # end of tables
 

@@ -3,6 +3,7 @@
 #include "vault/private_file.hpp"
 
 #include <fcntl.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include <cstdio>
@@ -64,19 +65,23 @@ struct Opened {
 };
 
 /// Everything that can be said about a file without changing it.
-Result<Opened> inspect(const std::string& path, const crypto::PublicKey& key) {
-    auto fd = open_private(path, O_RDWR);
-    if (!fd) return fail(code_of(fd.error().fault), fd.error().detail);
+Result<Opened> inspect(os::UniqueFd fd, const std::string& path, const crypto::PublicKey& key) {
     struct stat info{};
-    if (::fstat(fd->get(), &info) != 0) return fail(CounterErrc::unreadable, path);
+    if (::fstat(fd.get(), &info) != 0) return fail(CounterErrc::unreadable, path);
     if (info.st_size < static_cast<off_t>(kCounterFileSize)) return fail(CounterErrc::too_short, path);
     CounterSlots slots{};
     for (std::size_t i = 0; i < slots.size(); ++i) {
-        if (auto read = read_slot(fd->get(), i, slots[i], path); !read) return fail(std::move(read));
+        if (auto read = read_slot(fd.get(), i, slots[i], path); !read) return fail(std::move(read));
     }
     auto state = choose_counter_slot(slots, key);
     if (!state) return std::unexpected(named(state.error(), path));
-    return Opened{std::move(*fd), *state};
+    return Opened{std::move(fd), *state};
+}
+
+Result<Opened> inspect(const std::string& path, const crypto::PublicKey& key) {
+    auto fd = open_private(path, O_RDWR);
+    if (!fd) return fail(code_of(fd.error().fault), fd.error().detail);
+    return inspect(std::move(*fd), path, key);
 }
 
 /// Gives `path` the first free name of `path.old.1`, `path.old.2`...
@@ -116,6 +121,23 @@ Result<std::unique_ptr<CounterStore>> CounterStore::open(const std::string& path
     if (!opened) return fail(std::move(opened));
     std::unique_ptr<CounterStore> store(
         new CounterStore(path, std::move(*held), std::move(opened->fd), opened->state));
+    if (auto reserved = store->counter_.reserve(); !reserved)
+        return std::unexpected(named(reserved.error(), path));
+    return store;
+}
+
+Result<std::unique_ptr<CounterStore>> CounterStore::adopt(const std::string& path,
+                                                          const crypto::PublicKey& key, os::UniqueFd file,
+                                                          os::UniqueFd lock) {
+    for (const os::UniqueFd* fd : {&file, &lock}) {
+        if (auto checked = check_private(fd->get(), path); !checked)
+            return fail(code_of(checked.error().fault), checked.error().detail);
+    }
+    if (::flock(lock.get(), LOCK_EX | LOCK_NB) != 0) return fail(CounterErrc::in_use, path);
+    auto opened = inspect(std::move(file), path, key);
+    if (!opened) return fail(std::move(opened));
+    std::unique_ptr<CounterStore> store(
+        new CounterStore(path, std::move(lock), std::move(opened->fd), opened->state));
     if (auto reserved = store->counter_.reserve(); !reserved)
         return std::unexpected(named(reserved.error(), path));
     return store;

@@ -10,6 +10,7 @@
 
 #include <memory>
 #include <string>
+#include <variant>
 
 namespace curvegate::vault {
 
@@ -29,6 +30,12 @@ class CounterStore final : private SlotWriter {
                                                                     const crypto::PublicKey& key,
                                                                     unsigned lock_wait = kCounterLockWait);
 
+    /// The same with descriptors of the counter's file and of its lock's that somebody else opened: a
+    /// confined vault opens no file. `path` is for the words.
+    [[nodiscard]] static Result<std::unique_ptr<CounterStore>> adopt(const std::string& path,
+                                                                     const crypto::PublicKey& key,
+                                                                     os::UniqueFd file, os::UniqueFd lock);
+
     [[nodiscard]] NonceCounter& counter() noexcept { return counter_; }
     [[nodiscard]] const CounterSalt& salt() const noexcept { return salt_; }
     /// One slot did not read, and numbers were skipped to be safe: worth a line in the log.
@@ -36,7 +43,8 @@ class CounterStore final : private SlotWriter {
     [[nodiscard]] const std::string& path() const noexcept { return path_; }
 
   private:
-    CounterStore(std::string path, os::FileLock lock, os::UniqueFd fd, const CounterState& state)
+    using Lock = std::variant<os::FileLock, os::UniqueFd>;  // held as long as it is open
+    CounterStore(std::string path, Lock lock, os::UniqueFd fd, const CounterState& state)
         : path_(std::move(path)),
           lock_(std::move(lock)),
           fd_(std::move(fd)),
@@ -46,7 +54,7 @@ class CounterStore final : private SlotWriter {
     [[nodiscard]] Result<> write_slot(std::size_t index, FixedBytes<kCounterSlotSize> slot) override;
 
     std::string path_;
-    os::FileLock lock_;
+    Lock lock_;
     os::UniqueFd fd_;
     CounterSalt salt_;
     bool recovered_;

@@ -49,6 +49,17 @@ Result<std::size_t> read_into(int fd, MutableBytes into, const std::string& path
     return length;
 }
 
+Result<LongTermKey> read_key(int fd, const std::string& path, crypto::SecretPool& pool,
+                             const AskPassphrase& ask) {
+    const LockedBuffer text(kLongestKeyFile + 1);
+    const auto length = read_into(fd, text.bytes(), path);
+    if (!length) return std::unexpected(length.error());
+    if (*length > kLongestKeyFile) return fail(KeyFileErrc::malformed, path);
+    auto key = parse_key(text.bytes().first(*length), pool, ask);
+    if (!key) return std::unexpected(named(key.error(), path));
+    return key;
+}
+
 Result<LongTermKey> load(const std::string& path, FileKind kind, crypto::SecretPool& pool,
                          const AskPassphrase& ask) {
     const auto fd = open_private(path, O_RDONLY, kind);
@@ -57,13 +68,7 @@ Result<LongTermKey> load(const std::string& path, FileKind kind, crypto::SecretP
         return fail(code_of(fd.error().fault),
                     fd.error().detail + (missing ? " (No such file or directory)" : ""));
     }
-    const LockedBuffer text(kLongestKeyFile + 1);
-    const auto length = read_into(fd->get(), text.bytes(), path);
-    if (!length) return std::unexpected(length.error());
-    if (*length > kLongestKeyFile) return fail(KeyFileErrc::malformed, path);
-    auto key = parse_key(text.bytes().first(*length), pool, ask);
-    if (!key) return std::unexpected(named(key.error(), path));
-    return key;
+    return read_key(fd->get(), path, pool, ask);
 }
 
 }  // namespace
@@ -75,6 +80,13 @@ Result<LongTermKey> load_key(const std::string& path, crypto::SecretPool& pool, 
 Result<LongTermKey> load_credential_key(const std::string& path, crypto::SecretPool& pool,
                                         const AskPassphrase& ask) {
     return load(path, FileKind::credential, pool, ask);
+}
+
+Result<LongTermKey> load_handed_key(int fd, const std::string& path, crypto::SecretPool& pool,
+                                    const AskPassphrase& ask) {
+    if (auto checked = check_private(fd, path); !checked)
+        return fail(code_of(checked.error().fault), checked.error().detail);
+    return read_key(fd, path, pool, ask);
 }
 
 Result<> store_key(const std::string& path, const LongTermKey& key, RandomSource& random,

@@ -68,6 +68,9 @@ inline constexpr std::size_t kLongestPassphrase = 1024;
 /// The same for a file in $CREDENTIALS_DIRECTORY, which systemd may show with mode 0440.
 [[nodiscard]] Result<LongTermKey> load_credential_key(const std::string& path, crypto::SecretPool& pool,
                                                       const AskPassphrase& ask);
+/// The same from a descriptor that somebody else opened. It must be this user's own file.
+[[nodiscard]] Result<LongTermKey> load_handed_key(int fd, const std::string& path, crypto::SecretPool& pool,
+                                                  const AskPassphrase& ask);
 /// From text already in memory: `text` is wiped.
 [[nodiscard]] Result<LongTermKey> parse_key(MutableBytes text, crypto::SecretPool& pool,
                                             const AskPassphrase& ask);

@@ -7,9 +7,11 @@
 
 namespace curvegate::vault {
 
-/// A listening, non-blocking SOCK_SEQPACKET socket at `path`, mode 0660. A socket that stands there and that
+enum class SocketMode : unsigned { group = 0660, owner = 0600 };
+
+/// A listening, non-blocking SOCK_SEQPACKET socket at `path`. A socket that stands there and that
 /// nobody serves (connecting is refused) is what a vault before left behind, and is removed; anything else
 /// stays and is an error.
-[[nodiscard]] Result<os::UniqueFd> listen_at(const std::string& path);
+[[nodiscard]] Result<os::UniqueFd> listen_at(const std::string& path, SocketMode mode = SocketMode::group);
 
 }  // namespace curvegate::vault

@@ -33,6 +33,7 @@ namespace po = boost::program_options;
 
 constexpr int kParent = 3;                  // with --descriptors: the daemon
 constexpr int kFirstConnection = 4;         // and its workers
+constexpr unsigned kListenStep = 20;        // milliseconds
 constexpr unsigned kMostDescriptors = 255;  // Server::kMostConnections, and far below any limit
 
 void say(std::string_view line) {
@@ -60,6 +61,8 @@ po::options_description described() {
     add("listen", po::value<std::string>()->value_name("PATH"), "serve a unix socket at PATH");
     add("allow-uid", po::value<std::vector<unsigned>>()->value_name("UID")->composing(),
         "with --listen: who may connect besides this user and root; may be repeated");
+    add("control", po::value<std::string>()->value_name("PATH"),
+        "serve `curvegate rotate` on a unix socket at PATH (this user and root only)");
     add("help", "print this and end");
     add("version", "print the version and end");
     return all;
@@ -130,6 +133,7 @@ Started<Options> options_of(const po::variables_map& given) {
     out.lock_memory = *lock_memory;
     if (given.count("descriptors") != 0) out.descriptors = given["descriptors"].as<unsigned>();
     out.listen = text_of(given, "listen");
+    out.control = text_of(given, "control");
     if (given.count("allow-uid") != 0) out.allow_uids = given["allow-uid"].as<std::vector<unsigned>>();
     if (auto mistake = mistake_in(out); !mistake.empty()) return std::unexpected(Failure{EX_USAGE, mistake});
     return out;
@@ -216,6 +220,31 @@ std::vector<unsigned> allowed_uids(const Options& options) {
     return uids;
 }
 
+/// The socket of a vault that is just ending may still be there.
+Started<os::UniqueFd> listen_for_control(const std::string& path) {
+    for (unsigned waited = 0;; waited += kListenStep) {
+        auto listener = listen_at(path, SocketMode::owner);
+        if (listener) return std::move(*listener);
+        if (waited >= kCounterLockWait)
+            return std::unexpected(Failure{EX_UNAVAILABLE, "vault-control: " + listener.error().text()});
+        ::usleep(kListenStep * 1000);
+    }
+}
+
+/// What a step of a rotation means for those who ask for purposes.
+void connect(Server& server, Rotation& rotation) {
+    rotation.set_hooks({[&](NonceCounter& counter) { server.add_counter(counter); },
+                        [&](NonceCounter& counter) { server.drop_counter(counter); },
+                        [&](KeySlot slot) { server.announce(slot); }});
+    server.greet_with([&] {
+        std::vector<KeySlot> out;
+        for (std::size_t i = 0; i < kServerSlots; ++i) {
+            if (rotation.state().dropped.test(i)) out.push_back(static_cast<KeySlot>(i));
+        }
+        return out;
+    });
+}
+
 Started<> run(const Options& options, const Report& report) {
     auto connections = take_descriptors(options);
     if (!connections) return std::unexpected(connections.error());
@@ -230,12 +259,25 @@ Started<> run(const Options& options, const Report& report) {
 
     Server server((*holdings)->service(), (*holdings)->counters(), say);
     server.end_with(*end);
-    for (auto& connection : *connections) server.add(std::move(connection));
     if (!options.listen.empty()) {
-        auto listener = listen_at(options.listen);
+        auto listener = listen_at(options.listen, SocketMode::group);
         if (!listener) return std::unexpected(Failure{EX_UNAVAILABLE, listener.error().text()});
         server.accept_from(std::move(*listener), allowed_uids(options));
     }
+    std::optional<ControlDoor> door;
+    if (auto* rotation = (*holdings)->rotation()) {
+        auto listener = listen_for_control(options.control);
+        if (!listener) return std::unexpected(listener.error());
+        connect(server, *rotation);
+        door.emplace(
+            std::move(*listener),
+            [rotation](const ControlRequest& request, std::vector<os::UniqueFd> handed, Instant now) {
+                return rotation->handle(request, std::move(handed), now);
+            },
+            say);
+        server.control_with(*door);
+    }
+    for (auto& connection : *connections) server.add(std::move(connection));
     if (auto confined = confine(options); !confined) return confined;
     report.ready();
     server.run();

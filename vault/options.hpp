@@ -32,6 +32,7 @@ struct Options {
     /// Own unit: the path of the socket, and whose processes may connect besides our own and root's.
     std::string listen;
     std::vector<unsigned> allow_uids;
+    std::string control;  ///< path of the control socket; empty: no key can be rotated
 };
 
 }  // namespace curvegate::vault

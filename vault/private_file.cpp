@@ -34,4 +34,14 @@ std::expected<os::UniqueFd, FileProblem> open_private(const std::string& path, i
     return fd;
 }
 
+std::expected<void, FileProblem> check_private(int fd, const std::string& path) {
+    struct stat info{};
+    if (::fstat(fd, &info) != 0)
+        return problem(FileFault::unreadable, path + " (" + std::strerror(errno) + ")");
+    if (!S_ISREG(info.st_mode)) return problem(FileFault::not_regular, path);
+    if (info.st_uid != ::geteuid()) return problem(FileFault::wrong_owner, path);
+    if ((info.st_mode & 0077) != 0) return problem(FileFault::wrong_mode, path);
+    return {};
+}
+
 }  // namespace curvegate::vault

@@ -24,6 +24,10 @@ enum class FileKind {
     credential,  ///< in $CREDENTIALS_DIRECTORY: systemd may let the unit's user read by an ACL, seen as 0440
 };
 
+/// The checks of open_private() on a descriptor that somebody else opened, and one more: the file must be
+/// this user's own, so that the next start can open it as well. `path` is for the words.
+[[nodiscard]] std::expected<void, FileProblem> check_private(int fd, const std::string& path);
+
 /// Opens a file that holds a secret or decides about one. `flags` are open(2)'s (O_RDONLY or O_RDWR); a last
 /// symlink is never followed, and type, owner and mode are checked on the descriptor.
 [[nodiscard]] std::expected<os::UniqueFd, FileProblem> open_private(const std::string& path, int flags,

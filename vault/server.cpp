@@ -13,7 +13,6 @@ namespace curvegate::vault {
 namespace {
 
 constexpr std::size_t kFixedPolls = 2;
-constexpr Duration kFirstRetry = std::chrono::seconds(1);
 constexpr Duration kLastRetry = std::chrono::seconds(60);
 constexpr Duration kAcceptPause = std::chrono::seconds(1);
 constexpr int kTick = 1000;  // milliseconds between looks at deadlines, while there are any
@@ -27,13 +26,23 @@ void make_nonblocking(int fd) {
 
 Server::Server(Service& service, const std::vector<NonceCounter*>& counters, Say say)
     : service_(&service), say_(std::move(say)) {
-    for (NonceCounter* counter : counters) counters_.push_back({counter, std::nullopt, kFirstRetry, false});
+    for (NonceCounter* counter : counters) add_counter(*counter);
 }
 
 void Server::add(os::UniqueFd connection) {
     make_nonblocking(connection.get());
     connections_.push_back(std::make_unique<Connection>());
     connections_.back()->fd = std::move(connection);
+    if (!dropped_) return;
+    for (const KeySlot slot : dropped_()) send(*connections_.back(), {kNoticeId, KeyDropped{slot}});
+}
+
+void Server::announce(KeySlot dropped) {
+    for (const auto& connection : connections_) send(*connection, {kNoticeId, KeyDropped{dropped}});
+}
+
+void Server::drop_counter(const NonceCounter& counter) {
+    std::erase_if(counters_, [&](const Counter& one) { return one.counter == &counter; });
 }
 
 void Server::accept_from(os::UniqueFd listener, std::vector<unsigned> uids) {
@@ -51,7 +60,7 @@ void Server::run() {
 int Server::patience() const {
     if (hellos_left_) return 0;
     const bool deadlines =
-        accept_again_.has_value() ||
+        accept_again_.has_value() || (door_ != nullptr && door_->has_deadline()) ||
         std::ranges::any_of(counters_, [](const Counter& one) { return one.counter->failed(); }) ||
         std::ranges::any_of(connections_, [](const auto& one) { return !one->replies.empty(); });
     return deadlines ? kTick : -1;
@@ -65,6 +74,8 @@ bool Server::wait(int timeout) {
         const short events = connection->replies.empty() ? POLLIN : POLLOUT;
         polled_.push_back({connection->fd.get(), events, 0});
     }
+    first_control_ = polled_.size();
+    if (door_ != nullptr) door_->add_polls(polled_);
     const int most = patience();
     if (most >= 0 && (timeout < 0 || most < timeout)) timeout = most;
     if (::poll(polled_.data(), polled_.size(), timeout) < 0) polled_.clear();  // EINTR: nothing is known
@@ -73,7 +84,8 @@ bool Server::wait(int timeout) {
 
 void Server::serve(Instant now, WallTime wall) {
     // Reading all before answering any: a vouch that waits on one connection goes before another's Hellos.
-    for (std::size_t i = kFixedPolls; i < polled_.size(); ++i) {
+    const std::size_t last = std::min(first_control_, polled_.size());
+    for (std::size_t i = kFixedPolls; i < last; ++i) {
         Connection& connection = *connections_[i - kFixedPolls];
         if ((polled_[i].revents & POLLOUT) != 0) flush(connection, now);
         if ((polled_[i].revents & (POLLIN | POLLHUP | POLLERR)) != 0) read_all(connection, now);
@@ -89,6 +101,8 @@ void Server::serve(Instant now, WallTime wall) {
             connection->ended = true;
         }
     }
+    if (door_ != nullptr) door_->serve(std::span<const pollfd>(polled_).subspan(last), now);
+    for (const auto& connection : connections_) flush(*connection, now);  // what the door announced
     const bool may_accept = !accept_again_ || now >= *accept_again_;
     if (may_accept) accept_again_.reset();
     if (may_accept && polled_.size() > 1 && polled_[1].revents != 0) accept_all(now);

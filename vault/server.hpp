@@ -2,6 +2,7 @@
 
 #include "base/time.hpp"
 #include "os/socket.hpp"
+#include "vault/control.hpp"
 #include "vault/nonce_counter.hpp"
 #include "vault/queue.hpp"
 #include "vault/rate_limit.hpp"
@@ -31,6 +32,17 @@ class Server {
     void add(os::UniqueFd connection);
     /// Serves new connections too, from processes of these uids only (SO_PEERCRED).
     void accept_from(os::UniqueFd listener, std::vector<unsigned> uids);
+    /// Serves the control socket as well; `door` must outlive the server.
+    void control_with(ControlDoor& door) noexcept { door_ = &door; }
+    /// The slots of keys that are compromised: each new connection is told, since the front behind it may
+    /// have missed it.
+    void greet_with(std::function<std::vector<KeySlot>()> dropped) { dropped_ = std::move(dropped); }
+    /// Tells all connections that this key was dropped.
+    void announce(KeySlot dropped);
+    void add_counter(NonceCounter& counter) {
+        counters_.push_back({&counter, std::nullopt, kFirstRetry, false});
+    }
+    void drop_counter(const NonceCounter& counter);
     /// run() ends when `fd` becomes readable or its other end closes.
     void end_with(int fd) noexcept { end_fd_ = fd; }
 
@@ -44,6 +56,7 @@ class Server {
     static constexpr std::size_t kMostConnections = 256;
     static constexpr std::size_t kHellosATurn = 16;
     static constexpr Duration kStuckAfter = std::chrono::seconds(30);
+    static constexpr Duration kFirstRetry = std::chrono::seconds(1);  ///< of a counter that cannot be written
 
   private:
     struct Connection {
@@ -82,7 +95,10 @@ class Server {
     int end_fd_ = -1;
     bool hellos_left_ = false;
     std::size_t first_hello_ = 0;  // the connection whose Hello is answered first, so that each has its turn
-    std::vector<pollfd> polled_;   // end, listener, then one for each connection
+    ControlDoor* door_ = nullptr;
+    std::function<std::vector<KeySlot>()> dropped_;
+    std::vector<pollfd> polled_;  // end, listener, one for each connection, then the control door's
+    std::size_t first_control_ = 0;
     RateLimit lines_{1, 20};
 };
 

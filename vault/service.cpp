@@ -25,6 +25,12 @@ std::expected<crypto::PublicKey, Status> checked(const ByteArray<32>& bytes) {
     return *key;
 }
 
+bool opens_hello(const crypto::SharedKey& shared, const AnswerHello& hello) {
+    ByteArray<kHelloZeros> zeros{};
+    const auto nonce = crypto::Nonce::make(crypto::ShortPurpose::hello, hello.number);
+    return crypto::open(shared, nonce, hello.box, zeros) && ::sodium_is_zero(zeros.data(), zeros.size()) == 1;
+}
+
 /// The shared key with a peer, kept or fresh; a fresh one is kept only when its owner says so.
 class PeerKey {
   public:
@@ -52,17 +58,31 @@ class PeerKey {
 
 }  // namespace
 
-Service::Service(std::optional<Key> server, std::optional<Key> client, TrustedServers& trusted)
+Service::Service(std::optional<Key> server, std::optional<Key> client, TrustedServers& trusted, KeySlot slot)
     : trusted_(&trusted) {
-    if (server) server_.emplace(std::move(*server));
-    if (client) client_.emplace(std::move(*client));
+    if (server) servers_[0] = std::make_unique<Holder>(std::move(*server), slot);
+    if (client) client_ = std::make_unique<Holder>(std::move(*client), KeySlot::client);
+}
+
+void Service::add_server(Key key, KeySlot slot) {
+    servers_[1] = std::make_unique<Holder>(std::move(key), slot);
+}
+
+std::optional<Service::Use> Service::use_of(KeySlot slot) const {
+    for (const auto& holder : servers_) {
+        if (holder && holder->slot == slot) return holder->use;
+    }
+    return std::nullopt;
 }
 
 Reply Service::handle(const Request& request, Instant now, WallTime wall) {
     auto body = std::visit(
         [&](const auto& verb) {
-            if constexpr (std::is_same_v<std::decay_t<decltype(verb)>, MakeVouch>) {
+            using Body = std::decay_t<decltype(verb)>;
+            if constexpr (std::is_same_v<Body, MakeVouch>) {
                 return answer(verb, now, wall);
+            } else if constexpr (std::is_same_v<Body, OpenVouch>) {
+                return answer(verb, now);
             } else {
                 return answer(verb);
             }
@@ -75,31 +95,39 @@ Reply Service::handle(const Request& request, Instant now, WallTime wall) {
 Service::Holder* Service::holder_of(KeySlot slot, Verb verb) {
     const auto wanted = permission_of(verb).role;
     if (wanted && *wanted != role_of(slot)) return nullptr;
-    auto& holder = slot == KeySlot::server ? server_ : client_;
-    return holder ? &*holder : nullptr;
+    if (role_of(slot) == KeyRole::client) return client_.get();
+    for (const auto& holder : servers_) {
+        if (holder && holder->slot == slot) return holder.get();
+    }
+    return nullptr;
+}
+
+std::array<Service::Holder*, 2> Service::order_of(KeySlot first) const noexcept {
+    std::array out{servers_[0].get(), servers_[1].get()};
+    if (out[1] != nullptr && out[1]->slot == first) std::swap(out[0], out[1]);
+    return out;
 }
 
 Service::Answer<ReplyBody> Service::answer(const AnswerHello& request) {
-    Holder* holder = holder_of(request.slot, AnswerHello::kVerb);
-    if (holder == nullptr) return std::unexpected(Status::no_such_key);
+    if (role_of(request.slot) != KeyRole::server || !servers_[0]) return std::unexpected(Status::no_such_key);
     const auto client_short = checked(request.client_short);
     if (!client_short) return std::unexpected(client_short.error());
-    // One Diffie-Hellman serves both boxes. It is not kept: a client's short-term key comes once.
-    const auto shared = crypto::agree(holder->own.key.secret, *client_short);
-    if (!shared) return std::unexpected(status_of(shared.error()));
-
-    ByteArray<kHelloZeros> zeros{};
-    const auto hello_nonce = crypto::Nonce::make(crypto::ShortPurpose::hello, request.number);
-    if (!crypto::open(*shared, hello_nonce, request.box, zeros) ||
-        ::sodium_is_zero(zeros.data(), zeros.size()) != 1) {
-        return std::unexpected(Status::box_does_not_open);
+    for (Holder* holder : order_of(request.slot)) {
+        if (holder == nullptr) continue;
+        // One Diffie-Hellman serves both boxes. It is not kept: a client's short-term key comes once.
+        const auto shared = crypto::agree(holder->own.key.secret, *client_short);
+        if (!shared) return std::unexpected(status_of(shared.error()));
+        if (!opens_hello(*shared, request)) continue;
+        // K is bound to the slot that was named, so under another it is of no use.
+        if (holder->slot != request.slot) return OtherSlot{holder->slot, servers_[0]->slot};
+        const auto nonce = holder->own.nonces->next();
+        if (!nonce) return std::unexpected(Status::no_nonce);
+        HelloAnswer reply{*nonce, {}};
+        crypto::seal(*shared, crypto::Nonce::make(crypto::LongPurpose::cookie, *nonce), request.payload,
+                     reply.box);
+        return reply;
     }
-    const auto nonce = holder->own.nonces->next();
-    if (!nonce) return std::unexpected(Status::no_nonce);
-    HelloAnswer reply{*nonce, {}};
-    crypto::seal(*shared, crypto::Nonce::make(crypto::LongPurpose::cookie, *nonce), request.payload,
-                 reply.box);
-    return reply;
+    return std::unexpected(Status::box_does_not_open);
 }
 
 Service::Answer<ReplyBody> Service::answer(const MakeVouch& request, Instant now, WallTime wall) {
@@ -124,7 +152,7 @@ Service::Answer<ReplyBody> Service::answer(const MakeVouch& request, Instant now
     return reply;
 }
 
-Service::Answer<ReplyBody> Service::answer(const OpenVouch& request) {
+Service::Answer<ReplyBody> Service::answer(const OpenVouch& request, Instant now) {
     Holder* holder = holder_of(request.slot, OpenVouch::kVerb);
     if (holder == nullptr) return std::unexpected(Status::no_such_key);
     const auto client = checked(request.client);
@@ -140,6 +168,8 @@ Service::Answer<ReplyBody> Service::answer(const OpenVouch& request) {
         return std::unexpected(Status::vouch_is_wrong);
     }
     std::move(*shared).keep();
+    ++holder->use.clients;
+    holder->use.last = now;
     return VouchIsGood{};
 }
 

@@ -6,7 +6,10 @@
 
 #include <sysexits.h>
 
+#include <algorithm>
 #include <array>
+#include <cstdlib>
+#include <filesystem>
 #include <utility>
 
 namespace curvegate::vault {
@@ -22,6 +25,11 @@ constexpr std::array kKeyExits = {
     Exit{KeyFileErrc::unreadable, EX_NOINPUT},
     Exit{KeyFileErrc::wrong_owner, EX_NOPERM},
     Exit{KeyFileErrc::wrong_mode, EX_NOPERM},
+};
+constexpr std::array kRotationExits = {
+    std::pair{RotationErrc::unusable, EX_NOPERM},
+    std::pair{RotationErrc::in_use, EX_UNAVAILABLE},
+    std::pair{RotationErrc::cannot_write, EX_IOERR},
 };
 struct CounterExit {
     CounterErrc code;
@@ -75,7 +83,26 @@ Started<std::optional<LongTermKey>> load_if(const std::optional<KeyPlace>& place
     return std::move(*key);
 }
 
+std::string absolute(const std::string& path) {
+    return std::filesystem::absolute(path).lexically_normal().string();
+}
+
+/// Of a path that a rotation recorded: systemd's credentials have other modes than our own files.
+KeyPlace place_of(const std::string& path) {
+    const char* folder = std::getenv("CREDENTIALS_DIRECTORY");  // NOLINT(concurrency-mt-unsafe)
+    const bool credential =
+        folder != nullptr && *folder != '\0' && path.starts_with(std::string(folder) + "/");
+    return {path, credential};
+}
+
 }  // namespace
+
+/// The server keys that are live, the current one first, and the file that says which they are.
+struct Holdings::Servers {
+    std::array<std::optional<Service::Key>, 2> keys;
+    RotationState state;
+    std::unique_ptr<RotationStore> store;  // none: no control socket, and no rotation under this key's name
+};
 
 int exit_code_of(const Error& error) {
     for (const auto& exit : kKeyExits) {
@@ -83,6 +110,9 @@ int exit_code_of(const Error& error) {
     }
     for (const auto& exit : kCounterExits) {
         if (error.is(exit.code)) return exit.status;
+    }
+    for (const auto& [code, status] : kRotationExits) {
+        if (error.is(code)) return status;
     }
     if (error.is(KnownHostsErrc::missing)) return EX_NOINPUT;
     if (error.layer() == layer_name(crypto::Errc{})) return EX_UNAVAILABLE;
@@ -110,15 +140,18 @@ Started<std::unique_ptr<Holdings>> Holdings::open(const Options& options, const 
                                    " hold the same key; each role needs a key of its own (make "
                                    "one with `curvegate keygen`)"});
     }
-    std::optional<Service::Key> server_key;
-    std::optional<Service::Key> client_key;
+    std::optional<crypto::PublicKey> client_public;
+    if (*client) client_public = (*client)->public_key;
+    Servers servers;
     if (*server) {
-        auto ready = all->equip(std::move(**server), *options.server_key, all->server_, options, say);
-        if (!ready) return std::unexpected(ready.error());
-        server_key.emplace(std::move(*ready));
+        auto opened = all->open_servers(std::move(**server), options, passphrases, say);
+        if (!opened) return std::unexpected(opened.error());
+        servers = std::move(*opened);
     }
+    std::optional<Service::Key> client_key;
     if (*client) {
-        auto ready = all->equip(std::move(**client), *options.client_key, all->client_, options, say);
+        all->client_ = std::make_unique<KeyNonces>();
+        auto ready = all->equip(std::move(**client), options.client_key->path, *all->client_, options, say);
         if (!ready) return std::unexpected(ready.error());
         client_key.emplace(std::move(*ready));
         auto known_hosts = KnownHostsFile::open(options.known_hosts, say);
@@ -127,29 +160,70 @@ Started<std::unique_ptr<Holdings>> Holdings::open(const Options& options, const 
     } else {
         all->trusted_ = std::make_unique<NoServers>();
     }
-    all->service_.emplace(std::move(server_key), std::move(client_key), *all->trusted_);
+    all->service_.emplace(std::move(servers.keys[0]), std::move(client_key), *all->trusted_,
+                          servers.state.current.slot);
+    if (servers.keys[1]) all->service_->add_server(std::move(*servers.keys[1]), servers.state.second.slot);
+    if (servers.store && !options.control.empty()) {
+        all->rotation_.emplace(
+            Rotation::Parts{&*all->service_, all->pool_.get(), &all->random_, options.state_dir,
+                            absolute(options.server_key->path), client_public, say},
+            std::move(servers.store), std::move(all->servers_));
+    }
     return all;
 }
 
-Started<Service::Key> Holdings::equip(LongTermKey key, const KeyPlace& place, OneKey& with,
+// The state is named after the configured key, and may say that others took its place.
+Started<Holdings::Servers> Holdings::open_servers(LongTermKey configured, const Options& options,
+                                                  Passphrases& passphrases, const Say& say) {
+    const std::string& path = options.server_key->path;
+    const std::string folder = options.state_dir.empty() ? os::folder_of(path) : options.state_dir;
+    Servers out;
+    const auto if_new = inherited_state(folder, configured.public_key, absolute(path));
+    auto store = RotationStore::open(
+        rotation_path(folder, configured.public_key), if_new,
+        options.control.empty() ? RotationStore::IfMissing::none : RotationStore::IfMissing::make,
+        kCounterLockWait);
+    if (!store) return std::unexpected(failure_of(store.error()));
+    out.store = std::move(*store);
+    const auto& state = out.state = out.store ? out.store->state() : if_new;
+    std::vector<RotationKey> live = {state.current};
+    if (state.part != Second::none) live.push_back(state.second);
+    std::optional<LongTermKey> own(std::move(configured));
+    for (std::size_t i = 0; i < live.size(); ++i) {
+        const bool is_own = own && std::ranges::equal(own->public_key.bytes(), live[i].public_key);
+        const std::string& from = is_own ? path : live[i].path;
+        auto key = is_own ? Started<LongTermKey>(std::move(*std::exchange(own, std::nullopt)))
+                          : load(place_of(from), KeyRole::server, *pool_, passphrases);
+        if (!key) return std::unexpected(key.error());
+        if (!std::ranges::equal(key->public_key.bytes(), live[i].public_key))
+            return std::unexpected(failure_of(Error(RotationErrc::other_key, from)));
+        servers_[i] = std::make_unique<KeyNonces>();
+        auto ready = equip(std::move(*key), from, *servers_[i], options, say);
+        if (!ready) return std::unexpected(ready.error());
+        out.keys[i].emplace(std::move(*ready));
+    }
+    if (own) say(path + " holds a key that was rotated out; name " + state.current.path + " as server-key");
+    return out;
+}
+
+Started<Service::Key> Holdings::equip(LongTermKey key, const std::string& path, KeyNonces& with,
                                       const Options& options, const Say& say) {
-    const std::string folder = options.state_dir.empty() ? os::folder_of(place.path) : options.state_dir;
+    const std::string folder = options.state_dir.empty() ? os::folder_of(path) : options.state_dir;
     auto counter = CounterStore::open(counter_path(folder, key.public_key), key.public_key);
     if (!counter) return std::unexpected(failure_of(counter.error()));
-    with.counter = std::move(*counter);
-    if (with.counter->recovered()) {
-        say(with.counter->path() + ": one slot of the nonce counter is damaged; skipped numbers to be safe");
+    if ((*counter)->recovered()) {
+        say((*counter)->path() + ": one slot of the nonce counter is damaged; skipped numbers to be safe");
     }
-    auto permutation = crypto::NoncePermutation::derive(key.secret, with.counter->salt().bytes);
-    if (!permutation) return std::unexpected(failure_of(permutation.error()));
-    with.nonces.emplace(std::move(*permutation), with.counter->counter(), random_);
-    return Service::Key{std::move(key), &*with.nonces};
+    auto ready = with.serve(std::move(key), std::move(*counter), random_);
+    if (!ready) return std::unexpected(failure_of(ready.error()));
+    return std::move(*ready);
 }
 
 std::vector<NonceCounter*> Holdings::counters() {
     std::vector<NonceCounter*> out;
-    for (OneKey* one : {&server_, &client_}) {
-        if (one->counter) out.push_back(&one->counter->counter());
+    if (rotation_) out = rotation_->counters();
+    for (const KeyNonces* one : {servers_[0].get(), servers_[1].get(), client_.get()}) {
+        if (one != nullptr) out.push_back(&one->counter->counter());
     }
     return out;
 }

@@ -7,8 +7,10 @@
 #include "vault/known_hosts_file.hpp"
 #include "vault/nonce_source.hpp"
 #include "vault/options.hpp"
+#include "vault/rotation.hpp"
 #include "vault/service.hpp"
 
+#include <array>
 #include <expected>
 #include <functional>
 #include <memory>
@@ -32,6 +34,8 @@ using Started = std::expected<T, Failure>;
 [[nodiscard]] int exit_code_of(const Error& error);
 [[nodiscard]] Failure failure_of(const Error& error);
 
+class Passphrases;
+
 /// Everything that the service works with: locked memory, keys, counters, known_hosts. Opened before the
 /// process is confined; after that no file but known_hosts is opened again.
 class Holdings {
@@ -44,23 +48,26 @@ class Holdings {
 
     [[nodiscard]] Service& service() noexcept { return *service_; }
     [[nodiscard]] std::vector<NonceCounter*> counters();
+    /// Nothing without a server key, or without a control socket.
+    [[nodiscard]] Rotation* rotation() noexcept { return rotation_ ? &*rotation_ : nullptr; }
 
   private:
-    struct OneKey {
-        std::unique_ptr<CounterStore> counter;
-        std::optional<PermutedNonces> nonces;
-    };
+    struct Servers;
     Holdings() = default;
+    /// The server keys that are live: the configured one, or those that a rotation left.
+    [[nodiscard]] Started<Servers> open_servers(LongTermKey configured, const Options& options,
+                                                Passphrases& passphrases, const Say& say);
     /// Opens the counter of a key and makes its nonces.
-    [[nodiscard]] Started<Service::Key> equip(LongTermKey key, const KeyPlace& place, OneKey& with,
+    [[nodiscard]] Started<Service::Key> equip(LongTermKey key, const std::string& path, KeyNonces& with,
                                               const Options& options, const Say& say);
 
     std::unique_ptr<crypto::SecretPool> pool_;  // first, so that it outlives all secrets
     os::SystemRandom random_;
-    OneKey server_;
-    OneKey client_;
+    std::array<std::unique_ptr<KeyNonces>, 2> servers_;  // until the rotation has them
+    std::unique_ptr<KeyNonces> client_;
     std::unique_ptr<TrustedServers> trusted_;
     std::optional<Service> service_;
+    std::optional<Rotation> rotation_;
 };
 
 }  // namespace curvegate::vault

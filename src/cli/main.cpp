@@ -34,6 +34,10 @@ constexpr auto kVerbs = std::to_array<Verb>({
      "end a key's sessions now, and write @revoked to known_hosts", revoke},
     {"drain", "[-c FILE | --socket PATH]", "have the daemon accept no more, and end when its sessions have",
      drain},
+    {"rotate",
+     "start FILE|--generate | switch | finish | cancel | status [--json] | --compromised  [-c FILE | "
+     "--socket PATH]",
+     "change the server key without a flag day", rotate},
     {"events", "[-c FILE | --socket PATH]", "show what happens, as it happens, as JSON lines", events},
 });
 

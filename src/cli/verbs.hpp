@@ -31,5 +31,6 @@ int reload(const Verb& self, const Arguments& arguments);       // control.cpp
 int revoke(const Verb& self, const Arguments& arguments);       // control.cpp
 int drain(const Verb& self, const Arguments& arguments);        // control.cpp
 int events(const Verb& self, const Arguments& arguments);       // control.cpp
+int rotate(const Verb& self, const Arguments& arguments);       // rotate.cpp
 
 }  // namespace curvegate::cli

@@ -64,7 +64,7 @@ constexpr auto kKeys = std::to_array<Key>({
      [](Setting& s) { s.store(s.config.control_group, parse_name(s.value)); }},
     {"metrics", global, works, "127.0.0.1:PORT|[::1]:PORT|unix:PATH", "where to serve counters to Prometheus",
      [](Setting& s) { s.store(s.config.metrics, parse_metrics(s.value)); }},
-    {"vault-control", global, later, "PATH", "control socket of the vault",
+    {"vault-control", global, works, "PATH", "control socket of the vault",
      [](Setting& s) { s.store(s.config.vault_control, parse_path(s.value)); }},
     {"workers", global, works, "NUMBER", "threads (default 0: one a CPU)",
      [](Setting& s) { s.store(s.config.workers, parse_count(s.value, kWorkers)); }},

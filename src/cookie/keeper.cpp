@@ -6,6 +6,9 @@ namespace {
 using wire::Cookie;
 constexpr std::size_t kNonceSize = crypto::LongTermNonce::kSize;
 static_assert(kNonceSize + crypto::kCookieBoxSize == Cookie::kSize);
+/// The permuted number in K's nonce: the key slot in the highest 7 bits, below it the index.
+constexpr unsigned kSlotShift = 57;
+constexpr std::uint64_t kIndices = std::uint64_t{1} << kSlotShift;
 
 /// carrier ‖ key slot ‖ canonical IP
 ByteArray<18> context_of(const Binding& binding) {
@@ -19,6 +22,10 @@ ByteArray<18> context_of(const Binding& binding) {
 
 crypto::Nonce nonce_of(const crypto::LongTermNonce& nonce) {
     return crypto::Nonce::make(crypto::LongPurpose::minute_key, nonce);
+}
+
+crypto::LongTermNonce nonce_in(const Cookie& cookie) {
+    return {to_array(FixedBytes<Cookie::kSize>(cookie.bytes).first<kNonceSize>())};
 }
 
 std::uint64_t random_half(RandomSource& random) {
@@ -46,10 +53,11 @@ Result<Keeper> Keeper::create(crypto::SecretPool& pool, RandomSource& random, In
 Result<Cookie> Keeper::issue(const Binding& binding, const crypto::PublicKey& client_short,
                              const crypto::EphemeralSecret& server_short, RandomSource& random, Instant now) {
     if (auto advanced = advance(now, random); !advanced) return fail(std::move(advanced));
-    if (current_.next_index == crypto::SendCounter::kNever) return fail(Errc::indices_exhausted);
+    if (current_.next_index == kIndices) return fail(Errc::indices_exhausted);
     auto key = crypto::derive_cookie_key(current_.key, context_of(binding));
     if (!key) return fail(std::move(key));
-    const auto nonce = current_.nonces.apply(current_.next_index, random_half(random));
+    const std::uint64_t number = (std::uint64_t{binding.key_slot} << kSlotShift) | current_.next_index;
+    const auto nonce = current_.nonces.apply(number, random_half(random));
     Cookie cookie;
     Writer out(cookie.bytes);
     out.put(nonce.bytes);
@@ -59,10 +67,27 @@ Result<Cookie> Keeper::issue(const Binding& binding, const crypto::PublicKey& cl
     return cookie;
 }
 
-Result<Redeemed> Keeper::redeem(const Cookie& cookie, const Binding& binding, Instant now) const {
-    auto redeemed = open_with(current_, cookie, binding, now);
+template <class From>
+Result<Redeemed> Keeper::redeem_from(const Cookie& cookie, const From& from, Instant now) const {
+    auto redeemed = open_with(current_, cookie, from, now);
     if (redeemed || !previous_) return redeemed;
-    return open_with(*previous_, cookie, binding, now);
+    return open_with(*previous_, cookie, from, now);
+}
+
+Result<Redeemed> Keeper::redeem(const Cookie& cookie, const Binding& binding, Instant now) const {
+    return redeem_from(cookie, binding, now);
+}
+
+Result<Redeemed> Keeper::redeem(const Cookie& cookie, const Origin& origin, Instant now) const {
+    return redeem_from(cookie, origin, now);
+}
+
+Result<Redeemed> Keeper::open_with(const Minute& minute, const Cookie& cookie, const Origin& origin,
+                                   Instant now) {
+    const std::uint64_t number = minute.nonces.counter_of(nonce_in(cookie));
+    // Not believed: the box opens only under the key of the slot that it was sealed for.
+    return open_with(minute, cookie,
+                     Binding{origin.carrier, static_cast<Byte>(number >> kSlotShift), origin.source}, now);
 }
 
 Result<Redeemed> Keeper::open_with(const Minute& minute, const Cookie& cookie, const Binding& binding,
@@ -70,13 +95,13 @@ Result<Redeemed> Keeper::open_with(const Minute& minute, const Cookie& cookie, c
     if (now - minute.born >= 2 * kCycle) return fail(Errc::does_not_open);
     auto key = crypto::derive_cookie_key(minute.key, context_of(binding));
     if (!key) return fail(std::move(key));
-    Reader reader(cookie.bytes);
-    const crypto::LongTermNonce nonce{to_array(reader.take<kNonceSize>())};
-    auto contents = crypto::open_cookie(*key, nonce_of(nonce), reader.take<crypto::kCookieBoxSize>());
+    const auto nonce = nonce_in(cookie);
+    const auto box = FixedBytes<Cookie::kSize>(cookie.bytes).last<crypto::kCookieBoxSize>();
+    auto contents = crypto::open_cookie(*key, nonce_of(nonce), box);
     if (!contents && contents.error().is(crypto::Errc::box_does_not_open)) return fail(Errc::does_not_open);
     if (!contents) return fail(std::move(contents));
-    const std::uint64_t index = minute.nonces.counter_of(nonce);
-    return Redeemed{std::move(*contents), {minute.born, index}, minute.is_claimed(index)};
+    const std::uint64_t index = minute.nonces.counter_of(nonce) % kIndices;
+    return Redeemed{std::move(*contents), {minute.born, index}, minute.is_claimed(index), binding.key_slot};
 }
 
 bool Keeper::claim(const Ticket& ticket) {

@@ -17,7 +17,7 @@ namespace curvegate::cookie {
 enum class Errc {
     does_not_open =
         1,  ///< peer fault: not ours, aged, or of another carrier, key slot or address. Close or drop.
-    indices_exhausted,  ///< 2^64 cookies in a minute: refuse until the next key.
+    indices_exhausted,  ///< 2^57 cookies in a minute: refuse until the next key.
 };
 [[nodiscard]] constexpr std::string_view layer_name(Errc) {
     return "cookie";
@@ -40,6 +40,12 @@ struct Binding {
     IpAddress source;
 };
 
+/// The same, but for the key slot: the cookie itself tells which (PROTOCOL 4.2).
+struct Origin {
+    Carrier carrier;
+    IpAddress source;
+};
+
 /// Which cookie it was: the minute key that sealed it and its place among that key's cookies.
 struct Ticket {
     Instant minute;
@@ -50,7 +56,8 @@ struct Ticket {
 struct Redeemed {
     crypto::CookieContents contents;
     Ticket ticket;
-    bool used;  ///< claimed before: whatever it came with is a replay
+    bool used;          ///< claimed before: whatever it came with is a replay
+    Byte key_slot = 0;  ///< what it is bound to
 };
 
 /// Holds the minute keys and lets nobody else see them. A key seals for 60 s and opens for 60 s more, so a
@@ -72,6 +79,9 @@ class Keeper {
 
     /// Opens a cookie that is still alive at `now`. Errors: does_not_open, crypto secrets_full.
     [[nodiscard]] Result<Redeemed> redeem(const wire::Cookie& cookie, const Binding& binding,
+                                          Instant now) const;
+    /// Likewise, whatever key slot it is bound to: over UDP nobody remembers.
+    [[nodiscard]] Result<Redeemed> redeem(const wire::Cookie& cookie, const Origin& origin,
                                           Instant now) const;
     /// Takes the cookie for good. False: it was taken before, or its key is gone. (Over TCP a cookie is bound
     /// to its connection instead.)
@@ -100,6 +110,11 @@ class Keeper {
                                                     Instant now);
     [[nodiscard]] static Result<Redeemed> open_with(const Minute& minute, const wire::Cookie& cookie,
                                                     const Binding& binding, Instant now);
+    [[nodiscard]] static Result<Redeemed> open_with(const Minute& minute, const wire::Cookie& cookie,
+                                                    const Origin& origin, Instant now);
+    template <class From>
+    [[nodiscard]] Result<Redeemed> redeem_from(const wire::Cookie& cookie, const From& from,
+                                               Instant now) const;
 
     Minute current_;
     std::optional<Minute> previous_;

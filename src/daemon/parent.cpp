@@ -275,12 +275,15 @@ class Parent {
 
     // Whoever rotates logs has moved the old file away.
     void reopen_log() {
-        if (loaded_.config->log_file.empty()) return;
+        const bool to_file = !loaded_.config->log_file.empty();
+        log::event(Level::info, "signal",
+                   {{"name", "USR1"}, {"action", to_file ? "open log-file again" : "none: no log-file"}});
+        if (!to_file) return;
         const auto file = open_log(loaded_.config->log_file);
         if (!file) return log::event(Level::error, "log_not_reopened", {{"reason", file.error().text()}});
         log::redirect(file->get());
         send(to_front::NewLog{}, file->get());
-        log::event(Level::info, "signal", {{"name", "USR1"}, {"action", "log file opened again"}});
+        log::event(Level::info, "log_reopened");
     }
 
     // ---- a new configuration ----

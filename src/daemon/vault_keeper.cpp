@@ -1,6 +1,7 @@
 #include "daemon/vault_keeper.hpp"
 
 #include "log/log.hpp"
+#include "os/file.hpp"
 
 #include <fcntl.h>
 #include <sys/socket.h>
@@ -33,6 +34,9 @@ net::VaultOptions options_of(const config::Config& config) {
     out.known_hosts = config.known_hosts;
     out.state_dir = config.state_dir;
     out.passphrase_file = config.passphrase_file;
+    out.control = config.vault_control;
+    if (out.control.empty() && !config.control.empty())
+        out.control = os::folder_of(config.control) + "/vault-control.sock";
     out.require_sandbox = config.sandbox == config::Strictness::require;
     out.require_locked_memory = config.lock_memory == config::Strictness::require;
     return out;

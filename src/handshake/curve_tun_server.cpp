@@ -65,6 +65,8 @@ Actions Server::step(Event&& event, Instant now) {
         case EventKind::hello_answered:
             return on_hello_answered(std::get<Answering>(state_),
                                      std::get<event::HelloAnswered>(event).answer, now);
+        case EventKind::other_slot:
+            return on_other_slot(std::get<Answering>(state_), std::get<event::OtherSlot>(event).slot);
         case EventKind::vouch:
             return on_vouch(std::get<Accepting>(state_),
                             std::get<wire::SealedVouch>(std::get<event::PacketArrived>(event).packet));
@@ -82,7 +84,7 @@ Actions Server::step(Event&& event, Instant now) {
             auto& state = std::get<Authorising>(state_);
             auto session = session::curve_tun::Session::create(session::Role::server, state.shared);
             if (!session) return close(local_fault(session.error()));
-            Actions out{action::Established{std::move(*session), state.client}};
+            Actions out{action::Established{std::move(*session), state.client, slot_}};
             state_ = Connected{};
             return out;
         }
@@ -92,8 +94,8 @@ Actions Server::step(Event&& event, Instant now) {
 
 Actions Server::on_hello(const wire::SealedHello& hello) {
     if (hello.number != wire::kHelloNumber) return close(Errc::wrong_number);  // PROTOCOL 4.3
-    state_ = Issuing{hello};
-    return {action::IssueCookie{hello.client_short}};
+    state_ = Issuing{hello, false};
+    return {action::IssueCookie{hello.client_short, slot_}};
 }
 
 Actions Server::on_cookie_issued(Issuing& state, const event::CookieIssued& issued, Instant now) {
@@ -101,15 +103,24 @@ Actions Server::on_cookie_issued(Issuing& state, const event::CookieIssued& issu
     vault::AnswerHello request{
         slot_, to_array(hello.client_short.bytes()), wire::number_bytes(hello.number), hello.box.bytes, {}};
     serialise(wire::CookieBody{issued.server_short, issued.cookie}, request.payload);
-    state_ = Answering{hello.client_short, nonce_of(issued.cookie)};
+    state_ = Answering{Issuing(state), nonce_of(issued.cookie)};
     deadline_ = now + timeouts_.vault;
     return {action::AskVault{request}};
 }
 
 Actions Server::on_hello_answered(Answering& state, const vault::HelloAnswer& answer, Instant now) {
-    state_ = Accepting{state.client_short, state.cookie_nonce};
+    state_ = Accepting{state.issued.hello.client_short, state.cookie_nonce};
     deadline_ = now + timeouts_.vouch;
     return {send(wire::SealedCookie{answer.nonce, {answer.box}})};
+}
+
+// The cookie is bound to the slot, so there must be another one, with a key pair of its own.
+Actions Server::on_other_slot(const Answering& state, vault::KeySlot slot) {
+    if (state.issued.again || slot == slot_) return close(Errc::hello_refused);
+    slot_ = slot;
+    Issuing next{state.issued.hello, true};
+    state_ = next;
+    return {action::IssueCookie{next.hello.client_short, slot_}};
 }
 
 Actions Server::on_vouch(Accepting& state, const wire::SealedVouch& vouch) {
@@ -117,7 +128,7 @@ Actions Server::on_vouch(Accepting& state, const wire::SealedVouch& vouch) {
     if (nonce_of(vouch.cookie) != state.cookie_nonce)
         return close(Errc::cookie_not_ours);  // one vouch, one cookie
     state_ = Redeeming{state.client_short, vouch};
-    return {action::RedeemCookie{vouch.cookie}};
+    return {action::RedeemCookie{vouch.cookie, slot_}};
 }
 
 Actions Server::on_cookie_redeemed(Redeeming& state, const crypto::CookieContents& contents, Instant now) {

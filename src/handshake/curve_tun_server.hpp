@@ -21,10 +21,11 @@ inline constexpr std::size_t kServerStates = 9;
 [[nodiscard]] std::string_view name_of(ServerState state) noexcept;
 
 /// PROTOCOL 4: every step of a server's handshake. What is not listed meets undeclared().
-inline constexpr std::array<Transition<ServerState>, 8> kServerTable = {{
+inline constexpr std::array<Transition<ServerState>, 9> kServerTable = {{
     {ServerState::ready, EventKind::hello, ServerState::issuing, "4.3"},
     {ServerState::issuing, EventKind::cookie_issued, ServerState::answering, "4.4"},
     {ServerState::answering, EventKind::hello_answered, ServerState::accepting, "4.4"},
+    {ServerState::answering, EventKind::other_slot, ServerState::issuing, "4.4"},
     {ServerState::accepting, EventKind::vouch, ServerState::redeeming, "4.5"},
     {ServerState::redeeming, EventKind::cookie_redeemed, ServerState::checking, "4.5"},
     {ServerState::checking, EventKind::vouch_is_good, ServerState::authorising, "4.6"},
@@ -36,6 +37,7 @@ inline constexpr std::array<Transition<ServerState>, 8> kServerTable = {{
 /// once (PROTOCOL 4.5): the machine keeps its nonce and compares.
 class Server {
   public:
+    /// `slot`: of the server's keys the one to try first.
     Server(vault::KeySlot slot, const Timeouts& timeouts, Instant now) noexcept;
 
     [[nodiscard]] Actions handle(Event&& event, Instant now);
@@ -49,9 +51,10 @@ class Server {
     struct Ready {};
     struct Issuing {
         wire::curve_tun::SealedHello hello;
+        bool again;  // the vault has said whose it is: it is asked no third time
     };
     struct Answering {
-        crypto::PublicKey client_short;
+        Issuing issued;
         crypto::LongTermNonce cookie_nonce;
     };
     struct Accepting {
@@ -79,13 +82,14 @@ class Server {
     [[nodiscard]] Actions on_hello(const wire::curve_tun::SealedHello& hello);
     [[nodiscard]] Actions on_cookie_issued(Issuing& state, const event::CookieIssued& issued, Instant now);
     [[nodiscard]] Actions on_hello_answered(Answering& state, const vault::HelloAnswer& answer, Instant now);
+    [[nodiscard]] Actions on_other_slot(const Answering& state, vault::KeySlot slot);
     [[nodiscard]] Actions on_vouch(Accepting& state, const wire::curve_tun::SealedVouch& vouch);
     [[nodiscard]] Actions on_cookie_redeemed(Redeeming& state, const crypto::CookieContents& contents,
                                              Instant now);
     [[nodiscard]] Actions close(Error why);
     [[nodiscard]] Error timeout_reason() const noexcept;
 
-    vault::KeySlot slot_;
+    vault::KeySlot slot_;  // that of the hello, as soon as that is known
     Timeouts timeouts_;
     Deadline deadline_;
     State state_;

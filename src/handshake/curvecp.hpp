@@ -36,9 +36,9 @@ struct CookieClaimed {};
 
 using Event = std::variant<event::Start, event::HelloArrived, event::InitiateArrived, event::CookieArrived,
                            event::Confirmed, event::CookieIssued, event::CookieRedeemed, event::CookieRefused,
-                           event::CookieClaimed, event::HelloAnswered, event::VouchMade, event::VouchIsGood,
-                           event::VaultRefused, event::VaultLost, event::Authorised, event::NotAuthorised,
-                           event::DeadlineReached, event::Stop>;
+                           event::CookieClaimed, event::HelloAnswered, event::OtherSlot, event::VouchMade,
+                           event::VouchIsGood, event::VaultRefused, event::VaultLost, event::Authorised,
+                           event::NotAuthorised, event::DeadlineReached, event::Stop>;
 [[nodiscard]] EventKind kind_of(const Event& event) noexcept;
 /// Every kind that a machine of CurveCP may hear, for the tables' tests.
 inline constexpr std::array kEvents = {
@@ -51,6 +51,7 @@ inline constexpr std::array kEvents = {
     EventKind::cookie_redeemed,
     EventKind::cookie_refused,
     EventKind::hello_answered,
+    EventKind::other_slot,
     EventKind::vouch_made,
     EventKind::vouch_is_good,
     EventKind::vault_refused,
@@ -89,6 +90,7 @@ struct Established {
     crypto::PublicKey peer;  ///< long-term
     ByteArray<wire::curvecp::kMaxInitiateMessage> message;
     std::size_t message_size;
+    vault::KeySlot slot;  ///< which of the server's keys the peer knows it by
 };
 /// Client: messages may go, in Initiates until the server's first Message (Confirmed).
 struct Vouched {

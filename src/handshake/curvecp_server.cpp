@@ -38,14 +38,16 @@ Actions Server::step(Event&& event, Instant now) {
     switch (kind_of(event)) {
         case EventKind::hello: {
             const auto& hello = std::get<event::HelloArrived>(event).hello;
-            state_ = Issuing{hello};
-            return {action::IssueCookie{hello.client_short}};
+            state_ = Issuing{hello, false};
+            return {action::IssueCookie{hello.client_short, slot_}};
         }
         case EventKind::cookie_issued:
             return on_cookie_issued(std::get<Issuing>(state_), std::get<event::CookieIssued>(event), now);
         case EventKind::hello_answered:
             return on_hello_answered(std::get<Answering>(state_),
                                      std::get<event::HelloAnswered>(event).answer);
+        case EventKind::other_slot:
+            return on_other_slot(std::get<Answering>(state_), std::get<event::OtherSlot>(event).slot);
         case EventKind::vouch: return on_initiate(std::get<event::InitiateArrived>(event));
         case EventKind::cookie_redeemed:
             return on_cookie_redeemed(std::get<Redeeming>(state_), std::get<event::CookieRedeemed>(event),
@@ -73,25 +75,34 @@ Actions Server::on_cookie_issued(Issuing& state, const event::CookieIssued& issu
     vault::AnswerHello request{
         slot_, to_array(hello.client_short.bytes()), wire::number_bytes(hello.number), hello.box.bytes, {}};
     serialise(curvegate::wire::CookieBody{issued.server_short, issued.cookie}, request.payload);
-    state_ = Answering{hello.extensions};
+    state_ = Answering{Issuing(state)};
     deadline_ = now + timeouts_.vault;
     return {action::AskVault{request}};
 }
 
 Actions Server::on_hello_answered(const Answering& state, const vault::HelloAnswer& answer) {
     action::Send send{{}, wire::kCookiePacketSize};
-    serialise(wire::SealedCookie{state.extensions, answer.nonce, {answer.box}},
+    serialise(wire::SealedCookie{state.issued.hello.extensions, answer.nonce, {answer.box}},
               MutableBytes(send.bytes).first<wire::kCookiePacketSize>());
     state_ = Closed{};
     deadline_.reset();
     return {send};
 }
 
+// The cookie is bound to the slot, so there must be another one, with a key pair of its own.
+Actions Server::on_other_slot(const Answering& state, vault::KeySlot slot) {
+    if (state.issued.again || slot == slot_) return close(Errc::hello_refused);
+    slot_ = slot;
+    Issuing next{state.issued.hello, true};
+    state_ = next;
+    return {action::IssueCookie{next.hello.client_short, slot_}};
+}
+
 Actions Server::on_initiate(const event::InitiateArrived& arrived) {
     Redeeming next{arrived.header, {}, arrived.packet.size() - wire::kInitiateHeader};
     std::ranges::copy(arrived.packet.subspan(wire::kInitiateHeader), next.box.begin());
     state_ = next;
-    return {action::RedeemCookie{arrived.header.cookie}};
+    return {action::RedeemCookie{arrived.header.cookie, std::nullopt}};
 }
 
 Actions Server::on_cookie_redeemed(Redeeming& state, const cookie::Redeemed& redeemed, Instant now) {
@@ -108,15 +119,17 @@ Actions Server::on_cookie_redeemed(Redeeming& state, const cookie::Redeemed& red
     Reader plain(box.subspan(crypto::kBoxOverhead));
     const auto body = curvegate::wire::parse_vouch_body(plain.take<curvegate::wire::kVouchBodySize>());
     if (!body) return close(body.error());
+    const auto slot = static_cast<vault::KeySlot>(redeemed.key_slot);
     Checking next{{std::move(*shared),
                    body->client,
+                   slot,
                    redeemed.ticket,
                    state.header,
                    {to_array(plain.take<wire::kServerNameSize>())},
                    {},
                    plain.rest().size()}};
     std::ranges::copy(plain.rest(), next.message.begin());
-    const vault::OpenVouch request{slot_, to_array(body->client.bytes()), body->nonce, body->vouch.bytes,
+    const vault::OpenVouch request{slot, to_array(body->client.bytes()), body->nonce, body->vouch.bytes,
                                    to_array(client_short.bytes())};
     state_ = std::move(next);
     deadline_ = now + timeouts_.vault;
@@ -129,7 +142,8 @@ Actions Server::on_claimed(Claiming& state) {
                                                      crypto::SendCounter(first_sent_));
     if (!session) return close(local_fault(session.error()));
     session->mark_received(state.header.number);
-    Actions out{action::Established{std::move(*session), state.client, state.message, state.message_size}};
+    Actions out{action::Established{std::move(*session), state.client, state.message, state.message_size,
+                                    state.slot}};
     state_ = Connected{};
     return out;
 }

@@ -20,10 +20,11 @@ inline constexpr std::size_t kServerStates = 9;
 
 /// PROTOCOL 7: every step of a server. A Hello and the Initiate that follows are two machines that know
 /// nothing of each other: what the first has to tell the second is in the cookie.
-inline constexpr std::array<Transition<ServerState>, 8> kServerTable = {{
+inline constexpr std::array<Transition<ServerState>, 9> kServerTable = {{
     {ServerState::ready, EventKind::hello, ServerState::issuing, "7.3"},
     {ServerState::issuing, EventKind::cookie_issued, ServerState::answering, "7.3"},
     {ServerState::answering, EventKind::hello_answered, ServerState::closed, "7.3"},
+    {ServerState::answering, EventKind::other_slot, ServerState::issuing, "7.3"},
     {ServerState::ready, EventKind::vouch, ServerState::redeeming, "7.4"},
     {ServerState::redeeming, EventKind::cookie_redeemed, ServerState::checking, "7.5"},
     {ServerState::checking, EventKind::vouch_is_good, ServerState::authorising, "7.5"},
@@ -34,6 +35,7 @@ inline constexpr std::array<Transition<ServerState>, 8> kServerTable = {{
 /// Answers one packet of a client that has no session yet.
 class Server {
   public:
+    /// `slot`: of the server's keys the one to try first for a Hello; of an Initiate the cookie tells.
     /// `first_sent` is the number of a session's first packet: anywhere below 2^48.
     Server(vault::KeySlot slot, const Timeouts& timeouts, crypto::PacketNumber first_sent) noexcept;
 
@@ -45,9 +47,10 @@ class Server {
     struct Ready {};
     struct Issuing {
         wire::curvecp::SealedHello hello;
+        bool again;  // the vault has said whose it is: it is asked no third time
     };
     struct Answering {
-        wire::curvecp::Extensions extensions;
+        Issuing issued;
     };
     struct Redeeming {
         wire::curvecp::InitiateHeader header;
@@ -58,6 +61,7 @@ class Server {
     struct Introduced {
         crypto::SharedKey shared;
         crypto::PublicKey client;
+        vault::KeySlot slot;
         cookie::Ticket ticket;
         wire::curvecp::InitiateHeader header;
         wire::curvecp::ServerName name;
@@ -75,6 +79,7 @@ class Server {
     [[nodiscard]] Actions step(Event&& event, Instant now);
     [[nodiscard]] Actions on_cookie_issued(Issuing& state, const event::CookieIssued& issued, Instant now);
     [[nodiscard]] Actions on_hello_answered(const Answering& state, const vault::HelloAnswer& answer);
+    [[nodiscard]] Actions on_other_slot(const Answering& state, vault::KeySlot slot);
     [[nodiscard]] Actions on_initiate(const event::InitiateArrived& arrived);
     [[nodiscard]] Actions on_cookie_redeemed(Redeeming& state, const cookie::Redeemed& redeemed, Instant now);
     [[nodiscard]] Actions on_claimed(Claiming& state);

@@ -48,6 +48,10 @@ struct CookieRefused {
 struct HelloAnswered {
     vault::HelloAnswer answer;
 };
+/// The hello is for another of the server's keys.
+struct OtherSlot {
+    vault::KeySlot slot;
+};
 struct VouchMade {
     vault::Vouch vouch;
 };
@@ -74,9 +78,9 @@ struct Stop {};
 
 using Event = std::variant<event::Start, event::PacketArrived, event::PacketRefused, event::CookieIssued,
                            event::CookieRedeemed, event::CookieRefused, event::HelloAnswered,
-                           event::VouchMade, event::VouchIsGood, event::VaultRefused, event::VaultLost,
-                           event::Authorised, event::NotAuthorised, event::Written, event::PeerClosed,
-                           event::DeadlineReached, event::Stop>;
+                           event::OtherSlot, event::VouchMade, event::VouchIsGood, event::VaultRefused,
+                           event::VaultLost, event::Authorised, event::NotAuthorised, event::Written,
+                           event::PeerClosed, event::DeadlineReached, event::Stop>;
 
 /// An event without its content, for the tables: the same order as Event's alternatives, but for packets, of
 /// which each kind is an event of its own.
@@ -91,6 +95,7 @@ enum class EventKind {
     cookie_redeemed,
     cookie_refused,
     hello_answered,
+    other_slot,
     vouch_made,
     vouch_is_good,
     vault_refused,
@@ -103,7 +108,7 @@ enum class EventKind {
     stop,
     cookie_claimed,  ///< CurveCP only
 };
-inline constexpr std::size_t kEventKinds = 20;  ///< of curve_tun
+inline constexpr std::size_t kEventKinds = 21;  ///< of curve_tun
 /// A visitor; CurveCP's adds its own packets to it.
 struct KindOf {
     EventKind operator()(const event::Start&) const noexcept { return EventKind::start; }
@@ -113,6 +118,7 @@ struct KindOf {
     EventKind operator()(const event::CookieRedeemed&) const noexcept { return EventKind::cookie_redeemed; }
     EventKind operator()(const event::CookieRefused&) const noexcept { return EventKind::cookie_refused; }
     EventKind operator()(const event::HelloAnswered&) const noexcept { return EventKind::hello_answered; }
+    EventKind operator()(const event::OtherSlot&) const noexcept { return EventKind::other_slot; }
     EventKind operator()(const event::VouchMade&) const noexcept { return EventKind::vouch_made; }
     EventKind operator()(const event::VouchIsGood&) const noexcept { return EventKind::vouch_is_good; }
     EventKind operator()(const event::VaultRefused&) const noexcept { return EventKind::vault_refused; }
@@ -139,12 +145,14 @@ struct Send {
 /// Make a fresh key pair, have the keeper seal its secret for client_short, forget the pair: CookieIssued.
 struct IssueCookie {
     crypto::PublicKey client_short;
+    vault::KeySlot slot;  ///< what to bind it to
 };
 /// Have the keeper open it: CookieRedeemed.
 struct RedeemCookie {
     wire::curve_tun::Cookie cookie;
+    std::optional<vault::KeySlot> slot;  ///< what it must be bound to; nothing: the cookie tells
 };
-/// HelloAnswered, VouchMade, VouchIsGood, VaultRefused or VaultLost.
+/// HelloAnswered, OtherSlot, VouchMade, VouchIsGood, VaultRefused or VaultLost.
 struct AskVault {
     vault::RequestBody request;
 };
@@ -155,7 +163,8 @@ struct Authorise {
 /// The handshake is over; the session is the actor's from here on.
 struct Established {
     session::curve_tun::Session session;
-    crypto::PublicKey peer;  ///< long-term
+    crypto::PublicKey peer;                        ///< long-term
+    vault::KeySlot slot = vault::KeySlot::server;  ///< server: which of its keys the peer knows it by
 };
 /// Close the connection without a word to the peer.
 struct Close {
@@ -210,7 +219,9 @@ template <class Event>
         Event operator()(vault::Vouch& vouch) const { return event::VouchMade{vouch}; }
         Event operator()(vault::VouchIsGood&) const { return event::VouchIsGood{}; }
         Event operator()(vault::Refused& refused) const { return event::VaultRefused{refused.status}; }
+        Event operator()(vault::OtherSlot& other) const { return event::OtherSlot{other.slot}; }
         Event operator()(vault::PublicKeyIs&) const { return event::VaultLost{}; }  // no machine asks for it
+        Event operator()(vault::KeyDropped&) const { return event::VaultLost{}; }   // no answer to anything
     };
     if (!reply) return event::VaultLost{};
     return std::visit(Meaning{}, *reply);

@@ -61,7 +61,7 @@ class Listener::Impl::UdpGuest final : public net::Guest {
                                    ->registry.authorise(*key_, listener->allow_, source, wall_now())
                                    .verdict == registry::Verdict::allowed;
     }
-    void established(net::TunnelHandle tunnel) override {
+    void established(net::TunnelHandle tunnel, vault::KeySlot) override {
         const auto listener = listener_.lock();
         if (!listener) return;  // the handle gives it up
         struct Kept {

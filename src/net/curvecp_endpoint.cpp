@@ -18,7 +18,6 @@ using machine::Event;
 constexpr Duration kReadAgain = std::chrono::milliseconds(5);
 constexpr int kBatches = 4;                // in a row, then others get their turn
 constexpr std::size_t kQueuedPackets = 4;  // that may overtake the check of their connection's Initiate
-constexpr auto kSlot = vault::KeySlot::server;
 
 Instant now() {
     return std::chrono::steady_clock::now();
@@ -94,8 +93,8 @@ void CurvecpEndpoint::drop(const Error& why, const Path& from) {
     log::limited(log::Level::info, "packet_drop", {{"src", text_of(from.peer)}, {"reason", why.text()}});
 }
 
-cookie::Binding CurvecpEndpoint::binding(const Path& from) const {
-    return {cookie::Carrier::udp, static_cast<Byte>(kSlot), address_of(from.peer)};
+cookie::Binding CurvecpEndpoint::binding(const Path& from, vault::KeySlot slot) const {
+    return {cookie::Carrier::udp, static_cast<Byte>(slot), address_of(from.peer)};
 }
 
 crypto::PacketNumber CurvecpEndpoint::first_number() const {
@@ -190,13 +189,13 @@ void CurvecpEndpoint::on_packet(const Path& from, MutableBytes packet) {
 }
 
 void CurvecpEndpoint::on_initiate(const Path& from, const wire::InitiateHeader& header, MutableBytes packet) {
-    auto newcomer =
-        std::make_shared<Newcomer>(Newcomer{machine::Server(kSlot, tools_.timeouts, first_number()),
-                                            from,
-                                            header.client_short,
-                                            nullptr,
-                                            std::nullopt,
-                                            {}});
+    auto newcomer = std::make_shared<Newcomer>(
+        Newcomer{machine::Server(vault::KeySlot::server, tools_.timeouts, first_number()),
+                 from,
+                 header.client_short,
+                 nullptr,
+                 std::nullopt,
+                 {}});
     newcomers_.emplace(header.client_short, newcomer);
     feed(newcomer, event::InitiateArrived{header, packet});
 }
@@ -215,7 +214,8 @@ void CurvecpEndpoint::feed(const std::shared_ptr<Newcomer>& newcomer, Event&& fi
 // Gives the event that answers the action at once, or nothing if the answer comes later or it was the last.
 std::optional<Event> CurvecpEndpoint::run(const std::shared_ptr<Newcomer>& newcomer, machine::Action& step) {
     if (const auto* redeem = std::get_if<action::RedeemCookie>(&step)) {
-        auto redeemed = tools_.keeper->redeem(redeem->cookie, binding(newcomer->path), now());
+        auto redeemed = tools_.keeper->redeem(
+            redeem->cookie, cookie::Origin{cookie::Carrier::udp, address_of(newcomer->path.peer)}, now());
         if (!redeemed) return event::CookieRefused{redeemed.error()};
         if (redeemed->used) return event::CookieRedeemed{std::move(*redeemed)};  // a replay costs no place
         // The source has proven itself; what follows costs public-key work, so the budgets come first.
@@ -266,7 +266,7 @@ void CurvecpEndpoint::admit(const std::shared_ptr<Newcomer>& newcomer, action::E
     const auto tunnel = std::make_shared<ServerTunnel>(*this, std::move(established.session), newcomer->path,
                                                        newcomer->guest);
     tunnels_.insert_or_assign(newcomer->client_short, tunnel);
-    newcomer->guest->established(tunnel->hand_over());
+    newcomer->guest->established(tunnel->hand_over(), established.slot);
     tunnel->receive_first(MutableBytes(established.message).first(established.message_size));
     for (auto& packet : newcomer->overtaking) on_packet(packet.from, packet.bytes);
     if (!std::exchange(tunnel->touched, true)) touched_.push_back(tunnel);
@@ -308,7 +308,7 @@ void CurvecpEndpoint::serve_hellos() {
 void CurvecpEndpoint::answer(Hello& slot, const HelloQueue::Hello& waiting) {
     const auto parsed = wire::parse_to_server(waiting.packet);
     slot.path = waiting.path;
-    slot.fsm.emplace(kSlot, tools_.timeouts, crypto::PacketNumber{});
+    slot.fsm.emplace(tools_.vault->server_slot(), tools_.timeouts, crypto::PacketNumber{});
     feed(slot, event::HelloArrived{std::get<wire::SealedHello>(*parsed)});
 }
 
@@ -325,8 +325,8 @@ void CurvecpEndpoint::feed(Hello& slot, Event&& first) {
                 next = event::CookieRefused{keys.error()};
                 continue;
             }
-            auto cookie = tools_.keeper->issue(binding(slot.path), issue->client_short, keys->secret,
-                                               *tools_.random, now());
+            auto cookie = tools_.keeper->issue(binding(slot.path, issue->slot), issue->client_short,
+                                               keys->secret, *tools_.random, now());
             if (cookie) {
                 next = event::CookieIssued{keys->public_key, *cookie};
             } else {

@@ -29,7 +29,7 @@ class Guest {
     /// The same client shows itself at another address: is it still welcome there?
     [[nodiscard]] virtual bool may_come_from(const IpAddress& source) = 0;
     [[nodiscard]] virtual Duration dead_peer() const = 0;
-    virtual void established(TunnelHandle tunnel) = 0;
+    virtual void established(TunnelHandle tunnel, vault::KeySlot server_key) = 0;
     /// For the log.
     virtual void refused(const Error& why) = 0;
 };
@@ -77,7 +77,7 @@ class CurvecpEndpoint {
     void admit(const std::shared_ptr<Newcomer>& newcomer,
                handshake::curvecp::action::Established& established);
     void drop(const Error& why, const Path& from);
-    [[nodiscard]] cookie::Binding binding(const Path& from) const;
+    [[nodiscard]] cookie::Binding binding(const Path& from, vault::KeySlot slot) const;
     [[nodiscard]] crypto::PacketNumber first_number() const;
     [[nodiscard]] std::size_t send(const Path& to, Bytes train, std::size_t segment);
 

@@ -88,13 +88,13 @@ class Runner final : public HandshakeHandle, public std::enable_shared_from_this
     std::optional<Event> run(action::IssueCookie& issue) {
         auto keys = crypto::EphemeralKeyPair::generate(*tools_.pool, *tools_.random);
         if (!keys) return event::CookieRefused{keys.error()};
-        auto cookie =
-            tools_.keeper->issue(binding(), issue.client_short, keys->secret, *tools_.random, now());
+        auto cookie = tools_.keeper->issue(binding(issue.slot), issue.client_short, keys->secret,
+                                           *tools_.random, now());
         if (!cookie) return event::CookieRefused{cookie.error()};
         return event::CookieIssued{keys->public_key, *cookie};
     }
     std::optional<Event> run(action::RedeemCookie& redeem) {
-        auto redeemed = tools_.keeper->redeem(redeem.cookie, binding(), now());
+        auto redeemed = tools_.keeper->redeem(redeem.cookie, binding(redeem.slot.value()), now());
         if (!redeemed) return event::CookieRefused{redeemed.error()};
         return event::CookieRedeemed{std::move(*redeemed)};
     }
@@ -110,7 +110,8 @@ class Runner final : public HandshakeHandle, public std::enable_shared_from_this
         return event::Authorised{};
     }
     std::optional<Event> run(action::Established& established) {
-        finish(Established{std::move(stream_), std::move(established.session), established.peer});
+        finish(Established{std::move(stream_), std::move(established.session), established.peer,
+                           established.slot});
         return std::nullopt;
     }
     std::optional<Event> run(action::Close& close) {
@@ -118,8 +119,8 @@ class Runner final : public HandshakeHandle, public std::enable_shared_from_this
         return std::nullopt;
     }
 
-    [[nodiscard]] cookie::Binding binding() const {
-        return {cookie::Carrier::tcp, static_cast<Byte>(vault::KeySlot::server), source};
+    [[nodiscard]] cookie::Binding binding(vault::KeySlot slot) const {
+        return {cookie::Carrier::tcp, static_cast<Byte>(slot), source};
     }
 
     void read() {
@@ -197,7 +198,7 @@ std::shared_ptr<HandshakeHandle> start_server_handshake(Stream stream, const Han
                                                         const IpAddress& source, AuthoriseFn authorise,
                                                         EstablishedFn done) {
     auto runner = std::make_shared<Runner<machine::Server>>(
-        std::move(stream), tools, machine::Server(vault::KeySlot::server, tools.timeouts, now()),
+        std::move(stream), tools, machine::Server(tools.vault->server_slot(), tools.timeouts, now()),
         std::move(done));
     runner->authorise = std::move(authorise);
     runner->source = source;

@@ -21,6 +21,7 @@ struct Established {
     Stream stream;
     session::curve_tun::Session session;
     crypto::PublicKey peer;
+    vault::KeySlot server_key{};  ///< server: of its keys the one that the client knows
 };
 
 /// What a handshake borrows from its worker; all of it outlives the handshake.

@@ -35,7 +35,7 @@ void VaultClient::ask(const vault::RequestBody& body, Handler handler) {
     };
     if (!socket_.is_open() && detached_ == Detached::fail) return refuse(VaultErrc::lost);
     if (pending_.size() >= kMaxPending) return refuse(VaultErrc::too_many);
-    while (pending_.contains(next_id_)) ++next_id_;
+    while (next_id_ == vault::kNoticeId.value || pending_.contains(next_id_)) ++next_id_;
     const vault::RequestId id{next_id_++};
     if (pending_.empty()) start_sweeping();
     pending_.emplace(id.value,
@@ -137,6 +137,11 @@ void VaultClient::read_all() {
 void VaultClient::deliver(Bytes message) {
     auto reply = vault::parse_reply(message);
     if (!reply) return lose(VaultErrc::malformed);
+    if (const auto* notice = std::get_if<vault::KeyDropped>(&reply->body)) {
+        if (on_key_dropped) on_key_dropped(notice->slot);
+        return;
+    }
+    if (const auto* other = std::get_if<vault::OtherSlot>(&reply->body)) server_slot_ = other->current;
     const auto found = pending_.find(reply->id.value);
     if (found == pending_.end()) return;  // answered too late: its asker is gone
     if (verb_of(reply->body) != found->second.verb) return lose(VaultErrc::malformed);

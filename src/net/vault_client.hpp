@@ -68,6 +68,10 @@ class VaultClient {
     /// More than an eighth of what may wait does: new handshakes are under load (docs/DESIGN.md, Admission).
     [[nodiscard]] bool busy() const noexcept { return pending_.size() > kMaxPending / 8; }
 
+    /// Of the server keys the one under which a Hello is to be tried first.
+    [[nodiscard]] vault::KeySlot server_slot() const noexcept { return server_slot_; }
+    /// The vault dropped this server key as compromised: sessions that began under it must end.
+    std::move_only_function<void(vault::KeySlot dropped)> on_key_dropped;
     /// Called once each time the connection ends.
     std::move_only_function<void(std::string_view why)> on_lost;
 
@@ -105,6 +109,7 @@ class VaultClient {
     std::deque<Waiting> hellos_;  // bounded by kMaxPending, as is the next
     std::deque<vault::Message> unsent_;
     std::size_t hellos_sent_ = 0;  // and not answered yet
+    vault::KeySlot server_slot_ = vault::KeySlot::server;
     std::uint32_t next_id_ = 1;
     // Counts the sockets; shared with every completion, so that those of an old socket, or of a client that
     // is gone, do nothing.

@@ -36,6 +36,7 @@ Result<VaultProcess> start_vault(const VaultOptions& options, std::size_t connec
     add(arguments, "--known-hosts", options.known_hosts);
     add(arguments, "--state-dir", options.state_dir);
     add(arguments, "--passphrase-file", options.passphrase_file);
+    add(arguments, "--control", options.control);
     add(arguments, "--sandbox", options.require_sandbox ? "require" : "try");
     add(arguments, "--lock-memory", options.require_locked_memory ? "require" : "try");
     add(arguments, "--descriptors", std::to_string(connections));

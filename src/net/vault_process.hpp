@@ -16,6 +16,7 @@ struct VaultOptions {
     std::string known_hosts;
     std::string state_dir;
     std::string passphrase_file;
+    std::string control;  ///< of `curvegate rotate`; empty: none
     bool require_sandbox = true;
     bool require_locked_memory = true;
 };

@@ -66,10 +66,20 @@ Worker::Worker(const Shared& shared, std::unique_ptr<crypto::SecretPool> pool, c
         log::limited(log::Level::error, "vault_lost", {{"reason", std::string(why)}});
         if (on_vault_lost) on_vault_lost();
     };
+    vault_.on_key_dropped = [this](vault::KeySlot dropped) {
+        std::size_t ended = 0;
+        for (const auto& connection : all()) {
+            if (connection->server_key != dropped) continue;
+            connection->cut(Ending::revoked);
+            ++ended;
+        }
+        log::event(log::Level::warning, "key_compromised", {{"sessions", std::to_string(ended)}});
+    };
     cycle_cookie_keys();
 }
 
 Worker::~Worker() {
+    vault_.on_key_dropped = nullptr;
     vault_.on_lost = nullptr;
     vault_.detach();  // while what its callers reach still stands
 }

@@ -30,9 +30,10 @@ class Worker::Connection : public std::enable_shared_from_this<Connection> {
   public:
     const ServiceSpec& spec;
     const std::string source;
-    std::string peer;                      ///< its name, or its key where it has none
-    std::optional<crypto::PublicKey> key;  ///< that it has proven
-    IpAddress address{};                   ///< server end: where it came from
+    std::string peer;                          ///< its name, or its key where it has none
+    std::optional<crypto::PublicKey> key;      ///< that it has proven
+    IpAddress address{};                       ///< server end: where it came from
+    std::optional<vault::KeySlot> server_key;  ///< server end: of our keys the one that the client knows
     std::optional<SessionLimits::Slot> slot;
     std::optional<wire::proxy::Addresses> addresses;  ///< server end: of the client, for a PROXY header
 

@@ -61,7 +61,8 @@ class Worker::UdpGuest final : public Guest {
 
     [[nodiscard]] Duration dead_peer() const override { return connection_->spec.dead_peer; }
 
-    void established(TunnelHandle tunnel) override {
+    void established(TunnelHandle tunnel, vault::KeySlot server_key) override {
+        connection_->server_key = server_key;
         worker_.watch(*tunnel, connection_);
         worker_.let_in(connection_);
         connection_->addresses = {{address_of(from_.peer), from_.peer.port()},
@@ -195,6 +196,7 @@ void Worker::shake_hands(const std::shared_ptr<Connection>& connection, Stream s
     auto done = [this, connection, ticket = std::move(*ticket)](Result<Established> result) mutable {
         if (!result) return refuse(*connection, result.error());
         ticket.succeed(now());
+        connection->server_key = result->server_key;
         let_in(connection);
         if (connection->spec.proxy && !connection->addresses)
             connection->addresses = addresses_of(result->stream);

@@ -536,7 +536,7 @@ def test_usr1_opens_the_log_file_again(tmp_path: Path, backend: s.Backend) -> No
     s.until(lambda: log.exists() and " ready" in log.read_text(), "ready")
     log.rename(tmp_path / "file.log.1")
     os.kill(daemon.pid, signal.SIGUSR1)
-    s.until(lambda: log.exists() and "opened again" in log.read_text(), "the new file is in use")
+    s.until(lambda: log.exists() and "log_reopened" in log.read_text(), "the new file is in use")
     assert control(site, "reload").returncode == 0  # the front's word of it goes there too
     s.until(lambda: "reloaded" in log.read_text(), "the front writes there")
     assert "reloaded" not in (tmp_path / "file.log.1").read_text()
@@ -626,4 +626,5 @@ def test_the_service_manager_hears_how_the_daemon_is(tmp_path: Path, backend: s.
         os.kill(daemon.pid, signal.SIGTERM)
         while manager.recv(4096) != b"STOPPING=1":
             pass
+        assert daemon.wait_exit() == 0
     site.close()

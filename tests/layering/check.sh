@@ -74,7 +74,7 @@ done
 core="src/base src/status src/crypto src/wire src/session src/stream src/cookie src/registry src/handshake vault/protocol"
 # The vault's core: what vault/CMakeLists.txt makes curvegate_vault_core of, and its headers.
 vault_core="vault/counter_slot vault/key_seal vault/key_text vault/nonce_counter vault/nonce_source
-            vault/permissions vault/queue vault/rate_limit vault/service vault/shared_keys"
+            vault/permissions vault/queue vault/rate_limit vault/rotation_state vault/service vault/shared_keys"
 core_files=$(for folder in $core; do sources_in "$folder"; done
              for name in $vault_core; do find vault -maxdepth 1 -name "${name#vault/}.[ch]pp"; done)
 
@@ -89,7 +89,7 @@ exempt() {
     esac
     return 1
 }
-allowed_system='algorithm|array|bit|cctype|charconv|chrono|cmath|compare|concepts|cstddef|cstdint|cstring|deque|expected|functional|initializer_list|iterator|limits|map|memory|new|numeric|optional|ranges|set|span|string|string_view|tuple|type_traits|unordered_map|unordered_set|utility|variant|vector|sodium.h'
+allowed_system='algorithm|array|bit|bitset|cctype|charconv|chrono|cmath|compare|concepts|cstddef|cstdint|cstring|deque|expected|functional|initializer_list|iterator|limits|map|memory|new|numeric|optional|ranges|set|span|string|string_view|tuple|type_traits|unordered_map|unordered_set|utility|variant|vector|sodium.h'
 for file in $core_files; do
     for header in $(sed -n 's/^ *# *include *<\([^>]*\)>.*/\1/p' "$file"); do
         grep -qxE "$allowed_system" <<< "$header" || exempt "$file" "$header" || offend "$file includes <$header>"

@@ -377,6 +377,32 @@ TEST_CASE("requests wait for a connection where one will come, and are answered 
     CHECK(answer->has_value());
 }
 
+TEST_CASE("the vault tells which of two server keys is to be tried first", "[net][vault_client]") {
+    Desk desk;
+    CHECK(desk.client.server_slot() == vault::KeySlot::server);
+    desk.ask(1, vault::AnswerHello{vault::KeySlot::server, {}, {}, {}, {}});
+    desk.answer(desk.take().id, vault::OtherSlot{vault::KeySlot{4}, vault::KeySlot{5}});
+    REQUIRE(desk.answered({1}));
+    CHECK(std::get<vault::OtherSlot>(desk.answers[1][0].value()).slot == vault::KeySlot{4});
+    CHECK(desk.client.server_slot() == vault::KeySlot{5});
+}
+
+TEST_CASE("the notice of a compromised key answers nobody, and the connection goes on",
+          "[net][vault_client]") {
+    Desk desk;
+    std::vector<vault::KeySlot> dropped;
+    desk.client.on_key_dropped = [&](vault::KeySlot slot) { dropped.push_back(slot); };
+    desk.ask(1);
+    const auto request = desk.take();
+    desk.answer(vault::kNoticeId, vault::KeyDropped{vault::KeySlot{3}});
+    desk.run();
+    CHECK(dropped == std::vector{vault::KeySlot{3}});
+    CHECK(desk.answers[1].empty());
+    desk.answer(request.id, key_reply(1));
+    REQUIRE(desk.answered({1}));
+    CHECK(desk.lost.empty());
+}
+
 TEST_CASE("a request that waits for a connection gives up in time", "[net][vault_client]") {
     asio::io_context context;
     VaultClient client(context, std::chrono::milliseconds(50), VaultClient::Detached::wait);

@@ -41,6 +41,8 @@ inline Event event_of(const vault::ReplyBody& reply) {
         Event operator()(const vault::VouchIsGood&) const { return event::VouchIsGood{}; }
         Event operator()(const vault::Refused& refused) const { return event::VaultRefused{refused.status}; }
         Event operator()(const vault::PublicKeyIs&) const { return event::VaultLost{}; }
+        Event operator()(const vault::OtherSlot& other) const { return event::OtherSlot{other.slot}; }
+        Event operator()(const vault::KeyDropped&) const { return event::VaultLost{}; }
     } visitor;
     return std::visit(visitor, reply);
 }
@@ -78,6 +80,7 @@ class End {
     std::optional<Session> session;
     std::optional<Introduction> introduction;  ///< client
     std::optional<crypto::PublicKey> peer;     ///< server
+    vault::KeySlot slot{};                     ///< server
     Buffer message;                            ///< server: the client's first
     std::optional<Error> closed;
     std::optional<cookie::Ticket> to_claim;
@@ -129,12 +132,15 @@ class End {
     }
     std::optional<Event> run(action::IssueCookie& issue, Instant now) {
         const auto keys = world_->fresh_keys();
-        auto cookie = world_->keeper.issue(binding, issue.client_short, keys.secret, world_->random, now);
+        auto bound = binding;
+        bound.key_slot = static_cast<Byte>(issue.slot);
+        auto cookie = world_->keeper.issue(bound, issue.client_short, keys.secret, world_->random, now);
         if (!cookie) return event::CookieRefused{cookie.error()};
         return event::CookieIssued{keys.public_key, *cookie};
     }
     std::optional<Event> run(action::RedeemCookie& redeem, Instant now) {
-        auto redeemed = world_->keeper.redeem(redeem.cookie, binding, now);
+        const cookie::Origin origin{binding.carrier, binding.source};
+        auto redeemed = world_->keeper.redeem(redeem.cookie, origin, now);
         if (!redeemed) return event::CookieRefused{redeemed.error()};
         return event::CookieRedeemed{std::move(*redeemed)};
     }
@@ -159,6 +165,7 @@ class End {
     std::optional<Event> run(action::Established& established, Instant) {
         session = std::move(established.session);
         peer = established.peer;
+        slot = established.slot;
         message = copy_of(Bytes(established.message).first(established.message_size));
         return std::nullopt;
     }
@@ -277,6 +284,7 @@ class Script {
             case EventKind::cookie_refused: return event::CookieRefused{cookie::Errc::does_not_open};
             case EventKind::cookie_claimed: return event::CookieClaimed{};
             case EventKind::hello_answered: return event::HelloAnswered{answer_};
+            case EventKind::other_slot: return event::OtherSlot{vault::KeySlot{5}};
             case EventKind::vouch_made: return event::VouchMade{vouch_made_};
             case EventKind::vouch_is_good: return event::VouchIsGood{};
             case EventKind::vault_refused: return event::VaultRefused{vault::Status::over_rate};

@@ -35,6 +35,8 @@ inline Event event_of(const vault::ReplyBody& reply) {
         Event operator()(const vault::VouchIsGood&) const { return event::VouchIsGood{}; }
         Event operator()(const vault::Refused& refused) const { return event::VaultRefused{refused.status}; }
         Event operator()(const vault::PublicKeyIs&) const { return event::VaultLost{}; }
+        Event operator()(const vault::OtherSlot& other) const { return event::OtherSlot{other.slot}; }
+        Event operator()(const vault::KeyDropped&) const { return event::VaultLost{}; }
     } visitor;
     return std::visit(visitor, reply);
 }
@@ -59,6 +61,7 @@ class End {
     std::optional<vault::RequestBody> asked;
     std::optional<Session> session;
     std::optional<crypto::PublicKey> peer;
+    vault::KeySlot slot{};  ///< server
     std::optional<Error> closed;
     std::vector<Buffer> delivered;
     std::vector<crypto::PublicKey> server_shorts;  ///< of every cookie asked for
@@ -126,11 +129,13 @@ class End {
         auto keys = crypto::EphemeralKeyPair::generate(pool(), *random_);
         if (!keys) return event::CookieRefused{keys.error()};
         server_shorts.push_back(keys->public_key);
+        binding.key_slot = static_cast<Byte>(issue.slot);
         auto cookie = keeper->issue(binding, issue.client_short, keys->secret, *random_, now);
         if (!cookie) return event::CookieRefused{cookie.error()};
         return event::CookieIssued{keys->public_key, *cookie};
     }
     std::optional<Event> run(action::RedeemCookie& redeem, Instant now) {
+        binding.key_slot = static_cast<Byte>(redeem.slot.value());
         auto contents = keeper->redeem(redeem.cookie, binding, now);
         if (!contents) return event::CookieRefused{contents.error()};
         return event::CookieRedeemed{std::move(*contents)};
@@ -147,6 +152,7 @@ class End {
     std::optional<Event> run(action::Established& established, Instant) {
         session = std::move(established.session);
         peer = established.peer;
+        slot = established.slot;
         return std::nullopt;
     }
     std::optional<Event> run(action::Close& close, Instant) {

@@ -68,6 +68,7 @@ class Script {
                 return event::CookieRedeemed{*world_.keeper.redeem(cookie_, kBinding, kStart)};
             case EventKind::cookie_refused: return event::CookieRefused{cookie::Errc::does_not_open};
             case EventKind::hello_answered: return event::HelloAnswered{answer_};
+            case EventKind::other_slot: return event::OtherSlot{vault::KeySlot{5}};
             case EventKind::vouch_made: return event::VouchMade{vouch_made_};
             case EventKind::vouch_is_good: return event::VouchIsGood{};
             case EventKind::vault_refused: return event::VaultRefused{vault::Status::over_rate};

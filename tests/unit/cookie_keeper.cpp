@@ -171,6 +171,27 @@ TEST_CASE("a cookie opens for its carrier, key slot and address only", "[cookie]
     CHECK(clock.redeems(cookie, elsewhere));
 }
 
+TEST_CASE("a cookie of one key slot does not open under another, and tells which is its own", "[cookie]") {
+    Clocked clock;
+    const Origin here{kHere.carrier, kHere.source};
+    for (const Byte slot : std::initializer_list<Byte>{0, 1, 2, 64, 127}) {
+        auto binding = kHere;
+        binding.key_slot = slot;
+        const auto cookie =
+            *clock.keeper.issue(binding, clock.client.public_key, clock.server, clock.random, clock.now);
+        const auto redeemed = clock.keeper.redeem(cookie, here, clock.now);
+        REQUIRE(redeemed.has_value());
+        CHECK(redeemed->key_slot == slot);
+        CHECK(clock.keeper.claim(redeemed->ticket));
+        CHECK(clock.keeper.redeem(cookie, here, clock.now)->used);
+        for (const Byte other : std::initializer_list<Byte>{0, 1, 2, 64, 127}) {
+            binding.key_slot = other;
+            CHECK(clock.keeper.redeem(cookie, binding, clock.now).has_value() == (other == slot));
+        }
+        CHECK_FALSE(clock.keeper.redeem(cookie, Origin{Carrier::udp, kHere.source}, clock.now).has_value());
+    }
+}
+
 TEST_CASE("a cookie of another keeper, or of the one before a restart, does not open", "[cookie]") {
     Clocked clock;
     const auto cookie = clock.issue();

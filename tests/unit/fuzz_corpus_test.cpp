@@ -23,6 +23,7 @@ int fuzz_known_hosts(const std::uint8_t* data, std::size_t size);
 int fuzz_proxy_protocol(const std::uint8_t* data, std::size_t size);
 int fuzz_session_open(const std::uint8_t* data, std::size_t size);
 int fuzz_stream(const std::uint8_t* data, std::size_t size);
+int fuzz_vault_control(const std::uint8_t* data, std::size_t size);
 int fuzz_vault_protocol(const std::uint8_t* data, std::size_t size);
 int fuzz_wire_packets(const std::uint8_t* data, std::size_t size);
 }
@@ -51,6 +52,7 @@ const std::vector<Harness> kHarnesses = {{"configuration", fuzz_configuration},
                                          {"proxy_protocol", fuzz_proxy_protocol},
                                          {"session_open", fuzz_session_open},
                                          {"stream", fuzz_stream},
+                                         {"vault_control", fuzz_vault_control},
                                          {"vault_protocol", fuzz_vault_protocol},
                                          {"wire_packets", fuzz_wire_packets}};
 

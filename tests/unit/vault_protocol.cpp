@@ -31,6 +31,7 @@ std::vector<Request> all_requests() {
         {RequestId{3},
          OpenVouch{KeySlot::server, counting<32>(7), {counting<16>(8)}, counting<48>(9), counting<32>(10)}},
         {RequestId{4}, GetPublicKey{KeySlot::client}},
+        {RequestId{5}, GetPublicKey{KeySlot{127}}},
     };
 }
 
@@ -41,6 +42,8 @@ std::vector<Reply> all_replies() {
         {RequestId{3}, VouchIsGood{}},
         {RequestId{4}, PublicKeyIs{counting<32>(6)}},
         {RequestId{5}, Refused{Verb::answer_hello, Status::over_rate}},
+        {RequestId{6}, OtherSlot{KeySlot{7}, KeySlot{127}}},
+        {kNoticeId, KeyDropped{KeySlot{3}}},
     };
 }
 
@@ -112,7 +115,7 @@ TEST_CASE("only the listed version, verbs, slots and a zero reserved byte are re
             CHECK(with(0) == (value == kProtocolVersion));
             CHECK(with(1) == (value == good[1]));  // no two verbs have bodies of one length
             const bool client_only = std::holds_alternative<MakeVouch>(request.body);
-            CHECK(with(2) == (value == 128 || (value == 0 && !client_only)));
+            CHECK(with(2) == (value == 128 || (value < 128 && !client_only)));
             CHECK(with(3) == (value == 0));
         }
     }
@@ -123,13 +126,35 @@ TEST_CASE("only the listed statuses are replies, and a refusal carries nothing")
     CHECK(refusal.size() == kHeaderSize);
     for (unsigned value = 0; value < 256; ++value) {
         refusal[2] = static_cast<Byte>(value);
-        CHECK(parse_reply(refusal).has_value() == (value >= 1 && value <= kLastStatus));
+        // other_slot has a body
+        const bool listed = value >= 1 && value <= kLastStatus && value != 8;
+        CHECK(parse_reply(refusal).has_value() == listed);
     }
     refusal[2] = 1;
     for (unsigned verb = 0; verb < 256; ++verb) {
         refusal[1] = static_cast<Byte>(verb);
         CHECK(parse_reply(refusal).has_value() == (verb >= 1 && verb <= 4));
     }
+}
+
+TEST_CASE("slots in a reply are those of server keys, and a notice answers nothing") {
+    for (unsigned value = 0; value < 256; ++value) {
+        for (const std::size_t at : {8UL, 9UL}) {
+            auto bytes = bytes_of(Reply{RequestId{6}, OtherSlot{KeySlot{7}, KeySlot{1}}});
+            bytes[at] = static_cast<Byte>(value);
+            CHECK(parse_reply(bytes).has_value() == (value < 128));
+        }
+        auto bytes = bytes_of(Reply{kNoticeId, KeyDropped{KeySlot{3}}});
+        bytes[8] = static_cast<Byte>(value);
+        CHECK(parse_reply(bytes).has_value() == (value < 128));
+    }
+    auto other = bytes_of(Reply{RequestId{6}, OtherSlot{KeySlot{7}, KeySlot{1}}});
+    for (unsigned verb = 0; verb < 256; ++verb) {
+        other[1] = static_cast<Byte>(verb);
+        CHECK(parse_reply(other).has_value() == (verb == 1));
+    }
+    CHECK_FALSE(parse_reply(bytes_of(Reply{RequestId{1}, KeyDropped{KeySlot{3}}})));
+    CHECK_FALSE(parse_request(bytes_of(Reply{kNoticeId, KeyDropped{KeySlot{3}}})));
 }
 
 TEST_CASE("every status has words of its own") {

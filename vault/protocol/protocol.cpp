@@ -62,6 +62,16 @@ constexpr std::size_t body_size(const VouchIsGood*) {
 constexpr std::size_t body_size(const PublicKeyIs*) {
     return 32;
 }
+constexpr std::size_t body_size(const OtherSlot*) {
+    return 2;
+}
+constexpr std::size_t body_size(const KeyDropped*) {
+    return 1;
+}
+
+bool is_server(KeySlot slot) {
+    return static_cast<Byte>(slot) < kServerSlots;
+}
 
 // Fields are read in the order of the struct: braces evaluate from left to right.
 AnswerHello take(Reader& r, KeySlot slot, const AnswerHello*) {
@@ -88,6 +98,15 @@ VouchIsGood take(Reader&, const VouchIsGood*) {
 PublicKeyIs take(Reader& r, const PublicKeyIs*) {
     return {bytes<32>(r)};
 }
+KeySlot slot(Reader& r) {
+    return static_cast<KeySlot>(r.integer<Byte>());
+}
+OtherSlot take(Reader& r, const OtherSlot*) {
+    return {slot(r), slot(r)};
+}
+KeyDropped take(Reader& r, const KeyDropped*) {
+    return {slot(r)};
+}
 
 void put(Writer& out, const AnswerHello& b) {
     out.put(b.client_short).put(b.number).put(b.box).put(b.payload);
@@ -109,7 +128,23 @@ void put(Writer&, const VouchIsGood&) {}
 void put(Writer& out, const PublicKeyIs& b) {
     out.put(b.key);
 }
+void put(Writer& out, const OtherSlot& b) {
+    out.integer(static_cast<Byte>(b.slot)).integer(static_cast<Byte>(b.current));
+}
+void put(Writer& out, const KeyDropped& b) {
+    out.integer(static_cast<Byte>(b.slot));
+}
 void put(Writer&, const Refused&) {}
+
+Byte status_of(const Refused& refused) {
+    return static_cast<Byte>(refused.status);
+}
+Byte status_of(const OtherSlot&) {
+    return static_cast<Byte>(Status::other_slot);
+}
+Byte status_of(const auto&) {
+    return static_cast<Byte>(Status::ok);
+}
 
 KeySlot slot_of(const MakeVouch&) {
     return KeySlot::client;
@@ -132,6 +167,25 @@ Result<Reply> take_reply(Reader reader, const Header& header, std::size_t size) 
     return Reply{header.id, take(reader, kind)};
 }
 
+Result<Reply> take_other_slot(Reader reader, const Header& header, std::size_t size) {
+    auto reply = take_reply<OtherSlot>(reader, header, size);
+    if (!reply) return reply;
+    const auto& body = std::get<OtherSlot>(reply->body);
+    if (static_cast<Verb>(header.verb) != Verb::answer_hello || !is_server(body.slot) ||
+        !is_server(body.current)) {
+        return fail(Errc::malformed);
+    }
+    return reply;
+}
+
+Result<Reply> take_notice(Reader reader, const Header& header, std::size_t size) {
+    auto reply = take_reply<KeyDropped>(reader, header, size);
+    if (!reply) return reply;
+    if (header.id != kNoticeId || !is_server(std::get<KeyDropped>(reply->body).slot))
+        return fail(Errc::malformed);
+    return reply;
+}
+
 }  // namespace
 
 std::string_view describe(Status status) {
@@ -144,6 +198,7 @@ std::string_view describe(Status status) {
         case Status::no_nonce: return "the vault cannot write its nonce counter";
         case Status::vouch_is_wrong: return "vouch is wrong";
         case Status::weak_key: return "public key is not canonical or is of low order";
+        case Status::other_slot: return "hello is for another of the server's keys";
     }
     return "unknown status";
 }
@@ -153,7 +208,7 @@ Result<Request> parse_request(Bytes message) {
     const auto header = take_header(reader, message.size());
     if (!header) return fail(Errc::malformed);
     const auto slot = static_cast<KeySlot>(header->detail);
-    if (slot != KeySlot::server && slot != KeySlot::client) return fail(Errc::malformed);
+    if (!is_server(slot) && slot != KeySlot::client) return fail(Errc::malformed);
     switch (static_cast<Verb>(header->verb)) {
         case Verb::answer_hello: return take_request<AnswerHello>(reader, *header, message.size());
         case Verb::make_vouch:
@@ -161,6 +216,7 @@ Result<Request> parse_request(Bytes message) {
             return take_request<MakeVouch>(reader, *header, message.size());
         case Verb::open_vouch: return take_request<OpenVouch>(reader, *header, message.size());
         case Verb::public_key: return take_request<GetPublicKey>(reader, *header, message.size());
+        case Verb::key_dropped: break;
     }
     return fail(Errc::malformed);
 }
@@ -170,6 +226,8 @@ Result<Reply> parse_reply(Bytes message) {
     const auto header = take_header(reader, message.size());
     if (!header || header->detail > kLastStatus) return fail(Errc::malformed);
     const auto verb = static_cast<Verb>(header->verb);
+    if (static_cast<Status>(header->detail) == Status::other_slot)
+        return take_other_slot(reader, *header, message.size());
     if (static_cast<Status>(header->detail) != Status::ok) {
         const bool listed = verb >= Verb::answer_hello && verb <= Verb::public_key;
         if (!listed || message.size() != kHeaderSize) return fail(Errc::malformed);
@@ -180,6 +238,7 @@ Result<Reply> parse_reply(Bytes message) {
         case Verb::make_vouch: return take_reply<Vouch>(reader, *header, message.size());
         case Verb::open_vouch: return take_reply<VouchIsGood>(reader, *header, message.size());
         case Verb::public_key: return take_reply<PublicKeyIs>(reader, *header, message.size());
+        case Verb::key_dropped: return take_notice(reader, *header, message.size());
     }
     return fail(Errc::malformed);
 }
@@ -199,11 +258,7 @@ Bytes serialise(const Reply& reply, MessageBuffer& out) {
     Writer writer(out);
     std::visit(
         [&](const auto& body) {
-            if constexpr (std::is_same_v<std::decay_t<decltype(body)>, Refused>) {
-                put_header(writer, body.verb, static_cast<Byte>(body.status), reply.id);
-            } else {
-                put_header(writer, body.kVerb, static_cast<Byte>(Status::ok), reply.id);
-            }
+            put_header(writer, verb_of(body), status_of(body), reply.id);
             put(writer, body);
         },
         reply.body);

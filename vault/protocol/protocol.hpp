@@ -25,10 +25,19 @@ enum class Errc {
 inline constexpr Byte kProtocolVersion = 1;
 inline constexpr std::size_t kHeaderSize = 8;
 
-/// Which long-term key. The number says the role too: below 128 server keys, from 128 client keys.
+/// Which long-term key. The number says the role too: below 128 server keys, from 128 client keys. The first
+/// server key of a vault is 0; each that a rotation brings has the next number, so that a number is not given
+/// to another key while anything of the old one's lives.
 enum class KeySlot : Byte { server = 0, client = 128 };
+inline constexpr std::size_t kServerSlots = 128;
 
-enum class Verb : Byte { answer_hello = 1, make_vouch = 2, open_vouch = 3, public_key = 4 };
+enum class Verb : Byte {
+    answer_hello = 1,
+    make_vouch = 2,
+    open_vouch = 3,
+    public_key = 4,
+    key_dropped = 5,  ///< no request: what the vault says by itself
+};
 
 /// Why a well-formed request was refused.
 enum class Status : Byte {
@@ -40,8 +49,9 @@ enum class Status : Byte {
     no_nonce = 5,        ///< the counter file cannot be written: no long-term nonce may be used
     vouch_is_wrong = 6,  ///< open_vouch: the vouch is not the client's for this short-term key
     weak_key = 7,        ///< a public key in the request is not canonical or of low order
+    other_slot = 8,      ///< answer_hello: the Hello is for another of the server keys; the body says which
 };
-inline constexpr Byte kLastStatus = 7;
+inline constexpr Byte kLastStatus = 8;
 [[nodiscard]] std::string_view describe(Status status);
 
 /// Matches replies to requests; chosen by the client, echoed by the vault.
@@ -56,7 +66,8 @@ inline constexpr std::size_t kAnswerBoxSize = kHelloPayloadSize + 16;
 inline constexpr std::size_t kVouchSize = 48;
 
 /// Opens the Hello's box under {slot, client_short}, checks its 64 zeros, then seals `payload` (ES ‖ K) for
-/// client_short under a fresh nonce: one trip, one Diffie-Hellman.
+/// client_short under a fresh nonce: one trip, one Diffie-Hellman. K is bound to the slot, and a Hello names
+/// no key: if it is for another server key of the vault nothing is sealed, and the answer is OtherSlot.
 struct AnswerHello {
     static constexpr Verb kVerb = Verb::answer_hello;
     KeySlot slot;
@@ -108,11 +119,25 @@ struct PublicKeyIs {
     static constexpr Verb kVerb = Verb::public_key;
     ByteArray<32> key;
 };
+/// The Hello is for the key in `slot`: ask again, with a K that is bound to it. `current` is the slot to name
+/// first for further Hellos.
+struct OtherSlot {
+    static constexpr Verb kVerb = Verb::answer_hello;
+    KeySlot slot;
+    KeySlot current;
+};
+/// Said without being asked, with id 0: this key was dropped because it is compromised, so no session that
+/// began under it may go on.
+struct KeyDropped {
+    static constexpr Verb kVerb = Verb::key_dropped;
+    KeySlot slot;
+};
+inline constexpr RequestId kNoticeId{0};  ///< of no request
 struct Refused {
     Verb verb;
     Status status;
 };
-using ReplyBody = std::variant<HelloAnswer, Vouch, VouchIsGood, PublicKeyIs, Refused>;
+using ReplyBody = std::variant<HelloAnswer, Vouch, VouchIsGood, PublicKeyIs, Refused, OtherSlot, KeyDropped>;
 struct Reply {
     RequestId id;
     ReplyBody body;
