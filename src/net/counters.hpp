@@ -29,7 +29,7 @@ struct PeerCounters {
     std::uint64_t handshakes = 0;
     std::uint64_t bytes_in = 0;
     std::uint64_t bytes_out = 0;
-    WallTime last_handshake{};
+    WallTime last_handshake;
     std::string key;  ///< that it used last
 };
 

@@ -50,7 +50,7 @@ struct Connection {
     std::string service;
     std::string peer;
     std::string source;  ///< the other side's address, masked if the configuration says so
-    WallTime since{};
+    WallTime since;
     Traffic traffic;
 };
 
@@ -63,11 +63,11 @@ struct Vault {
 
 /// Everything at one moment. Counts are since the start unless they say "now".
 struct Snapshot {
-    WallTime now{};
-    WallTime started{};
+    WallTime now;
+    WallTime started;
     Duration uptime{};  ///< steady time since the start: rates divide by it, no clock step disturbs it
     std::uint64_t generation = 0;
-    WallTime loaded{};                        ///< when the configuration in force was loaded
+    WallTime loaded;                        ///< when the configuration in force was loaded
     std::optional<std::string> reload_error;  ///< of the last reload, if it failed
     std::string version;
     unsigned workers = 0;
