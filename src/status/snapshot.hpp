@@ -67,7 +67,7 @@ struct Snapshot {
     WallTime started;
     Duration uptime{};  ///< steady time since the start: rates divide by it, no clock step disturbs it
     std::uint64_t generation = 0;
-    WallTime loaded;                        ///< when the configuration in force was loaded
+    WallTime loaded;                          ///< when the configuration in force was loaded
     std::optional<std::string> reload_error;  ///< of the last reload, if it failed
     std::string version;
     unsigned workers = 0;
