@@ -143,11 +143,14 @@ int tell(const vault::ControlReply& reply, bool json) {
         const auto slot = std::to_string(static_cast<unsigned>(key.slot));
         const std::string part(name_of(key.part));
         if (json) {
-            all += std::string(all.empty() ? "" : ",") + R"({"part":")" + part + R"(","public_key":")" +
-                   key_text(key.public_key) + R"(","slot":)" + slot + R"(,"clients":)" +
-                   std::to_string(key.clients) + R"(,"idle_seconds":)" +
-                   (key.idle == vault::ControlKey::kNever ? "null" : std::to_string(key.idle)) +
-                   R"(,"path":)" + json_text(key.path) + "}";
+            if (!all.empty()) all += ',';
+            all.append(R"({"part":")").append(part);
+            all.append(R"(","public_key":")").append(key_text(key.public_key));
+            all.append(R"(","slot":)").append(slot);
+            all.append(R"(,"clients":)").append(std::to_string(key.clients));
+            const bool never = key.idle == vault::ControlKey::kNever;
+            all.append(R"(,"idle_seconds":)").append(never ? "null" : std::to_string(key.idle));
+            all.append(R"(,"path":)").append(json_text(key.path)).append("}");
             continue;
         }
         print(part + std::string(10 - part.size(), ' ') + key_text(key.public_key) + "  handshakes: " +

@@ -195,7 +195,7 @@ std::optional<Ending> Forwarder::open_frame(MutableBytes packet, Payloads& paylo
 
 // False: the plain side is broken and the connection over.
 bool Forwarder::deliver(Payloads& payloads) {
-    std::span<iovec> parts(payloads.parts.data(), std::exchange(payloads.count, 0));
+    const std::span<iovec> parts(payloads.parts.data(), std::exchange(payloads.count, 0));
     if (parts.empty()) return true;
     std::size_t sent = 0;
     if (down_.empty()) {

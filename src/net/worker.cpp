@@ -370,7 +370,7 @@ SessionReport Worker::Connection::report(Instant at) const {
     return {id_, spec.name, peer, source, at - since_, traffic.bytes_down, traffic.bytes_up};
 }
 
-void Worker::Connection::run(std::shared_ptr<ForwarderBase> forwarder) {
+void Worker::Connection::run(const std::shared_ptr<ForwarderBase>& forwarder) {
     forwarder_ = forwarder;
     worker_.session_begins(spec);
     forwarder->start([self = shared_from_this()](const ForwarderSummary& summary) { self->ended(summary); });

@@ -55,7 +55,7 @@ class Worker::Connection : public std::enable_shared_from_this<Connection> {
 
   private:
     [[nodiscard]] ForwarderLimits limits() const;
-    void run(std::shared_ptr<ForwarderBase> forwarder);
+    void run(const std::shared_ptr<ForwarderBase>& forwarder);
     void ended(const ForwarderSummary& summary);
 
     std::uint64_t id_;
