@@ -71,8 +71,6 @@ struct TunnelTarget {
 void dial_tunnel(asio::io_context& context, Resolver& resolver, const HandshakeTools& tools,
                  TunnelTarget target, Instant deadline, EstablishedFn done);
 
-// Options of a listening socket are those of each that it accepts, without a call for each.
-
 /// Small segments at once, and a probe of a silent peer so that it counts as dead after `dead_peer`.
 void set_tunnel_options(int socket, Duration dead_peer);
 /// Small segments at once; and from here on whatever closes the socket resets the connection, the death of

@@ -21,7 +21,6 @@ class Listener {
     ~Listener();
     void start();
     void stop();
-    [[nodiscard]] int descriptor() { return socket_.native_handle(); }
 
   private:
     void wait();

@@ -147,7 +147,6 @@ void Worker::set_doors(std::vector<Door> doors) {
 void Worker::open(Open& door, std::vector<os::UniqueFd> sockets) {
     const ServiceSpec& spec = *door.specs->front();
     if (door.flows) door.flows->set_limits(flow_limits(spec));
-    if (door.listener) set_accepted_options(door.listener->descriptor(), spec);
     if (sockets.empty()) return;
     if (sockets.size() == 2) return serve_endpoint(door, std::move(sockets[0]), std::move(sockets[1]));
     const bool flows = spec.side == Side::client && spec.plain == PlainSide::datagrams;

@@ -91,7 +91,7 @@ class Worker {
     void set_doors(std::vector<Door> doors);
     void open(Open& door, std::vector<os::UniqueFd> sockets);
     void listen(Open& door, os::UniqueFd listening);
-    static void set_accepted_options(int listening, const ServiceSpec& spec);
+    static void set_accepted_options(int accepted, const ServiceSpec& spec);
     void serve_endpoint(Open& door, os::UniqueFd sessions, os::UniqueFd hellos);
     void serve_datagrams(Open& door, os::UniqueFd listening);
     void end_all_of(const Specs& services);

@@ -82,21 +82,22 @@ class Worker::UdpGuest final : public Guest {
     std::shared_ptr<Connection> connection_;
 };
 
-// Those of each socket that it accepts.
-void Worker::set_accepted_options(int listening, const ServiceSpec& spec) {
-    if (spec.side == Side::server) return set_tunnel_options(listening, spec.dead_peer);
-    set_plain_options(listening);
+// Not left to the listening socket: what came in before it had them would be without, and a cut of its
+// tunnel would look like an end.
+void Worker::set_accepted_options(int accepted, const ServiceSpec& spec) {
+    if (spec.side == Side::server) return set_tunnel_options(accepted, spec.dead_peer);
+    set_plain_options(accepted);
 }
 
 void Worker::listen(Open& door, os::UniqueFd listening) {
     const ServiceSpec& spec = *door.specs->front();
-    set_accepted_options(listening.get(), spec);
     door.listener = std::make_unique<Listener>(
         context_, std::move(listening), spec.name,
         [this, &door](Stream stream, std::string source, const IpAddress& address) {
             const SpecPtr& service = door.specs->front();
             ++shared_.counters->accepted;
             ++service->counters->accepted;
+            set_accepted_options(stream.native_handle(), *service);
             if (service->side == Side::server) {
                 serve_tunnel(service, std::move(stream), std::move(source), address);
             } else {
