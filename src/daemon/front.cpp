@@ -7,6 +7,7 @@
 #include "daemon/metrics.hpp"
 #include "daemon/snapshot.hpp"
 #include "log/log.hpp"
+#include "net/clock.hpp"
 #include "net/worker.hpp"
 #include "os/file.hpp"
 #include "os/sandbox.hpp"
@@ -25,16 +26,14 @@
 namespace curvegate::daemon {
 namespace {
 
+using net::wall_now;
+
 namespace asio = boost::asio;
 using boost::system::error_code;
 using log::Level;
 
 constexpr Duration kNamesLast = std::chrono::seconds(5);
 constexpr std::size_t kLargestFile = std::size_t{16} * 1024 * 1024;
-
-WallTime wall_now() {
-    return std::chrono::floor<std::chrono::seconds>(std::chrono::system_clock::now());
-}
 
 net::Target target_of(const config::Address& address) {
     return {address.host, address.port,
@@ -80,12 +79,11 @@ class ParentResolver final : public net::Resolver {
     void resolve(asio::io_context& caller, const std::string& host, Handler handler) override {
         asio::post(context_, [this, &caller, host, handler = std::move(handler)]() mutable {
             Name& name = names_[host];
-            const bool fresh =
-                !name.addresses.empty() && std::chrono::steady_clock::now() - name.asked < kNamesLast;
+            const bool fresh = !name.addresses.empty() && net::now() - name.asked < kNamesLast;
             if (fresh) return answer(caller, std::move(handler), name.addresses);
             name.waiting.emplace_back(&caller, std::move(handler));
             if (name.waiting.size() > 1) return;
-            name.asked = std::chrono::steady_clock::now();
+            name.asked = net::now();
             hosts_[next_id_] = host;
             send_(to_parent::Resolve{next_id_++, host});
         });
@@ -360,7 +358,7 @@ class Front final : public Commands::Host {
         status::Snapshot out;
         out.now = wall_now();
         out.started = started_wall_;
-        out.uptime = std::chrono::steady_clock::now() - started_;
+        out.uptime = net::now() - started_;
         out.generation = setup_.generation;
         out.loaded = loaded_at_;
         out.version = CURVEGATE_VERSION;
@@ -435,7 +433,7 @@ class Front final : public Commands::Host {
     ParentResolver resolver_;
     std::shared_ptr<net::Counters> counters_;
     std::shared_ptr<net::Admission> admission_;
-    const Instant started_ = std::chrono::steady_clock::now();
+    const Instant started_ = net::now();
     const WallTime started_wall_ = wall_now();
     WallTime loaded_at_ = started_wall_;
     std::uint64_t vault_lost_ = 0;

@@ -7,6 +7,7 @@
 #include "daemon/lookup.hpp"
 #include "daemon/vault_keeper.hpp"
 #include "log/log.hpp"
+#include "net/clock.hpp"
 #include "os/file.hpp"
 #include "os/notify.hpp"
 #include "os/sandbox.hpp"
@@ -27,16 +28,14 @@
 namespace curvegate::daemon {
 namespace {
 
+using net::now;
+
 using log::Level;
 
 constexpr int kUnavailable = 69;  // EX_UNAVAILABLE
 constexpr std::size_t kMaxLookups = 16;
 constexpr std::size_t kMostRevoked = 10'000;  // bounds what a front can have written to known_hosts
 constexpr Duration kFrontBackoff = std::chrono::seconds(1);
-
-Instant now() {
-    return std::chrono::steady_clock::now();
-}
 
 std::size_t worker_count(const config::Config& config) {
     if (config.workers != 0) return config.workers;

@@ -1,6 +1,7 @@
 #include "daemon/vault_keeper.hpp"
 
 #include "log/log.hpp"
+#include "net/clock.hpp"
 #include "os/file.hpp"
 
 #include <fcntl.h>
@@ -13,15 +14,13 @@
 namespace curvegate::daemon {
 namespace {
 
+using net::now;
+
 using log::Level;
 
 constexpr Duration kFirstBackoff = std::chrono::milliseconds(100);
 constexpr Duration kLongestBackoff = std::chrono::seconds(10);
 constexpr int kUnavailable = 69;
-
-Instant now() {
-    return std::chrono::steady_clock::now();
-}
 
 net::VaultOptions options_of(const config::Config& config) {
     net::VaultOptions out;

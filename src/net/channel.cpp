@@ -1,5 +1,6 @@
 #include "net/channel.hpp"
 
+#include "net/clock.hpp"
 #include "net/dial_stream.hpp"
 #include "net/stream_messages.hpp"
 #include "net/tcp_messages.hpp"
@@ -208,10 +209,6 @@ ChannelError meaning_of(const Error& why) {
     return ChannelError::cannot_connect;
 }
 
-WallTime wall_now() {
-    return std::chrono::floor<std::chrono::seconds>(std::chrono::system_clock::now());
-}
-
 /// A tunnel to a listener, ready for a channel.
 struct Reached {
     std::unique_ptr<net::MessagePipe> pipe;
@@ -221,8 +218,8 @@ using ReachedFn = std::move_only_function<void(Result<Reached>)>;
 
 void reach_by_tcp(Vault::Impl& with, const ConnectOptions& options, ReachedFn done) {
     net::TunnelTarget target{
-        {options.host, options.port, {}}, options.peer, with.registry.keys_of(options.peer, wall_now())};
-    const auto deadline = std::chrono::steady_clock::now() + options.timeout;
+        {options.host, options.port, {}}, options.peer, with.registry.keys_of(options.peer, net::wall_now())};
+    const auto deadline = net::now() + options.timeout;
     net::dial_tunnel(with.context, *with.resolver, with.tools(), std::move(target), deadline,
                      [done = std::move(done)](Result<net::Established> result) mutable {
                          if (!result) return done(fail(std::move(result)));
@@ -242,11 +239,11 @@ void reach_by_udp(Vault::Impl& with, const ConnectOptions& options, ReachedFn do
     }
     net::StreamTarget target{{options.host, options.port, {}},
                              options.peer,
-                             with.registry.keys_of(options.peer, wall_now()),
+                             with.registry.keys_of(options.peer, net::wall_now()),
                              {},
                              *name,
                              kDeadPeer};
-    const auto deadline = std::chrono::steady_clock::now() + options.timeout;
+    const auto deadline = net::now() + options.timeout;
     net::dial_stream(
         with.context, *with.resolver, with.tools(), std::move(target), deadline,
         [vault = with.shared_from_this(), done = std::move(done)](Result<net::DialedStream> result) mutable {

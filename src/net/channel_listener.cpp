@@ -1,5 +1,7 @@
 #include "net/admission.hpp"
+
 #include "net/channel.hpp"
+#include "net/clock.hpp"
 #include "net/listen.hpp"
 #include "net/listener.hpp"
 #include "net/stream_messages.hpp"
@@ -10,10 +12,6 @@ namespace {
 
 constexpr std::size_t kSessionsPerPeer = 16'384;
 constexpr Duration kDeadPeer = std::chrono::seconds(60);
-
-WallTime wall_now() {
-    return std::chrono::floor<std::chrono::seconds>(std::chrono::system_clock::now());
-}
 
 Result<net::ListenPlace> place_of(const ListenOptions& options) {
     const auto address = IpAddress::parse(options.host);
@@ -58,7 +56,7 @@ class Listener::Impl::UdpGuest final : public net::Guest {
     bool may_come_from(const IpAddress& source) override {
         const auto listener = listener_.lock();
         return listener && listener->vault_.impl()
-                                   ->registry.authorise(*key_, listener->allow_, source, wall_now())
+                                   ->registry.authorise(*key_, listener->allow_, source, net::wall_now())
                                    .verdict == registry::Verdict::allowed;
     }
     void established(net::TunnelHandle tunnel, vault::KeySlot) override {
@@ -122,7 +120,7 @@ Result<> Listener::Impl::listen_tcp() {
 
 std::optional<std::string> Listener::Impl::authorise(Guest& guest, const crypto::PublicKey& key,
                                                      const IpAddress& source) {
-    const auto decision = vault_.impl()->registry.authorise(key, allow_, source, wall_now());
+    const auto decision = vault_.impl()->registry.authorise(key, allow_, source, net::wall_now());
     if (decision.verdict != registry::Verdict::allowed) return std::string(describe(decision.verdict));
     auto slot = sessions_->take(key, kSessionsPerPeer);
     if (!slot) return "too many sessions of this peer";
@@ -134,12 +132,11 @@ std::optional<std::string> Listener::Impl::authorise(Guest& guest, const crypto:
 void Listener::Impl::shake_hands(net::Stream stream, const IpAddress& source) {
     auto& with = *vault_.impl();
     auto handle = std::make_shared<std::weak_ptr<net::HandshakeHandle>>();
-    auto ticket =
-        admission_->admit(source, std::chrono::steady_clock::now(), with.client.busy(), [&with, handle] {
-            boost::asio::post(with.context, [handle] {
-                if (const auto running = handle->lock()) running->stop();
-            });
+    auto ticket = admission_->admit(source, net::now(), with.client.busy(), [&with, handle] {
+        boost::asio::post(with.context, [handle] {
+            if (const auto running = handle->lock()) running->stop();
         });
+    });
     if (!ticket) return;
     auto guest = std::make_shared<Guest>();
     auto may_in = [self = shared_from_this(), guest, source](const crypto::PublicKey& key) {
@@ -148,7 +145,7 @@ void Listener::Impl::shake_hands(net::Stream stream, const IpAddress& source) {
     auto done = [self = shared_from_this(), guest,
                  ticket = std::move(*ticket)](Result<net::Established> result) mutable {
         if (!result) return;
-        ticket.succeed(std::chrono::steady_clock::now());
+        ticket.succeed(net::now());
         auto pipe = std::make_unique<net::TcpMessages>(std::move(result->stream), std::move(result->session),
                                                        kDeadPeer);
         self->welcome(std::move(pipe), result->peer, *guest);

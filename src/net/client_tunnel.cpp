@@ -1,6 +1,7 @@
 #include "net/client_tunnel.hpp"
 
 #include "net/asio.hpp"
+#include "net/clock.hpp"
 
 #include <sys/socket.h>
 #include <boost/asio/post.hpp>
@@ -18,10 +19,6 @@ using machine::Event;
 constexpr unsigned kInitiatesAtOnce = 4;
 constexpr Duration kInitiateAgain = std::chrono::milliseconds(250);
 constexpr int kBatches = 4;
-
-Instant now() {
-    return std::chrono::steady_clock::now();
-}
 
 }  // namespace
 

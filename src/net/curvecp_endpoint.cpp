@@ -2,6 +2,7 @@
 
 #include "crypto/permutation.hpp"
 #include "log/log.hpp"
+#include "net/clock.hpp"
 #include "net/server_tunnel.hpp"
 
 #include <boost/asio/post.hpp>
@@ -18,10 +19,6 @@ using machine::Event;
 constexpr Duration kReadAgain = std::chrono::milliseconds(5);
 constexpr int kBatches = 4;                // in a row, then others get their turn
 constexpr std::size_t kQueuedPackets = 4;  // that may overtake the check of their connection's Initiate
-
-Instant now() {
-    return std::chrono::steady_clock::now();
-}
 
 }  // namespace
 
@@ -81,6 +78,13 @@ CurvecpEndpoint::~CurvecpEndpoint() {
 void CurvecpEndpoint::start() {
     wait_sessions();
     wait_hellos();
+}
+
+void CurvecpEndpoint::close() {
+    stop_accepting();
+    for (const auto& [key, entry] : ByShortKey<std::weak_ptr<ServerTunnel>>(tunnels_)) {
+        if (const auto tunnel = entry.lock()) tunnel->cut(TunnelEnd::stopped);
+    }
 }
 
 void CurvecpEndpoint::stop_accepting() {

@@ -50,6 +50,9 @@ class CurvecpEndpoint {
     void start();
     /// No new connections; those that stand go on.
     void stop_accepting();
+    /// Ends all connections, those too that only wait for their last acknowledgment. Call once, before this
+    /// goes while its worker runs on.
+    void close();
 
   private:
     friend class ServerTunnel;

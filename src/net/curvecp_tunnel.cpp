@@ -1,5 +1,7 @@
 #include "net/curvecp_tunnel.hpp"
 
+#include "net/clock.hpp"
+
 #include <boost/asio/post.hpp>
 
 namespace curvegate::net {
@@ -10,10 +12,6 @@ constexpr Duration kTimeWait = std::chrono::seconds(3);
 // A foreign peer acknowledges nothing while its program does not read (PROTOCOL 9.7).
 constexpr Duration kForeignPatience = std::chrono::minutes(10);
 constexpr int kTrainsInARow = 8;  // then others get their turn
-
-Instant now() {
-    return std::chrono::steady_clock::now();
-}
 
 /// Where trains are put together: nothing stays in it between two calls.
 MutableBytes scratch() {

@@ -1,11 +1,9 @@
 #include "net/datagram_pipe.hpp"
 
+#include "net/clock.hpp"
+
 namespace curvegate::net {
 namespace {
-
-Instant now() {
-    return std::chrono::steady_clock::now();
-}
 
 // Datagrams have no end of their own: a tunnel that its peer closed has ended in order.
 Ending meaning_of(MessagePipe::End end) {

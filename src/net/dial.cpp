@@ -1,5 +1,7 @@
 #include "net/dial.hpp"
 
+#include "net/clock.hpp"
+
 #include <netinet/tcp.h>
 #include <sys/un.h>
 #include <boost/asio/post.hpp>
@@ -8,10 +10,6 @@
 
 namespace curvegate::net {
 namespace {
-
-Instant now() {
-    return std::chrono::steady_clock::now();
-}
 
 class Dialler : public std::enable_shared_from_this<Dialler> {
   public:

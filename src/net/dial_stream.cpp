@@ -1,5 +1,7 @@
 #include "net/dial_stream.hpp"
 
+#include "net/clock.hpp"
+
 #include <boost/asio/post.hpp>
 
 namespace curvegate::net {
@@ -7,10 +9,6 @@ namespace {
 
 constexpr Duration kLeastTry = std::chrono::milliseconds(1'500);
 constexpr Duration kMostTry = std::chrono::milliseconds(2'500);  // where another may be tried after it
-
-Instant now() {
-    return std::chrono::steady_clock::now();
-}
 
 class StreamDialler : public std::enable_shared_from_this<StreamDialler> {
   public:

@@ -1,13 +1,8 @@
 #include "net/flows.hpp"
 
+#include "net/clock.hpp"
+
 namespace curvegate::net {
-namespace {
-
-Instant now() {
-    return std::chrono::steady_clock::now();
-}
-
-}  // namespace
 
 struct Flows::Flow {
     Path path;

@@ -1,5 +1,6 @@
 #include "net/forwarder.hpp"
 
+#include "net/clock.hpp"
 #include "net/dial.hpp"
 
 namespace curvegate::net {
@@ -8,10 +9,6 @@ namespace {
 using session::curve_tun::kFrameOverhead;
 using session::curve_tun::kMaxMessageSize;
 constexpr std::size_t kHeader = wire::curve_tun::kFrameHeaderSize;
-
-Instant now() {
-    return std::chrono::steady_clock::now();
-}
 
 }  // namespace
 

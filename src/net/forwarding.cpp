@@ -1,5 +1,7 @@
 #include "net/forwarding.hpp"
 
+#include "net/clock.hpp"
+
 #include <linux/sockios.h>
 #include <netinet/tcp.h>
 #include <sys/ioctl.h>
@@ -10,10 +12,6 @@ namespace curvegate::net {
 namespace {
 
 constexpr Duration kDrainPoll = std::chrono::milliseconds(20);
-
-Instant now() {
-    return std::chrono::steady_clock::now();
-}
 
 bool has_unsent(Stream& socket) noexcept {
     int count = 0;

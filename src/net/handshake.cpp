@@ -1,5 +1,7 @@
 #include "net/handshake.hpp"
 
+#include "net/clock.hpp"
+
 #include <boost/asio/buffer.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/write.hpp>
@@ -14,10 +16,6 @@ namespace wire = wire::curve_tun;
 using handshake::Event;
 namespace action = handshake::action;
 namespace event = handshake::event;
-
-Instant now() {
-    return std::chrono::steady_clock::now();
-}
 
 /// The actor of one handshake: reads packets of the one size that may come, runs actions, keeps the timer.
 template <class Machine>

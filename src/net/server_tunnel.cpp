@@ -1,5 +1,7 @@
 #include "net/server_tunnel.hpp"
 
+#include "net/clock.hpp"
+
 namespace curvegate::net {
 namespace {
 
@@ -8,10 +10,6 @@ namespace wire = wire::curvecp;
 constexpr Duration kProbeAgain = std::chrono::milliseconds(500);
 constexpr Duration kGiveUp = std::chrono::seconds(10);
 constexpr std::size_t kUnprovenTimes = 3;  // PROTOCOL 7.7
-
-Instant now() {
-    return std::chrono::steady_clock::now();
-}
 
 wire::MessageId random_id(RandomSource& random) {
     ByteArray<4> bytes{};

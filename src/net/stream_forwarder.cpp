@@ -1,5 +1,6 @@
 #include "net/stream_forwarder.hpp"
 
+#include "net/clock.hpp"
 #include "net/dial.hpp"
 
 #include <boost/asio/post.hpp>
@@ -10,10 +11,6 @@ namespace curvegate::net {
 namespace {
 
 constexpr int kReads = 8;  // of the plain side in one go, so that others get their turn
-
-Instant now() {
-    return std::chrono::steady_clock::now();
-}
 
 Ending meaning_of(TunnelEnd end) {
     switch (end) {

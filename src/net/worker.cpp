@@ -1,6 +1,7 @@
 #include "net/worker.hpp"
 
 #include "log/log.hpp"
+#include "net/clock.hpp"
 #include "net/stream_messages.hpp"
 #include "net/tcp_messages.hpp"
 #include "net/worker_connection.hpp"
@@ -18,13 +19,6 @@ constexpr std::size_t kMaxSecrets = 262'144;
 constexpr Duration kSweep = std::chrono::seconds(5);
 constexpr Duration kShortestSweep = std::chrono::milliseconds(100);
 constexpr Duration kExpirySweep = std::chrono::seconds(1);
-
-Instant now() {
-    return std::chrono::steady_clock::now();
-}
-WallTime wall_now() {
-    return std::chrono::floor<std::chrono::seconds>(std::chrono::system_clock::now());
-}
 
 std::string seconds_of(Duration duration) {
     const auto tenths = std::chrono::duration_cast<std::chrono::milliseconds>(duration).count() / 100;
@@ -128,11 +122,14 @@ void Worker::apply(RegistryPtr registry, AppliedFn done) {
 }
 
 void Worker::set_doors(std::vector<Door> doors) {
-    std::erase_if(doors_, [&](const auto& open) {
-        const bool closed = std::ranges::find(doors, open.first, &Door::key) == doors.end();
-        if (closed && open.second.endpoint) end_all_of(*open.second.specs);  // their packets come by it
-        return closed;
-    });
+    for (auto here = doors_.begin(); here != doors_.end();) {
+        if (std::ranges::find(doors, here->first, &Door::key) != doors.end()) {
+            ++here;
+            continue;
+        }
+        close(here->second);
+        here = doors_.erase(here);
+    }
     for (Door& door : doors) {
         Open& here = doors_[door.key];
         // Of the services that share a UDP port, the one that takes any name is asked last.
@@ -153,11 +150,15 @@ void Worker::open(Open& door, std::vector<os::UniqueFd> sockets) {
     return flows ? serve_datagrams(door, std::move(sockets[0])) : listen(door, std::move(sockets[0]));
 }
 
-void Worker::end_all_of(const Specs& services) {
+// Connections over TCP go on. The packets of a UDP port come by its sockets, and end with them.
+void Worker::close(Open& door) {
+    if (door.flows) door.flows->cut(Ending::stopped);
+    if (!door.endpoint) return;
     for (const auto& connection : all()) {
         const auto is_its = [&](const SpecPtr& spec) { return spec->name == connection->spec.name; };
-        if (std::ranges::any_of(services, is_its)) connection->cut(Ending::stopped);
+        if (std::ranges::any_of(*door.specs, is_its)) connection->cut(Ending::stopped);
     }
+    door.endpoint->close();
 }
 
 SpecPtr Worker::spec_now(const std::string& name) const {
@@ -171,20 +172,15 @@ SpecPtr Worker::spec_now(const std::string& name) const {
 
 bool Worker::is_welcome(const Connection& connection) const {
     if (!connection.key) return true;  // it has proven nothing yet, and is looked at when it has
-    const WallTime at = wall_now();
-    if (connection.spec.side == Side::client) {
-        const auto keys = registry_->keys_of(connection.spec.peer, at);
-        return std::ranges::find(keys, *connection.key) != keys.end();
-    }
+    if (connection.spec.side == Side::client) return is_pinned(connection.spec, *connection.key);
     const SpecPtr spec = spec_now(connection.spec.name);
     const auto& allow = spec ? spec->allow : connection.spec.allow;
-    return registry_->authorise(*connection.key, allow, connection.address, at).verdict ==
+    return registry_->authorise(*connection.key, allow, connection.address, wall_now()).verdict ==
            registry::Verdict::allowed;
 }
 
 std::size_t Worker::end_unwelcome() {
-    const WallTime at = wall_now();
-    next_expiry_ = registry_->next_expiry(at);
+    next_expiry_ = registry_->next_expiry(wall_now());
     std::size_t ended = 0;
     for (const auto& connection : all()) {
         if (is_welcome(*connection)) continue;
@@ -196,8 +192,7 @@ std::size_t Worker::end_unwelcome() {
         // All flows of a service go to the server that answered last.
         const ServiceSpec& spec = *door.specs->front();
         const auto server = last_good_.find(spec.name);
-        const auto keys = registry_->keys_of(spec.peer, at);
-        if (server == last_good_.end() || std::ranges::find(keys, server->second) != keys.end()) continue;
+        if (server == last_good_.end() || is_pinned(spec, server->second)) continue;
         ended += door.flows->size();
         door.flows->cut(Ending::revoked);
     }

@@ -91,10 +91,9 @@ class Worker {
     void set_doors(std::vector<Door> doors);
     void open(Open& door, std::vector<os::UniqueFd> sockets);
     void listen(Open& door, os::UniqueFd listening);
-    static void set_accepted_options(int accepted, const ServiceSpec& spec);
     void serve_endpoint(Open& door, os::UniqueFd sessions, os::UniqueFd hellos);
     void serve_datagrams(Open& door, os::UniqueFd listening);
-    void end_all_of(const Specs& services);
+    void close(Open& door);
     [[nodiscard]] std::size_t end_unwelcome();
     [[nodiscard]] bool is_welcome(const Connection& connection) const;
     [[nodiscard]] SpecPtr spec_now(const std::string& name) const;
@@ -119,6 +118,7 @@ class Worker {
     [[nodiscard]] static Flows::Limits flow_limits(const ServiceSpec& spec);
     [[nodiscard]] StreamTarget stream_target(const ServiceSpec& spec) const;
     [[nodiscard]] std::vector<crypto::PublicKey> keys_to_try(const ServiceSpec& spec) const;
+    [[nodiscard]] bool is_pinned(const ServiceSpec& spec, const crypto::PublicKey& server) const;
     void greeted(const ServiceSpec& spec, const crypto::PublicKey& server);
 
     // connections

@@ -1,22 +1,16 @@
 #include "log/log.hpp"
+#include "net/clock.hpp"
 #include "net/worker_connection.hpp"
 
 #include <algorithm>
 
 /// The client ends of services: plain in, tunnel out.
 namespace curvegate::net {
-namespace {
-
-Instant now() {
-    return std::chrono::steady_clock::now();
-}
-WallTime wall_now() {
-    return std::chrono::floor<std::chrono::seconds>(std::chrono::system_clock::now());
-}
-
-}  // namespace
 
 void Worker::serve_plain(SpecPtr spec, Stream stream, std::string source) {
+    // Not left to the listening socket: what came before it had them would be without, and a cut of its
+    // tunnel would look like an end.
+    set_plain_options(stream.native_handle());
     auto connection = std::make_shared<Connection>(*this, std::move(spec), std::move(source));
     connection->peer = connection->spec.peer;
     add(connection);
@@ -81,6 +75,11 @@ std::vector<crypto::PublicKey> Worker::keys_to_try(const ServiceSpec& spec) cons
     return keys;
 }
 
+bool Worker::is_pinned(const ServiceSpec& spec, const crypto::PublicKey& server) const {
+    const auto keys = registry_->keys_of(spec.peer, wall_now());
+    return std::ranges::find(keys, server) != keys.end();
+}
+
 StreamTarget Worker::stream_target(const ServiceSpec& spec) const {
     return {spec.connect, spec.peer, keys_to_try(spec), spec.extensions, *spec.server_name, spec.dead_peer};
 }
@@ -112,6 +111,8 @@ void Worker::open_flow(const SpecPtr& service, const std::string& source, Flows:
     if (!sweeping_) sweep();
     const auto finish = [this, service, source]<class Tunnel>(Result<Tunnel>& result, Flows::DialedFn& tell,
                                                               auto take) {
+        // A reload may have taken the pin away while this was dialled.
+        if (result && !is_pinned(*service, result->peer)) result = fail(DialErrc::no_pin, service->peer);
         if (!result) {
             shared_.counters->refuse(result.error());
             ++service->counters->refused;

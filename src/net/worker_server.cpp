@@ -1,4 +1,5 @@
 #include "log/log.hpp"
+#include "net/clock.hpp"
 #include "net/datagram_forwarder.hpp"
 #include "net/dial_udp.hpp"
 #include "net/stream_forwarder.hpp"
@@ -10,16 +11,6 @@
 
 /// The server ends of services: tunnel in, plain out.
 namespace curvegate::net {
-namespace {
-
-Instant now() {
-    return std::chrono::steady_clock::now();
-}
-WallTime wall_now() {
-    return std::chrono::floor<std::chrono::seconds>(std::chrono::system_clock::now());
-}
-
-}  // namespace
 
 void Worker::Connection::forward(Stream plain, Established tunnel) {
     run(std::make_shared<Forwarder>(std::move(plain), std::move(tunnel.stream), std::move(tunnel.session),
@@ -82,22 +73,13 @@ class Worker::UdpGuest final : public Guest {
     std::shared_ptr<Connection> connection_;
 };
 
-// Not left to the listening socket: what came in before it had them would be without, and a cut of its
-// tunnel would look like an end.
-void Worker::set_accepted_options(int accepted, const ServiceSpec& spec) {
-    if (spec.side == Side::server) return set_tunnel_options(accepted, spec.dead_peer);
-    set_plain_options(accepted);
-}
-
 void Worker::listen(Open& door, os::UniqueFd listening) {
-    const ServiceSpec& spec = *door.specs->front();
     door.listener = std::make_unique<Listener>(
-        context_, std::move(listening), spec.name,
+        context_, std::move(listening), door.specs->front()->name,
         [this, &door](Stream stream, std::string source, const IpAddress& address) {
             const SpecPtr& service = door.specs->front();
             ++shared_.counters->accepted;
             ++service->counters->accepted;
-            set_accepted_options(stream.native_handle(), *service);
             if (service->side == Side::server) {
                 serve_tunnel(service, std::move(stream), std::move(source), address);
             } else {
@@ -191,6 +173,7 @@ void Worker::shake_hands(const std::shared_ptr<Connection>& connection, Stream s
         });
     });
     if (!ticket) return refuse(*connection, ticket.error());  // the stream closes itself
+    set_tunnel_options(stream.native_handle(), connection->spec.dead_peer);
     auto may_in = [this, address, connection](const crypto::PublicKey& key) {
         return authorise(*connection, key, address);
     };

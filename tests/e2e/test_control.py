@@ -290,6 +290,53 @@ def test_a_reload_adds_changes_and_removes_services(ends: Pair) -> None:
         local.echo(b"new ones too")
 
 
+def test_a_service_that_goes_and_comes_back(ends: Pair) -> None:
+    """Over tcp its sessions go on; a UDP port takes them with it, and tells both sides."""
+    other = {"accept": f"tcp:127.0.0.1:{s.free_port()}", "connect": ends.backend.address, "allow": "phone"}
+    with ends.client.open() as local:
+        local.echo(b"before")
+        ends.rewrite({"other": other})
+        assert "- service web" in said(control(ends.far, "reload"))
+        if ends.carrier == "tcp":
+            local.echo(b"after")
+        else:
+            dropped(local)
+            s.until(lambda: status(ends.far)["connections"] == [], "nothing is left of it")
+    ends.rewrite(ends.sections() | {"other": other})
+    assert control(ends.far, "reload").returncode == 0
+    with ends.client.open() as local:
+        local.echo(b"back again")
+    assert ends.server.terminate() == 0  # nothing waits for an end that cannot come
+
+
+def test_a_service_of_datagrams_that_goes_leaves_no_session_behind(tmp_path: Path) -> None:
+    with s.Backend(s.echo) as backend, pair("udp", tmp_path, backend) as ends:
+        plain = s.free_port()
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as app:
+            app.settimeout(20)
+            app.bind(("127.0.0.1", 0))
+            port = app.getsockname()[1]
+            sections = ends.sections()
+            sections["web"]["connect"] = f"udp:127.0.0.1:{port}"
+            ends.rewrite(sections)
+            assert control(ends.far, "reload").returncode == 0
+            accept = {"client": "yes", "accept": f"udp:127.0.0.1:{plain}", "peer": "gate", "server_name": "web"}
+            flow = accept | {"connect": f"udp:127.0.0.1:{ends.port}"}
+            keep = {"client": "yes", "accept": f"127.0.0.1:{s.free_port()}", "peer": "gate"}
+            keep |= {"connect": f"udp:127.0.0.1:{ends.port}", "server_name": "web"}
+            ends.near.write_config({"keep": keep, "flow": flow})
+            assert control(ends.near, "reload").returncode == 0
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as local:
+                local.sendto(b"hello", ("127.0.0.1", plain))
+                assert app.recv(100) == b"hello"
+            assert service(ends.near, "flow")["sessions"] == 1
+            ends.near.write_config({"keep": keep})
+            assert control(ends.near, "reload").returncode == 0
+            ends.near.write_config({"keep": keep, "flow": flow})
+            assert control(ends.near, "reload").returncode == 0
+            assert service(ends.near, "flow")["sessions"] == 0
+
+
 @pytest.mark.parametrize(
     ("broken", "told"),
     [
