@@ -55,6 +55,7 @@ Result<std::optional<MessageWithDescriptors>> receive_with_descriptors(int socke
 
 Result<> send_with_descriptors(int socket, Bytes message, std::span<const int> descriptors) {
     if (descriptors.size() > kMostDescriptors) return fail(os::Errc::system, "too many descriptors");
+    // sendmsg() does not write through it. NOLINTNEXTLINE(cppcoreguidelines-pro-type-const-cast)
     iovec part{const_cast<Byte*>(message.data()), message.size()};
     Room room;
     msghdr header{};

@@ -36,11 +36,10 @@ class Head {
     }
     /// What it covers of `text`.
     [[nodiscard]] Bytes covered(Bytes text) const noexcept { return text.first(covered_); }
-    /// Encrypts, or decrypts, that part, and gives it.
-    Bytes apply(MutableBytes text) const noexcept {
+    /// Encrypts, or decrypts, that part.
+    void apply(MutableBytes text) const noexcept {
         const Byte* stream = stream_.data() + 32;
         for (std::size_t i = 0; i < covered_; ++i) text[i] ^= stream[i];
-        return covered(text);
     }
 
   private:
@@ -79,7 +78,8 @@ void seal_in_place(const MessageKey& key, FixedBytes<8> number, MutableBytes box
     const Head head(key, number, text.size());
     Poly1305 authenticator(head.authenticator_key());
     const auto authenticate = [&](Bytes piece) { authenticator.update(piece); };
-    authenticate(head.apply(text));
+    head.apply(text);
+    authenticate(head.covered(text));
     apply_behind(key, number, text, kNothing, authenticate);
     authenticator.finish(box.first<kBoxOverhead>());
 }

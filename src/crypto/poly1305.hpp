@@ -18,10 +18,9 @@ class Poly1305 {
     explicit Poly1305(FixedBytes<32> key) noexcept;
     Poly1305(const Poly1305&) = delete;
     Poly1305& operator=(const Poly1305&) = delete;
-    ~Poly1305();
 
     void update(Bytes part) noexcept;
-    /// Call once, last.
+    /// Call once, last: it wipes what it held.
     void finish(MutableFixedBytes<kTagSize> tag) noexcept;
 
   private:

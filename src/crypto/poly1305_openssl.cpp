@@ -39,8 +39,6 @@ Poly1305::Poly1305(FixedBytes<32> key) noexcept : state_(thread_context()) {
     must(::EVP_MAC_init(state_, key.data(), key.size(), nullptr));
 }
 
-Poly1305::~Poly1305() = default;
-
 void Poly1305::update(Bytes part) noexcept {
     must(::EVP_MAC_update(state_, part.data(), part.size()));
 }

@@ -210,6 +210,7 @@ class Front final : public Commands::Host {
     void apply(DoorSockets sockets, std::function<void(std::size_t ended)> done) {
         const config::Config& config = *setup_.config;
         std::vector<net::SpecPtr> specs;
+        specs.reserve(config.services.size());
         for (const auto& service : config.services)
             specs.push_back(
                 std::make_shared<const net::ServiceSpec>(spec_of(service, workers_.size(), *counters_)));
@@ -336,7 +337,8 @@ class Front final : public Commands::Host {
     }
 
     // Until the end of the process, whatever becomes of the file.
-    [[nodiscard]] std::shared_ptr<const registry::Registry> with_revoked(const registry::Registry& registry) {
+    [[nodiscard]] std::shared_ptr<const registry::Registry> with_revoked(
+        const registry::Registry& registry) const {
         return std::make_shared<const registry::Registry>(registry.with_revoked(setup_.revoked));
     }
 

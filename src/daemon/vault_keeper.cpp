@@ -43,8 +43,11 @@ net::VaultOptions options_of(const config::Config& config) {
 
 }  // namespace
 
-VaultKeeper::VaultKeeper(const config::Config& config, std::size_t connections)
-    : config_(config), connections_(connections), wanted_(connections, false), backoff_(kFirstBackoff) {}
+VaultKeeper::VaultKeeper(config::Config config, std::size_t connections)
+    : config_(std::move(config)),
+      connections_(connections),
+      wanted_(connections, false),
+      backoff_(kFirstBackoff) {}
 
 VaultKeeper::~VaultKeeper() {
     net::end_vault(process_);

@@ -13,7 +13,7 @@ namespace curvegate::daemon {
 /// that runs as a unit of its own (`vault = unix:PATH`).
 class VaultKeeper {
   public:
-    VaultKeeper(const config::Config& config, std::size_t connections);
+    VaultKeeper(config::Config config, std::size_t connections);
     ~VaultKeeper();
 
     /// Waits until the vault is ready (it may ask for a passphrase). Gives 0 or the exit status to end with;

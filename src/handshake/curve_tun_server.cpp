@@ -118,7 +118,7 @@ Actions Server::on_hello_answered(Answering& state, const vault::HelloAnswer& an
 Actions Server::on_other_slot(const Answering& state, vault::KeySlot slot) {
     if (state.issued.again || slot == slot_) return close(Errc::hello_refused);
     slot_ = slot;
-    Issuing next{state.issued.hello, true};
+    const Issuing next{state.issued.hello, true};
     state_ = next;
     return {action::IssueCookie{next.hello.client_short, slot_}};
 }

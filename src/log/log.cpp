@@ -114,7 +114,7 @@ std::string timestamp() {
     ::gmtime_r(&seconds, &parts);
     std::array<char, 40> text{};
     const std::size_t size = std::strftime(text.data(), text.size(), "%Y-%m-%dT%H:%M:%S", &parts);
-    std::string fraction = std::to_string(1000 + milliseconds.count());
+    const std::string fraction = std::to_string(1000 + milliseconds.count());
     return std::string(text.data(), size) + '.' + fraction.substr(1) + 'Z';
 }
 

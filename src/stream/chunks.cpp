@@ -2,11 +2,16 @@
 
 namespace curvegate::stream {
 
+namespace {
+
+class Heap final : public ChunkSource {
+    Byte* take() override { return new Byte[kChunk]; }
+    void give(Byte* chunk) noexcept override { delete[] chunk; }
+};
+
+}  // namespace
+
 ChunkSource& heap_chunks() noexcept {
-    class Heap final : public ChunkSource {
-        Byte* take() override { return new Byte[kChunk]; }
-        void give(Byte* chunk) noexcept override { delete[] chunk; }
-    };
     static Heap heap;
     return heap;
 }
