@@ -73,7 +73,8 @@ if wanted layering; then
 fi
 run_pytest() { # NAME FOLDER
     local status=0 summary ok bad
-    CURVEGATE_BIN=$bin /usr/bin/python3 -B -m pytest "$2" -q -p no:cacheprovider -rs 2>&1 | tee "$log" || status=${PIPESTATUS[0]}
+    # Four at once: most of a test is waiting.
+    CURVEGATE_BIN=$bin /usr/bin/python3 -B -m pytest "$2" -n 4 --dist load -q -p no:cacheprovider -rs 2>&1 | tee "$log" || status=${PIPESTATUS[0]}
     summary=$(tail -n 1 "$log")
     ok=$(grep -oE '[0-9]+ passed' <<<"$summary" | cut -d' ' -f1) || ok=0
     bad=$(grep -oE '[0-9]+ (failed|error)' <<<"$summary" | awk '{n += $1} END {print n + 0}') || bad=0

@@ -97,8 +97,11 @@ def curvegate(
 # ---- ports ----
 
 # Below the range from which the kernel takes ports for outgoing connections, so that nobody takes one between
-# the moment it is chosen here and the moment a daemon listens on it.
-_ports = iter(random.sample(range(12000, 32000), 19000))
+# the moment it is chosen here and the moment a daemon listens on it. Test processes that run side by side
+# (gw0, gw1, ...) have a share each.
+_PROCESSES = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+_PROCESS = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw"))
+_ports = iter(random.sample(range(12000 + _PROCESS, 32000, _PROCESSES), 19000 // _PROCESSES))
 
 
 def free_port() -> int:
