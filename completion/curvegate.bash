@@ -2,11 +2,12 @@
 # The tables come from the programs' own --help: scripts/documents.py --update writes them.
 
 # generated: tables (scripts/documents.py)
-_curvegate_verbs='keygen import pubkey fingerprint peers check counter probe run status reload revoke drain rotate events --help --version'
+_curvegate_verbs='keygen import pubkey fingerprint peers check counter probe run status reload revoke drain rotate audit events --help --version'
 declare -gA _curvegate_subverbs=(
     [peers]='list add remove revoke'
     [counter]='init'
     [rotate]='start switch finish cancel status'
+    [audit]='verify'
 )
 declare -gA _curvegate_options=(
     [keygen]='-h --help --role -o --output --state-dir --passphrase'
@@ -23,6 +24,7 @@ declare -gA _curvegate_options=(
     [revoke]='-h --help -c --config --socket'
     [drain]='-h --help -c --config --socket'
     [rotate]='-h --help --generate --compromised --json -c --config --socket'
+    [audit]='-h --help'
     [events]='-h --help -c --config --socket'
     [curvegated]='-c --config -h --help -V --version'
     [curvegate-vault]='--server-key --client-key --known-hosts --state-dir --passphrase-file --sandbox --lock-memory --descriptors --listen --allow-uid --control --help --version'

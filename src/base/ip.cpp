@@ -26,6 +26,10 @@ std::string IpAddress::text() const {
     return out.data();
 }
 
+std::string IpAddress::masked_text() const {
+    return is_v4() ? prefix(120).text() + "/24" : prefix(48).text() + "/48";
+}
+
 IpAddress IpAddress::prefix(unsigned bits) const noexcept {
     IpAddress out = *this;
     for (unsigned i = 0; i < out.bytes.size(); ++i) {

@@ -16,6 +16,8 @@ struct IpAddress {
     [[nodiscard]] bool is_v4() const noexcept;
     /// Dotted IPv4 or RFC 5952 IPv6, without brackets or zone.
     [[nodiscard]] std::string text() const;
+    /// Its network, for where the address itself is nobody's business: "192.0.2.0/24", "2001:db8:1::/48".
+    [[nodiscard]] std::string masked_text() const;
     /// The address with all but its first `bits` bits of 128 cleared.
     [[nodiscard]] IpAddress prefix(unsigned bits) const noexcept;
 

@@ -38,6 +38,7 @@ constexpr auto kVerbs = std::to_array<Verb>({
      "start FILE|--generate | switch | finish | cancel | status [--json] | --compromised  [-c FILE | "
      "--socket PATH]",
      "change the server key without a flag day", rotate},
+    {"audit", "verify FILE...", "say whether audit files, in their order, are one unbroken chain", audit},
     {"events", "[-c FILE | --socket PATH]", "show what happens, as it happens, as JSON lines", events},
 });
 

@@ -31,6 +31,7 @@ int reload(const Verb& self, const Arguments& arguments);       // control.cpp
 int revoke(const Verb& self, const Arguments& arguments);       // control.cpp
 int drain(const Verb& self, const Arguments& arguments);        // control.cpp
 int events(const Verb& self, const Arguments& arguments);       // control.cpp
+int audit(const Verb& self, const Arguments& arguments);        // audit.cpp
 int rotate(const Verb& self, const Arguments& arguments);       // rotate.cpp
 
 }  // namespace curvegate::cli

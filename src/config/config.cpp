@@ -134,7 +134,18 @@ class Parser {
                                       config.server_key +
                                       ": a key serves one role (curvegate keygen makes another)");
         }
+        check_audit();
         check_listeners(parsed_, problems_);
+    }
+
+    void check_audit() {
+        const Config& config = parsed_.config;
+        if (config.audit_required && config.audit.empty()) {
+            problems_.add(defaults_.lines.at("audit-required"),
+                          "audit-required needs audit = PATH: without a file no session could ever begin");
+        }
+        if (!config.audit.empty() && is_same_file(config.audit, config.log_file))
+            problems_.add(defaults_.lines.at("audit"), "audit and log-file are one file: name another one");
     }
 
     Scope scope_ = Scope::globals;

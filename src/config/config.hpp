@@ -101,6 +101,7 @@ struct Timeouts {
 
 enum class LogLevel { trace, debug, info, warning, error };
 enum class LogFormat { text, json };
+enum class Addresses { full, masked };       ///< of peers, where they are shown
 enum class Strictness { require, attempt };  ///< "require" or "try"
 
 /// A whole configuration file, checked; never changed after.
@@ -117,6 +118,9 @@ struct Config {
     std::optional<Address> metrics;  ///< where to serve counters: a unix socket or a loopback port
     std::string vault_control;
     std::string log_file;  ///< empty: stderr
+    Addresses log_addresses = Addresses::full;
+    std::string audit;  ///< file of decisions; empty: none
+    bool audit_required = false;
     unsigned workers = 0;  ///< 0: one a CPU
     LogLevel log_level = LogLevel::info;
     LogFormat log_format = LogFormat::text;

@@ -27,6 +27,9 @@ constexpr std::array<std::pair<std::string_view, LogLevel>, 5> kLogLevels = {{{"
                                                                               {"error", LogLevel::error}}};
 constexpr std::array<std::pair<std::string_view, LogFormat>, 2> kLogFormats = {
     {{"text", LogFormat::text}, {"json", LogFormat::json}}};
+constexpr std::array<std::pair<std::string_view, Addresses>, 2> kAddresses = {
+    {{"full", Addresses::full}, {"masked", Addresses::masked}}};
+constexpr std::array<std::pair<std::string_view, bool>, 2> kYesOrNo = {{{"yes", true}, {"no", false}}};
 constexpr std::array<std::pair<std::string_view, Strictness>, 2> kStrictness = {
     {{"require", Strictness::require}, {"try", Strictness::attempt}}};
 constexpr std::array<std::pair<std::string_view, Side>, 2> kSides = {
@@ -74,6 +77,13 @@ constexpr auto kKeys = std::to_array<Key>({
      [](Setting& s) { s.store(s.config.log_format, parse_choice(s.value, kLogFormats)); }},
     {"log-file", global, works, "PATH", "where to log (default: standard error)",
      [](Setting& s) { s.store(s.config.log_file, parse_path(s.value)); }},
+    {"log-addresses", global, works, "full|masked",
+     "peers' addresses in log, status and audit; masked: their networks, /24 and /48 (default full)",
+     [](Setting& s) { s.store(s.config.log_addresses, parse_choice(s.value, kAddresses)); }},
+    {"audit", global, works, "PATH", "file of who was let in or refused, and of what was configured",
+     [](Setting& s) { s.store(s.config.audit, parse_path(s.value)); }},
+    {"audit-required", global, works, "yes|no", "no new session while audit cannot be written (default no)",
+     [](Setting& s) { s.store(s.config.audit_required, parse_choice(s.value, kYesOrNo)); }},
     {"sandbox", global, works, "require|try",
      "refuse to start, or go on, where the kernel cannot confine (default require)",
      [](Setting& s) { s.store(s.config.sandbox, parse_choice(s.value, kStrictness)); }},
@@ -143,8 +153,6 @@ constexpr auto kKeys = std::to_array<Key>({
      "server over tcp: the fronts that begin each connection with a PROXY header (default: none)",
      [](Setting& s) { s.store(s.service.service.proxy_from, parse_blocks(s.value)); }},
 
-    {"audit", global, not_yet, "PATH", "file of who did what", nothing},
-    {"audit-required", global, not_yet, "yes|no", "no session without an audit line", nothing},
     {"include", global, not_yet, "PATH", "further files to read", nothing},
     {"failover", service, not_yet, "prio|rr", "how several connect lines are used", nothing},
 });

@@ -16,6 +16,11 @@ std::vector<Byte> pack(std::size_t index, Fields... fields) {
     return out;
 }
 
+void append_line(std::vector<Byte>& out, std::string_view line) {
+    const auto bytes = as_bytes(line.substr(0, kMaxLine));
+    out.insert(out.end(), bytes.begin(), bytes.end());
+}
+
 std::vector<Byte> body(std::size_t index, const to_front::VaultConnection& m) {
     return pack(index, m.worker);
 }
@@ -53,12 +58,11 @@ std::vector<Byte> body(std::size_t index, const to_front::DoorSocket& m) {
     return pack(index, m.door);
 }
 std::vector<Byte> body(std::size_t index, const to_front::Apply& m) {
-    return pack(index, m.id, m.generation);
+    return pack(index, m.id, m.generation, m.changes);
 }
 std::vector<Byte> body(std::size_t index, const to_front::Told& m) {
     auto out = pack(index, m.id);
-    out.insert(out.end(), m.line.begin(),
-               m.line.begin() + static_cast<std::ptrdiff_t>(std::min(m.line.size(), kMaxLine)));
+    append_line(out, m.line);
     return out;
 }
 std::vector<Byte> body(std::size_t index, const to_front::Done& m) {
@@ -69,6 +73,14 @@ std::vector<Byte> body(std::size_t index, const to_front::NewLog&) {
 }
 std::vector<Byte> body(std::size_t index, const to_front::LookAlive&) {
     return pack(index);
+}
+std::vector<Byte> body(std::size_t index, const to_front::NewAudit& m) {
+    return pack(index, static_cast<Byte>(m.open ? 1 : 0));
+}
+std::vector<Byte> body(std::size_t index, const to_front::Decided& m) {
+    auto out = pack(index, m.id, static_cast<Byte>(m.what));
+    append_line(out, m.text);
+    return out;
 }
 std::vector<Byte> body(std::size_t index, const to_parent::Alive&) {
     return pack(index);
@@ -127,9 +139,10 @@ std::optional<ToFront> parse_to_front(Bytes message) {
             if (size != 2) return std::nullopt;
             return to_front::DoorSocket{reader.integer<std::uint16_t>()};
         case 7: {
-            if (size != 8) return std::nullopt;
+            if (size != 12) return std::nullopt;
             const auto id = reader.integer<std::uint32_t>();
-            return to_front::Apply{id, reader.integer<std::uint32_t>()};
+            const auto generation = reader.integer<std::uint32_t>();
+            return to_front::Apply{id, generation, reader.integer<std::uint32_t>()};
         }
         case 8: {
             if (size < 4 || size - 4 > kMaxLine) return std::nullopt;
@@ -143,6 +156,20 @@ std::optional<ToFront> parse_to_front(Bytes message) {
         }
         case 10: return size == 0 ? std::optional<ToFront>(to_front::NewLog{}) : std::nullopt;
         case 11: return size == 0 ? std::optional<ToFront>(to_front::LookAlive{}) : std::nullopt;
+        case 12: {
+            if (size != 1) return std::nullopt;
+            const auto open = reader.integer<Byte>();
+            return open <= 1 ? std::optional<ToFront>(to_front::NewAudit{open == 1}) : std::nullopt;
+        }
+        case 13: {
+            constexpr std::size_t kFixed = 4 + 1;
+            if (size < kFixed || size - kFixed > kMaxLine) return std::nullopt;
+            const auto id = reader.integer<std::uint32_t>();
+            const auto what = reader.integer<Byte>();
+            if (what > static_cast<Byte>(to_front::Decided::What::drain)) return std::nullopt;
+            return to_front::Decided{id, static_cast<to_front::Decided::What>(what),
+                                     std::string(as_text(reader.rest()))};
+        }
         default: return std::nullopt;
     }
 }

@@ -35,6 +35,7 @@ struct DoorSocket {
 struct Apply {
     std::uint32_t id;
     std::uint32_t generation;
+    std::uint32_t changes;  ///< lines of difference()
 };
 /// A line of the answer to a request, and its end.
 struct Told {
@@ -49,11 +50,23 @@ struct Done {
 struct NewLog {};
 /// Answer with Alive: the service manager asks whether the event loop turns.
 struct LookAlive {};
+/// The audit file has been opened, again or for the first time: its descriptor comes along. Or there is none
+/// any more.
+struct NewAudit {
+    bool open;
+};
+/// The parent has decided something that belongs into the audit. `id` is the request's, 0: a signal's.
+struct Decided {
+    enum class What : std::uint8_t { reload_failed, log_reopened, drain };
+    std::uint32_t id;
+    What what;
+    std::string text;  ///< a longer one than kMaxLine is cut
+};
 }  // namespace to_front
-using ToFront =
-    std::variant<to_front::VaultConnection, to_front::Drain, to_front::LogStatus, to_front::Resolved,
-                 to_front::NewConfig, to_front::NewKnownHosts, to_front::DoorSocket, to_front::Apply,
-                 to_front::Told, to_front::Done, to_front::NewLog, to_front::LookAlive>;
+using ToFront = std::variant<to_front::VaultConnection, to_front::Drain, to_front::LogStatus,
+                             to_front::Resolved, to_front::NewConfig, to_front::NewKnownHosts,
+                             to_front::DoorSocket, to_front::Apply, to_front::Told, to_front::Done,
+                             to_front::NewLog, to_front::LookAlive, to_front::NewAudit, to_front::Decided>;
 
 namespace to_parent {
 struct Ready {};

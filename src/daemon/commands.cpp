@@ -15,6 +15,10 @@ constexpr int kUsage = 64;
 constexpr std::size_t kMostListeners = 8;
 constexpr std::size_t kLargestScreen = 10'000;
 
+std::string uid_of(const ControlReply& reply) {
+    return "uid " + std::to_string(reply.uid());
+}
+
 std::size_t number(const ControlServer::Words& words, std::size_t index) {
     std::size_t out = 0;
     if (index < words.size()) {
@@ -110,6 +114,14 @@ void Commands::applied(std::uint32_t id, std::uint32_t generation, std::size_t e
     done(id, EXIT_SUCCESS);
 }
 
+void Commands::decided(std::uint32_t id, audit::Entry entry) {
+    const auto found = waiting_.find(id);
+    std::string by = id == 0 ? "signal" : "a command";
+    if (found != waiting_.end()) by = uid_of(*found->second);
+    entry.by = by;
+    host_.audit().decided(entry);
+}
+
 // Sessions first, the file after: what a thief does now matters more than what is written.
 void Commands::revoke(const Words& words, const Reply& reply) {
     if (words.size() != 2) {
@@ -130,6 +142,12 @@ void Commands::revoke(const Words& words, const Reply& reply) {
                                 : words[1] + " has more keys than can be revoked at once; name them");
         return reply->end(EXIT_FAILURE);
     }
+    for (const auto& key : keys) {
+        host_.audit().decided({.event = "revoke",
+                               .peer = host_.registry().name_of(key),
+                               .key = key.text(),
+                               .by = uid_of(*reply)});
+    }
     host_.revoke(keys, [this, keys, reply, who = words[1]](std::size_t ended) {
         log::event(log::Level::warning, "revoked",
                    {{"peer", who}, {"keys", std::to_string(keys.size())}, {"ended", std::to_string(ended)}});
@@ -141,6 +159,7 @@ void Commands::revoke(const Words& words, const Reply& reply) {
 }
 
 void Commands::drain(const Words&, const Reply& reply) {
+    host_.audit().decided({.event = "drain", .by = uid_of(*reply)});
     host_.tell_parent(to_parent::Drain{});
     reply->out("draining");
     reply->end(EXIT_SUCCESS);

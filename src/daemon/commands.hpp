@@ -1,5 +1,6 @@
 #pragma once
 
+#include "daemon/audit_log.hpp"
 #include "daemon/channel.hpp"
 #include "daemon/control.hpp"
 #include "registry/registry.hpp"
@@ -25,6 +26,7 @@ class Commands {
         /// Ends their sessions on every worker and lets them in no more; tells how many there were.
         virtual void revoke(const std::vector<crypto::PublicKey>& keys,
                             std::function<void(std::size_t ended)> done) = 0;
+        [[nodiscard]] virtual AuditLog& audit() = 0;
         virtual void tell_parent(const ToParent& message) = 0;
         /// Calls `work` on the front's thread, from any.
         virtual void post(std::function<void()> work) = 0;
@@ -40,6 +42,8 @@ class Commands {
     void told(std::uint32_t id, const std::string& line);
     void done(std::uint32_t id, int status);
     void applied(std::uint32_t id, std::uint32_t generation, std::size_t ended);
+    /// Has it written down, with who asked for it: that command, or a signal (0).
+    void decided(std::uint32_t id, audit::Entry entry);
 
   private:
     using Reply = std::shared_ptr<ControlReply>;

@@ -21,12 +21,20 @@ constexpr std::size_t kMostUnsent = std::size_t{4} << 20;  // a client that does
 constexpr int kUsage = 64;
 constexpr int kProtocol = 76;
 
+std::optional<ucred> who_speaks(int socket) {
+    ucred who{};
+    socklen_t size = sizeof who;
+    if (::getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &who, &size) != 0) return std::nullopt;
+    return who;
+}
+
 }  // namespace
 
 class ControlServer::Client final : public ControlReply, public std::enable_shared_from_this<Client> {
   public:
     Client(asio::local::stream_protocol::socket socket, Handler handler, std::shared_ptr<std::size_t> count)
-        : socket_(std::move(socket)),
+        : uid_(who_speaks(socket.native_handle()).value_or(ucred{}).uid),
+          socket_(std::move(socket)),
           timer_(socket_.get_executor()),
           handler_(std::move(handler)),
           count_(std::move(count)) {
@@ -58,6 +66,7 @@ class ControlServer::Client final : public ControlReply, public std::enable_shar
         flush();
     }
     [[nodiscard]] bool alive() const override { return socket_.is_open(); }
+    [[nodiscard]] unsigned uid() const override { return uid_; }
 
   private:
     void handle(const std::string& line) {
@@ -118,6 +127,7 @@ class ControlServer::Client final : public ControlReply, public std::enable_shar
         socket_.close(ignored);
     }
 
+    const unsigned uid_;
     asio::local::stream_protocol::socket socket_;
     asio::steady_timer timer_;
     Handler handler_;
@@ -143,14 +153,13 @@ ControlServer::ControlServer(asio::io_context& context, os::UniqueFd listening, 
 ControlServer::~ControlServer() = default;
 
 bool ControlServer::may_speak(int socket) const {
-    ucred who{};
-    socklen_t size = sizeof who;
-    if (::getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &who, &size) != 0) return false;
-    if (who.uid == 0 || who.uid == access_.uid) return true;
+    const auto who = who_speaks(socket);
+    if (!who) return false;
+    if (who->uid == 0 || who->uid == access_.uid) return true;
     if (!access_.group) return false;
-    if (who.gid == *access_.group) return true;
+    if (who->gid == *access_.group) return true;
     std::vector<gid_t> groups(64);
-    size = static_cast<socklen_t>(groups.size() * sizeof(gid_t));
+    auto size = static_cast<socklen_t>(groups.size() * sizeof(gid_t));
     if (::getsockopt(socket, SOL_SOCKET, SO_PEERGROUPS, groups.data(), &size) != 0) return false;
     groups.resize(size / sizeof(gid_t));
     return std::ranges::find(groups, *access_.group) != groups.end();

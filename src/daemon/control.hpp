@@ -26,6 +26,8 @@ class ControlReply {
     virtual void end(int status) = 0;
     /// Does the client still listen?
     [[nodiscard]] virtual bool alive() const = 0;
+    /// Who asks, as the kernel says.
+    [[nodiscard]] virtual unsigned uid() const = 0;
 };
 
 class ControlServer {

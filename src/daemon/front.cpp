@@ -1,5 +1,6 @@
 #include "daemon/front.hpp"
 
+#include "daemon/audit_log.hpp"
 #include "daemon/channel.hpp"
 #include "daemon/commands.hpp"
 #include "daemon/control.hpp"
@@ -136,6 +137,8 @@ class Front final : public Commands::Host {
         context_.run();
         for (auto& worker : workers_) worker->stop();
         for (auto& thread : threads_) thread.join();
+        audit_->finish();
+        audit_->decided({.event = "stop"});
         log_status("status");
         return status_;
     }
@@ -164,6 +167,9 @@ class Front final : public Commands::Host {
                     });
                 });
         }
+        audit_->decided({.event = "start",
+                         .reason = "curvegate " CURVEGATE_VERSION,
+                         .count = setup_.config->services.size()});
         for (auto& worker : workers_) threads_.emplace_back([&worker = *worker] { worker.run(); });
         wait_channel();
         send(to_parent::Ready{});
@@ -177,15 +183,19 @@ class Front final : public Commands::Host {
                                           config.admission.half_open_per_source, config.admission.half_open};
         counters_ = std::make_shared<net::Counters>();
         admission_ = std::make_shared<net::Admission>(limits, random);
+        audit_->open(std::move(setup_.audit));
+        audit_->configure(setup_.generation, config.audit_required);
+        const bool masked = config.log_addresses == config::Addresses::masked;
         const net::Shared shared{admission_,
                                  std::make_shared<net::SessionLimits>(),
                                  counters_,
                                  &resolver_,
                                  {config.timeouts.hello, config.timeouts.vouch, config.timeouts.vault},
                                  config.timeouts.drain,
-                                 config.lock_memory == config::Strictness::require
-                                     ? crypto::Locking::require
-                                     : crypto::Locking::attempt};
+                                 config.lock_memory == config::Strictness::require ? crypto::Locking::require
+                                                                                   : crypto::Locking::attempt,
+                                 audit_,
+                                 masked ? net::AddressForm::masked : net::AddressForm::full};
         for (std::size_t i = 0; i < setup_.workers; ++i) {
             auto worker = net::Worker::create(shared);
             if (!worker) {
@@ -294,6 +304,17 @@ class Front final : public Commands::Host {
     void on(to_front::NewLog&) {
         if (fd_) log::redirect(fd_.get());
     }
+    void on(to_front::NewAudit& message) {
+        // A descriptor that got lost on the way is no word to write nothing any more.
+        if (message.open && !fd_) return log::event(Level::error, "audit_not_reopened");
+        audit_->open(std::move(fd_));
+        if (message.open) audit_->decided({.event = "audit_opened"});
+    }
+    void on(to_front::Decided& message) {
+        static constexpr std::array<std::string_view, 3> kWords = {"reload_failed", "log_reopened", "drain"};
+        const auto word = kWords[static_cast<std::size_t>(message.what)];
+        commands_.decided(message.id, {.event = word, .reason = message.text});
+    }
     void on(to_front::Resolved& message) { resolver_.resolved(std::move(message)); }
     // ---- a new configuration ----
 
@@ -317,6 +338,8 @@ class Front final : public Commands::Host {
         setup_.config = std::move(loaded->config);
         setup_.registry = with_revoked(*loaded->registry);
         setup_.generation = message.generation;
+        audit_->configure(setup_.generation, setup_.config->audit_required);
+        commands_.decided(message.id, {.event = "reload_ok", .count = message.changes});
         loaded_at_ = wall_now();
         ++reloads_;
         DoorSockets opened;
@@ -370,6 +393,7 @@ class Front final : public Commands::Host {
         out.revocations = setup_.revoked.size();
         out.reloads = reloads_;
         out.reload_failures = reload_failures_;
+        out.audit_failures = audit_->failures();
         fill(out, {*setup_.config, *setup_.registry, *counters_, *admission_, reports});
         return out;
     }
@@ -383,6 +407,7 @@ class Front final : public Commands::Host {
         for (auto& worker : workers_) worker->apply(setup_.registry, gathered());
     }
 
+    [[nodiscard]] AuditLog& audit() override { return *audit_; }
     void tell_parent(const ToParent& message) override { send(message); }
     void post(std::function<void()> work) override { asio::post(context_, std::move(work)); }
 
@@ -433,6 +458,7 @@ class Front final : public Commands::Host {
     Channel channel_;
     asio::steady_timer timer_;
     ParentResolver resolver_;
+    const std::shared_ptr<AuditLog> audit_ = std::make_shared<AuditLog>();
     std::shared_ptr<net::Counters> counters_;
     std::shared_ptr<net::Admission> admission_;
     const Instant started_ = net::now();

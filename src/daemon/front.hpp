@@ -23,6 +23,7 @@ struct FrontSetup {
     os::UniqueFd control;  ///< listens; none: there is no control socket
     std::optional<unsigned> control_group;
     os::UniqueFd metrics;  ///< the same
+    os::UniqueFd audit;    ///< of open_audit(); none: nothing is written down
 };
 
 /// The process that talks to the network. Confines itself before its first byte from there: it can open no

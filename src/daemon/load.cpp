@@ -114,6 +114,10 @@ void compare_globals(const config::Config& before, const config::Config& after,
     note("control-group", before.control_group == after.control_group);
     note("metrics", before.metrics == after.metrics);
     note("log-file", before.log_file == after.log_file);
+    note("log-addresses", before.log_addresses == after.log_addresses);
+    if (before.audit != after.audit) out.push_back("~ audit = " + after.audit);
+    if (before.audit_required != after.audit_required)
+        out.push_back(std::string("~ audit-required = ") + (after.audit_required ? "yes" : "no"));
     note("log-level", before.log_level == after.log_level);
     note("log-format", before.log_format == after.log_format);
     note("workers", before.workers == after.workers);

@@ -53,13 +53,17 @@ std::string parse_arguments(int argc, char** argv) {
 
 void start_log(const config::Config& config) {
     int descriptor = STDERR_FILENO;
+    const char* journal = std::getenv("JOURNAL_STREAM");  // NOLINT(concurrency-mt-unsafe)
+    auto head = log::Head::time;
     if (!config.log_file.empty()) {
         auto file = daemon::open_log(config.log_file);
         if (!file) give_up(kConfig, config.file + ": " + file.error().text());
         descriptor = file->release();
+    } else if (log::is_journal(descriptor, journal)) {
+        head = log::Head::priority;
     }
     log::configure(static_cast<log::Level>(config.log_level),
-                   config.log_format == config::LogFormat::json ? log::Format::json : log::Format::text,
+                   config.log_format == config::LogFormat::json ? log::Format::json : log::Format::text, head,
                    descriptor);
 }
 

@@ -1,5 +1,6 @@
 #include "daemon/parent.hpp"
 
+#include "daemon/audit_file.hpp"
 #include "daemon/channel.hpp"
 #include "daemon/doors.hpp"
 #include "daemon/front.hpp"
@@ -31,6 +32,7 @@ namespace {
 using net::now;
 
 using log::Level;
+using Decision = to_front::Decided::What;
 
 constexpr int kUnavailable = 69;  // EX_UNAVAILABLE
 constexpr std::size_t kMaxLookups = 16;
@@ -78,6 +80,7 @@ class Parent {
             ::sigaddset(&set, number);
         ::sigprocmask(SIG_BLOCK, &set, nullptr);
         ::signal(SIGPIPE, SIG_IGN);
+        ::signal(SIGXFSZ, SIG_IGN);  // a limit on files costs lines, not the daemon
         signals_.reset(::signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
         return static_cast<bool>(signals_);
     }
@@ -98,7 +101,7 @@ class Parent {
     bool open_all() {
         const auto failed = open_doors(*loaded_.config, sockets_);
         if (failed) log::event(Level::error, "listen_failed", {{"reason", *failed}});
-        return !failed && open_control() && open_metrics();
+        return !failed && open_control() && open_metrics() && open_first_audit();
     }
 
     bool open_control() {
@@ -134,6 +137,23 @@ class Parent {
         return true;
     }
 
+    bool open_first_audit() {
+        auto file = new_audit(*loaded_.config);
+        if (!file) {
+            log::event(Level::error, "audit_not_opened", {{"reason", file.error().text()}});
+            return false;
+        }
+        audit_ = std::move(*file);
+        return true;
+    }
+
+    // No descriptor: there is none, or the one that is open is right.
+    [[nodiscard]] Result<os::UniqueFd> new_audit(const config::Config& config) const {
+        if (config.audit.empty() || (audit_ && is_same_file(audit_.get(), config.audit)))
+            return os::UniqueFd();
+        return open_audit(config.audit);
+    }
+
     [[nodiscard]] std::optional<unsigned> control_group() const {
         return group_of(loaded_.config->control_group);
     }
@@ -155,6 +175,7 @@ class Parent {
         if (!pair) return false;
         auto sockets = copies_of(sockets_);  // they stay here too: a new front takes over their queues
         os::UniqueFd metrics(metrics_ ? ::fcntl(metrics_.get(), F_DUPFD_CLOEXEC, 0) : -1);
+        os::UniqueFd audit(audit_ ? ::fcntl(audit_.get(), F_DUPFD_CLOEXEC, 0) : -1);
         os::UniqueFd control(control_ ? ::fcntl(control_.get(), F_DUPFD_CLOEXEC, 0) : -1);
         const pid_t pid = ::fork();
         if (pid < 0) return false;
@@ -167,6 +188,7 @@ class Parent {
             sockets_.clear();
             control_.reset();
             metrics_.reset();
+            audit_.reset();
             FrontSetup setup{loaded_.config,
                              loaded_.registry,
                              revoked_,
@@ -176,7 +198,8 @@ class Parent {
                              std::move(pair->second),
                              std::move(control),
                              control_group(),
-                             std::move(metrics)};
+                             std::move(metrics),
+                             std::move(audit)};
             const int status = run_front(std::move(setup));
             ::_exit(status);
         }
@@ -245,7 +268,7 @@ class Parent {
             case SIGHUP:
                 log::event(Level::info, "signal", {{"name", "HUP"}, {"action", "reload"}});
                 return reload(0);
-            case SIGUSR1: return reopen_log();
+            case SIGUSR1: return reopen_files();
             case SIGUSR2:
                 log::event(Level::info, "signal", {{"name", "USR2"}, {"action", "status"}});
                 return send(to_front::LogStatus{});
@@ -269,20 +292,42 @@ class Parent {
             exit_status_ = EXIT_SUCCESS;
             return;
         }
+        // Who drains by command has been told already.
+        if (why != "drain") send(to_front::Decided{0, Decision::drain, std::string(why)});
         send(to_front::Drain{});
     }
 
     // Whoever rotates logs has moved the old file away.
-    void reopen_log() {
+    void reopen_files() {
         const bool to_file = !loaded_.config->log_file.empty();
-        log::event(Level::info, "signal",
-                   {{"name", "USR1"}, {"action", to_file ? "open log-file again" : "none: no log-file"}});
-        if (!to_file) return;
+        const bool audited = !loaded_.config->audit.empty();
+        std::string action = to_file ? "open log-file again" : "none: no log-file";
+        if (audited) action = to_file ? action + ", and audit" : "open audit again";
+        log::event(Level::info, "signal", {{"name", "USR1"}, {"action", action}});
+        if (to_file) reopen_log();
+        if (audited) reopen_audit();
+    }
+
+    void reopen_log() {
         const auto file = open_log(loaded_.config->log_file);
         if (!file) return log::event(Level::error, "log_not_reopened", {{"reason", file.error().text()}});
         log::redirect(file->get());
         send(to_front::NewLog{}, file->get());
+        send(to_front::Decided{0, Decision::log_reopened, {}});
         log::event(Level::info, "log_reopened");
+    }
+
+    void reopen_audit() {
+        auto file = new_audit(*loaded_.config);
+        if (!file) return log::event(Level::error, "audit_not_reopened", {{"reason", file.error().text()}});
+        if (!*file) return;  // nobody has moved it
+        hand_over_audit(std::move(*file));
+        log::event(Level::info, "audit_reopened");
+    }
+
+    void hand_over_audit(os::UniqueFd file) {
+        send(to_front::NewAudit{true}, file.get());
+        audit_ = std::move(file);
     }
 
     // ---- a new configuration ----
@@ -297,6 +342,8 @@ class Parent {
         DoorSockets opened;
         if (const auto failed = open_doors(*next->config, opened))
             return refuse(id, {kUnavailable, {*failed}});
+        auto audit = new_audit(*next->config);
+        if (!audit) return refuse(id, {kUnavailable, {audit.error().text()}});
         const auto changes = difference(loaded_, *next);
         if (!hand_over(*next, opened)) return refuse(id, {kUnavailable, {"the front does not take it"}});
         notifier_.say(
@@ -305,8 +352,12 @@ class Parent {
                 std::chrono::duration_cast<std::chrono::microseconds>(now().time_since_epoch()).count()));
         for (const std::string& line : changes) tell(id, line);
         if (changes.empty()) tell(id, "nothing has changed");
+        if (*audit) hand_over_audit(std::move(*audit));
         adopt(std::move(*next), std::move(opened));
-        send(to_front::Apply{id, generation_});
+        send(to_front::Apply{id, generation_, static_cast<std::uint32_t>(changes.size())});
+        if (!audit_ || !loaded_.config->audit.empty()) return;
+        send(to_front::NewAudit{false});  // with its last line
+        audit_.reset();
     }
 
     void refuse(std::uint32_t id, const LoadFailure& why) {
@@ -314,6 +365,7 @@ class Parent {
             log::event(Level::error, "reload_failed", {{"reason", line}});
             tell(id, line);
         }
+        send(to_front::Decided{id, Decision::reload_failed, why.lines.front()});
         send(to_front::Done{id, static_cast<std::uint16_t>(why.status)});
     }
 
@@ -480,6 +532,7 @@ class Parent {
     std::optional<Instant> watch_at_;  // when the front is asked next
     os::UniqueFd control_;
     std::string control_path_;
+    os::UniqueFd audit_;  // held too, so that the next front goes on
     os::UniqueFd metrics_;
     std::string metrics_path_;  // empty: a port
     os::UniqueFd signals_;

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <spdlog/sinks/base_sink.h>
 #include <spdlog/spdlog.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <array>
@@ -19,19 +20,36 @@ namespace {
 constexpr double kLinesASecond = 10;
 constexpr double kBurst = 50;
 
+// syslog's: 7 debug, 6 info, 4 warning, 3 error.
+char priority_of(spdlog::level::level_enum level) {
+    switch (level) {
+        case spdlog::level::trace:
+        case spdlog::level::debug: return '7';
+        case spdlog::level::info: return '6';
+        case spdlog::level::warn: return '4';
+        default: return '3';
+    }
+}
+
 /// Whole lines to a descriptor; a full pipe loses lines rather than stop the program.
 class DescriptorSink final : public spdlog::sinks::base_sink<std::mutex> {
   public:
-    explicit DescriptorSink(int descriptor) : descriptor_(descriptor) {}
+    DescriptorSink(int descriptor, Head head) : descriptor_(descriptor), head_(head) {}
 
   private:
     void sink_it_(const spdlog::details::log_msg& message) override {
         spdlog::memory_buf_t line;
+        if (head_ == Head::priority) {
+            line.push_back('<');
+            line.push_back(priority_of(message.level));
+            line.push_back('>');
+        }
         formatter_->format(message, line);
         [[maybe_unused]] const auto wrote = ::write(descriptor_, line.data(), line.size());
     }
     void flush_() override {}
     int descriptor_;
+    Head head_;
 };
 
 struct Bucket {
@@ -134,15 +152,25 @@ void write_line(Level level, std::string_view word, std::initializer_list<Field>
 
 }  // namespace
 
-void configure(Level least, Format format, int descriptor) {
+void configure(Level least, Format format, Head head, int descriptor) {
     state().format = format;
     state().descriptor = descriptor;
-    auto logger = std::make_shared<spdlog::logger>("curvegate", std::make_shared<DescriptorSink>(descriptor));
+    auto logger =
+        std::make_shared<spdlog::logger>("curvegate", std::make_shared<DescriptorSink>(descriptor, head));
     logger->set_level(level_of(least));
-    logger->set_pattern(format == Format::json ? R"({"ts":"%Y-%m-%dT%H:%M:%S.%eZ","level":"%l",%v})"
-                                               : "%Y-%m-%dT%H:%M:%S.%eZ %l %v",
-                        spdlog::pattern_time_type::utc);
+    const bool json = format == Format::json;
+    std::string pattern = json ? R"("level":"%l",%v})" : "%l %v";
+    if (head == Head::time) {
+        pattern.insert(0, json ? R"("ts":"%Y-%m-%dT%H:%M:%S.%eZ",)" : "%Y-%m-%dT%H:%M:%S.%eZ ");
+    }
+    logger->set_pattern(json ? "{" + pattern : pattern, spdlog::pattern_time_type::utc);
     spdlog::set_default_logger(std::move(logger));
+}
+
+bool is_journal(int descriptor, const char* journal_stream) {
+    struct stat info{};
+    if (journal_stream == nullptr || ::fstat(descriptor, &info) != 0) return false;
+    return std::to_string(info.st_dev) + ":" + std::to_string(info.st_ino) == journal_stream;
 }
 
 void redirect(int descriptor) {

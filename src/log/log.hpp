@@ -18,8 +18,17 @@ struct Field {
     std::string value;
 };
 
+/// How a line begins.
+enum class Head {
+    time,      ///< when it was written
+    priority,  ///< "<N>", syslog's number of its level: the journal knows the time by itself
+};
+
 /// Where lines go from now on: the descriptor stays open as long as the process logs.
-void configure(Level least, Format format, int descriptor);
+void configure(Level least, Format format, Head head, int descriptor);
+
+/// Is `descriptor` the journal that systemd names in JOURNAL_STREAM ("DEVICE:INODE")?
+[[nodiscard]] bool is_journal(int descriptor, const char* journal_stream);
 
 /// From now on lines go to the file behind `descriptor`, which stays the caller's. Any thread.
 void redirect(int descriptor);

@@ -29,4 +29,8 @@ std::string text_of(const tcp::endpoint& endpoint) {
     return address.is_v4() ? address.text() + ":" + port : "[" + address.text() + "]:" + port;
 }
 
+std::string source_text(const tcp::endpoint& endpoint, AddressForm form) {
+    return form == AddressForm::masked ? address_of(endpoint).masked_text() : text_of(endpoint);
+}
+
 }  // namespace curvegate::net

@@ -23,4 +23,11 @@ using Stream = asio::generic::stream_protocol::socket;
 /// "1.2.3.4:80" or "[2001:db8::1]:80".
 [[nodiscard]] std::string text_of(const tcp::endpoint& endpoint);
 
+/// How the address of a peer is shown in logs, status and audit.
+enum class AddressForm {
+    full,    ///< as text_of()
+    masked,  ///< its network: "1.2.3.0/24" or "2001:db8:1::/48"
+};
+[[nodiscard]] std::string source_text(const tcp::endpoint& endpoint, AddressForm form);
+
 }  // namespace curvegate::net

@@ -94,7 +94,8 @@ void CurvecpEndpoint::stop_accepting() {
 
 void CurvecpEndpoint::drop(const Error& why, const Path& from) {
     counters_->refuse(why);
-    log::limited(log::Level::info, "packet_drop", {{"src", text_of(from.peer)}, {"reason", why.text()}});
+    log::limited(log::Level::info, "packet_drop",
+                 {{"src", source_text(from.peer, options_.addresses)}, {"reason", why.text()}});
 }
 
 cookie::Binding CurvecpEndpoint::binding(const Path& from, vault::KeySlot slot) const {

@@ -40,6 +40,7 @@ class CurvecpEndpoint {
   public:
     struct Options {
         wire::curvecp::HostExtension extension;
+        AddressForm addresses = AddressForm::full;
     };
     using MakeGuest = std::function<std::shared_ptr<Guest>(const Path& from)>;
 

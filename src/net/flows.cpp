@@ -24,13 +24,14 @@ std::size_t Flows::EndpointHash::operator()(const udp::endpoint& endpoint) const
 }
 
 Flows::Flows(asio::io_context& context, os::UniqueFd listening, const Limits& limits, Counters& counters,
-             DialFn dial, BeganFn began, EndedFn ended)
+             DialFn dial, BeganFn began, EndedFn ended, AddressForm form)
     : socket_(context, std::move(listening), Gro::on),
       limits_(limits),
       counters_(counters),
       dial_(std::move(dial)),
       began_(std::move(began)),
-      ended_(std::move(ended)) {}
+      ended_(std::move(ended)),
+      form_(form) {}
 
 Flows::~Flows() {
     *alive_ = false;
@@ -81,7 +82,7 @@ Flows::FlowPtr Flows::open(const Path& from) {
     if (table_.size() >= limits_.flows) end(by_use_.back(), Ending::evicted);
     auto flow = std::make_shared<Flow>();
     flow->path = from;
-    flow->source = text_of(from.peer);
+    flow->source = source_text(from.peer, form_);
     flow->limits.idle = limits_.idle;
     flow->limits.dead_peer = limits_.dead_peer;
     flow->place = by_use_.insert(by_use_.begin(), flow);

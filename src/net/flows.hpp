@@ -28,8 +28,8 @@ class Flows {
         std::optional<Duration> max_session;
     };
     using DialedFn = std::move_only_function<void(Result<std::unique_ptr<MessagePipe>>)>;
-    /// Dials a tunnel for the flow from `source` ("address:port") and calls `done` once, never from within.
-    /// After an error the flow is forgotten; its next datagram dials anew.
+    /// Dials a tunnel for the flow from `source` (as it may be shown) and calls `done` once, never from
+    /// within. After an error the flow is forgotten; its next datagram dials anew.
     using DialFn = std::function<void(const std::string& source, DialedFn done)>;
     /// A flow has its tunnel.
     using BeganFn = std::function<void()>;
@@ -38,7 +38,7 @@ class Flows {
 
     /// `listening` is a bound UDP socket. `counters` outlives it. The handlers may not destroy this.
     Flows(asio::io_context& context, os::UniqueFd listening, const Limits& limits, Counters& counters,
-          DialFn dial, BeganFn began, EndedFn ended);
+          DialFn dial, BeganFn began, EndedFn ended, AddressForm form = AddressForm::full);
     ~Flows();
     Flows(const Flows&) = delete;
     Flows& operator=(const Flows&) = delete;
@@ -84,6 +84,7 @@ class Flows {
     DialFn dial_;
     BeganFn began_;
     EndedFn ended_;
+    AddressForm form_;
     std::list<FlowPtr> by_use_;  // the most recently used first
     std::unordered_map<udp::endpoint, FlowPtr, EndpointHash> table_;
     std::vector<FlowPtr> touched_;  // sent to in this batch

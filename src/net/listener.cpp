@@ -17,12 +17,14 @@ bool is_passing(int code) {
 
 }  // namespace
 
-Listener::Listener(asio::io_context& context, os::UniqueFd listening, std::string service, AcceptFn accept)
+Listener::Listener(asio::io_context& context, os::UniqueFd listening, std::string service, AcceptFn accept,
+                   AddressForm form)
     : context_(context),
       socket_(context),
       timer_(context),
       service_(std::move(service)),
-      accept_(std::move(accept)) {
+      accept_(std::move(accept)),
+      form_(form) {
     int family = AF_INET;
     socklen_t size = sizeof family;
     (void)::getsockopt(listening.get(), SOL_SOCKET, SO_DOMAIN, &family, &size);
@@ -75,7 +77,7 @@ void Listener::accept_all() {
             endpoint.resize(size);
             std::memcpy(endpoint.data(), &from, size);
             address = address_of(endpoint);
-            source = text_of(endpoint);
+            source = source_text(endpoint, form_);
         }
         error_code error;
         Stream stream(context_);

@@ -13,11 +13,12 @@ namespace curvegate::net {
 /// short instead of spinning.
 class Listener {
   public:
-    /// `source` is the peer's address as text ("unix" for a unix socket), `address` for budgets (zeros
-    /// there).
+    /// `source` is the peer's address as it may be shown ("unix" for a unix socket), `address` for budgets
+    /// (zeros there).
     using AcceptFn = std::function<void(Stream, std::string source, const IpAddress& address)>;
 
-    Listener(asio::io_context& context, os::UniqueFd listening, std::string service, AcceptFn accept);
+    Listener(asio::io_context& context, os::UniqueFd listening, std::string service, AcceptFn accept,
+             AddressForm form = AddressForm::full);
     ~Listener();
     void start();
     void stop();
@@ -32,6 +33,7 @@ class Listener {
     asio::steady_timer timer_;
     std::string service_;
     AcceptFn accept_;
+    AddressForm form_;
     std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 };
 

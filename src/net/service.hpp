@@ -1,6 +1,7 @@
 #pragma once
 
 #include "net/admission.hpp"
+#include "net/audit.hpp"
 #include "net/counters.hpp"
 #include "net/dial.hpp"
 #include "net/forwarding.hpp"
@@ -71,6 +72,8 @@ struct Shared {
     handshake::Timeouts timeouts;
     Duration drain = std::chrono::seconds(5);
     crypto::Locking locking = crypto::Locking::require;
+    std::shared_ptr<Audit> audit = std::make_shared<NoAudit>();
+    AddressForm addresses = AddressForm::full;  ///< of peers, wherever they are shown
 };
 
 }  // namespace curvegate::net

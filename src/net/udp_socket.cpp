@@ -109,6 +109,9 @@ IpAddress address_of(const udp::endpoint& endpoint) {
 std::string text_of(const udp::endpoint& endpoint) {
     return text_of(tcp::endpoint(endpoint.address(), endpoint.port()));
 }
+std::string source_text(const udp::endpoint& endpoint, AddressForm form) {
+    return source_text(tcp::endpoint(endpoint.address(), endpoint.port()), form);
+}
 
 /// What one recvmmsg fills.
 struct UdpSocket::Batch {

@@ -23,6 +23,7 @@ struct Path {
 };
 [[nodiscard]] IpAddress address_of(const udp::endpoint& endpoint);
 [[nodiscard]] std::string text_of(const udp::endpoint& endpoint);
+[[nodiscard]] std::string source_text(const udp::endpoint& endpoint, AddressForm form);
 
 enum class Gro : bool { off, on };
 

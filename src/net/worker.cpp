@@ -64,9 +64,10 @@ Worker::Worker(const Shared& shared, std::unique_ptr<crypto::SecretPool> pool, c
         std::size_t ended = 0;
         for (const auto& connection : all()) {
             if (connection->server_key != dropped) continue;
-            connection->cut(Ending::revoked);
+            connection->cut(Ending::revoked, "the server's key that it began under was dropped");
             ++ended;
         }
+        shared_.audit->key_dropped(ended);
         log::event(log::Level::warning, "key_compromised", {{"sessions", std::to_string(ended)}});
     };
     cycle_cookie_keys();
@@ -156,7 +157,7 @@ void Worker::close(Open& door) {
     if (!door.endpoint) return;
     for (const auto& connection : all()) {
         const auto is_its = [&](const SpecPtr& spec) { return spec->name == connection->spec.name; };
-        if (std::ranges::any_of(*door.specs, is_its)) connection->cut(Ending::stopped);
+        if (std::ranges::any_of(*door.specs, is_its)) connection->cut(Ending::stopped, kPortClosed);
     }
     door.endpoint->close();
 }
@@ -170,21 +171,24 @@ SpecPtr Worker::spec_now(const std::string& name) const {
     return nullptr;
 }
 
-bool Worker::is_welcome(const Connection& connection) const {
-    if (!connection.key) return true;  // it has proven nothing yet, and is looked at when it has
-    if (connection.spec.side == Side::client) return is_pinned(connection.spec, *connection.key);
+std::string_view Worker::unwelcome(const Connection& connection) const {
+    if (!connection.key) return {};  // it has proven nothing yet, and is looked at when it has
+    if (connection.spec.side == Side::client)
+        return is_pinned(connection.spec, *connection.key) ? std::string_view() : describe(DialErrc::no_pin);
     const SpecPtr spec = spec_now(connection.spec.name);
     const auto& allow = spec ? spec->allow : connection.spec.allow;
-    return registry_->authorise(*connection.key, allow, connection.address, wall_now()).verdict ==
-           registry::Verdict::allowed;
+    const auto decision = registry_->authorise(*connection.key, allow, connection.address, wall_now());
+    if (decision.verdict == registry::Verdict::allowed) return {};
+    return describe(decision.verdict);
 }
 
 std::size_t Worker::end_unwelcome() {
     next_expiry_ = registry_->next_expiry(wall_now());
     std::size_t ended = 0;
     for (const auto& connection : all()) {
-        if (is_welcome(*connection)) continue;
-        connection->cut(Ending::revoked);
+        const auto why = unwelcome(*connection);
+        if (why.empty()) continue;
+        connection->cut(Ending::revoked, why);
         ++ended;
     }
     for (auto& [key, door] : doors_) {
@@ -354,6 +358,17 @@ void Worker::Connection::cut(Ending why) {
     cut_ = why;  // as soon as both sides are there
 }
 
+void Worker::Connection::cut(Ending why, std::string_view decided) {
+    if (decided_.empty()) decided_ = decided;
+    cut(why);
+}
+
+AuditRecord Worker::Connection::record(std::string_view reason) const {
+    const auto& proven = key ? key : refused_key;
+    const bool named = !proven || peer != proven->text();
+    return {spec.name, named ? std::string_view(peer) : std::string_view(), proven, source, reason};
+}
+
 void Worker::Connection::sweep(Instant at) {
     const auto forwarder = forwarder_;  // it may end, and with it this
     if (forwarder) forwarder->sweep(at);
@@ -368,11 +383,15 @@ void Worker::Connection::run(const std::shared_ptr<ForwarderBase>& forwarder) {
     forwarder_ = forwarder;
     worker_.session_begins(spec);
     forwarder->start([self = shared_from_this()](const ForwarderSummary& summary) { self->ended(summary); });
-    if (!cut_ && !worker_.is_welcome(*this)) cut_ = Ending::revoked;  // meanwhile
+    if (const auto why = worker_.unwelcome(*this); !cut_ && !why.empty()) {  // meanwhile
+        cut_ = Ending::revoked;
+        decided_ = why;
+    }
     if (cut_) forwarder->stop(*cut_);
 }
 
 void Worker::Connection::ended(const ForwarderSummary& summary) {
+    if (!decided_.empty()) worker_.shared_.audit->ended(record(decided_));
     worker_.session_ended(spec, peer, source, summary);
     forwarder_.reset();
     worker_.remove(shared_from_this());

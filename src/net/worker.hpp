@@ -95,7 +95,8 @@ class Worker {
     void serve_datagrams(Open& door, os::UniqueFd listening);
     void close(Open& door);
     [[nodiscard]] std::size_t end_unwelcome();
-    [[nodiscard]] bool is_welcome(const Connection& connection) const;
+    /// Why the connection may not go on, in fixed words; empty: it may.
+    [[nodiscard]] std::string_view unwelcome(const Connection& connection) const;
     [[nodiscard]] SpecPtr spec_now(const std::string& name) const;
 
     // the server end
@@ -120,6 +121,9 @@ class Worker {
     [[nodiscard]] std::vector<crypto::PublicKey> keys_to_try(const ServiceSpec& spec) const;
     [[nodiscard]] bool is_pinned(const ServiceSpec& spec, const crypto::PublicKey& server) const;
     void greeted(const ServiceSpec& spec, const crypto::PublicKey& server);
+    [[nodiscard]] Result<> may_greet(const ServiceSpec& spec, const crypto::PublicKey& server,
+                                     const std::string& source);
+    void not_greeted(const ServiceSpec& spec, const std::string& source, const Error& why);
 
     // connections
     void session_begins(const ServiceSpec& spec);

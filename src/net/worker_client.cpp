@@ -27,6 +27,8 @@ void Worker::open_tunnel(const std::shared_ptr<Connection>& connection, Stream p
     dial_tunnel(context_, *shared_.resolver, tools(), std::move(target), now() + spec.connect_timeout,
                 [this, connection, plain = std::move(plain)](Result<Established> result) mutable {
                     if (!result) return not_connected(connection, std::move(plain), result.error());
+                    const auto may = may_greet(connection->spec, result->peer, connection->source);
+                    if (!may) return not_connected(connection, std::move(plain), may.error());
                     greeted(connection->spec, result->peer);
                     connection->key = result->peer;
                     connection->log_handshake();
@@ -40,6 +42,8 @@ void Worker::open_stream_tunnel(const std::shared_ptr<Connection>& connection, S
     dial_stream(context_, *shared_.resolver, tools(), stream_target(spec), now() + spec.connect_timeout,
                 [this, connection, plain = std::move(plain)](Result<DialedStream> result) mutable {
                     if (!result) return not_connected(connection, std::move(plain), result.error());
+                    const auto may = may_greet(connection->spec, result->peer, connection->source);
+                    if (!may) return not_connected(connection, std::move(plain), may.error());
                     greeted(connection->spec, result->peer);
                     connection->key = result->peer;
                     connection->log_handshake();
@@ -55,11 +59,26 @@ void Worker::greeted(const ServiceSpec& spec, const crypto::PublicKey& server) {
     last_good_.insert_or_assign(spec.name, server);
 }
 
-void Worker::not_connected(const std::shared_ptr<Connection>& connection, Stream plain, const Error& why) {
+// The server has proven its key. Error: it cannot be written that we go on with it.
+Result<> Worker::may_greet(const ServiceSpec& spec, const crypto::PublicKey& server,
+                           const std::string& source) {
+    if (shared_.audit->let_in({spec.name, spec.peer, server, source, {}})) return {};
+    return fail(AuditErrc::unavailable);
+}
+
+// A server that is not the pinned one, or none is pinned: a decision. A network that fails is none.
+void Worker::not_greeted(const ServiceSpec& spec, const std::string& source, const Error& why) {
     shared_.counters->refuse(why);
-    ++connection->spec.counters->refused;
+    ++spec.counters->refused;
+    const bool decided =
+        why.is(DialErrc::no_pin) || why.is(DialErrc::wrong_key) || why.is(DialErrc::no_cookie);
+    if (decided) shared_.audit->refused({spec.name, spec.peer, {}, source, why.what()});
     log::limited(log::Level::error, "connect_failed",
-                 {{"service", connection->spec.name}, {"peer", connection->peer}, {"reason", why.text()}});
+                 {{"service", spec.name}, {"peer", spec.peer}, {"reason", why.text()}});
+}
+
+void Worker::not_connected(const std::shared_ptr<Connection>& connection, Stream plain, const Error& why) {
+    not_greeted(connection->spec, connection->source, why);
     error_code ignored;
     plain.close(ignored);  // a reset, by set_plain_options()
     remove(connection);
@@ -99,8 +118,13 @@ void Worker::serve_datagrams(Open& door, os::UniqueFd listening) {
         [this, &door] { session_begins(*door.specs->front()); },
         [this, &door](const std::string& source, const ForwarderSummary& summary) {
             const ServiceSpec& spec = *door.specs->front();
+            const bool revoked = summary.ending == Ending::revoked;
+            const bool closed = summary.ending == Ending::stopped && !draining_;
+            if (revoked) shared_.audit->ended({spec.name, spec.peer, {}, source, describe(DialErrc::no_pin)});
+            if (closed) shared_.audit->ended({spec.name, spec.peer, {}, source, kPortClosed});
             session_ended(spec, spec.peer, source, summary);
-        });
+        },
+        shared_.addresses);
     door.flows->start();
 }
 
@@ -113,12 +137,11 @@ void Worker::open_flow(const SpecPtr& service, const std::string& source, Flows:
                                                               auto take) {
         // A reload may have taken the pin away while this was dialled.
         if (result && !is_pinned(*service, result->peer)) result = fail(DialErrc::no_pin, service->peer);
+        if (result) {
+            if (auto may = may_greet(*service, result->peer, source); !may) result = fail(std::move(may));
+        }
         if (!result) {
-            shared_.counters->refuse(result.error());
-            ++service->counters->refused;
-            log::limited(
-                log::Level::error, "connect_failed",
-                {{"service", service->name}, {"peer", service->peer}, {"reason", result.error().text()}});
+            not_greeted(*service, source, result.error());
             return tell(fail(std::move(result)));
         }
         greeted(*service, result->peer);

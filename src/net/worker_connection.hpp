@@ -9,6 +9,9 @@
 
 namespace curvegate::net {
 
+/// Why a session over UDP ends by a reload, for the audit.
+inline constexpr std::string_view kPortClosed = "a reload closed its port";
+
 /// The messages of a tunnel whose plain side has datagrams.
 [[nodiscard]] std::unique_ptr<MessagePipe> pipe_of(Established tunnel, Duration dead_peer);
 [[nodiscard]] std::unique_ptr<MessagePipe> pipe_of(TunnelHandle tunnel, Duration dead_peer);
@@ -30,10 +33,12 @@ class Worker::Connection : public std::enable_shared_from_this<Connection> {
   public:
     const ServiceSpec& spec;
     const std::string source;
-    std::string peer;                          ///< its name, or its key where it has none
-    std::optional<crypto::PublicKey> key;      ///< that it has proven
-    IpAddress address{};                       ///< server end: where it came from
-    std::optional<vault::KeySlot> server_key;  ///< server end: of our keys the one that the client knows
+    std::string peer;                              ///< its name, or its key where it has none
+    std::optional<crypto::PublicKey> key;          ///< that it has proven and may use
+    std::optional<crypto::PublicKey> refused_key;  ///< that it has proven and may not use
+    std::string_view refused_for;                  ///< why: fixed words; empty: it did not come that far
+    IpAddress address{};                           ///< server end: where it came from
+    std::optional<vault::KeySlot> server_key;      ///< server end: of our keys the one that the client knows
     std::optional<SessionLimits::Slot> slot;
     std::optional<wire::proxy::Addresses> addresses;  ///< server end: of the client, for a PROXY header
 
@@ -49,6 +54,10 @@ class Worker::Connection : public std::enable_shared_from_this<Connection> {
     }
     /// Ends it, now or as soon as both sides are there.
     void cut(Ending why);
+    /// The same by a decision that is written down, with its reason: fixed words.
+    void cut(Ending why, std::string_view decided);
+    /// With the key that it has proven, welcome or not.
+    [[nodiscard]] AuditRecord record(std::string_view reason) const;
     void sweep(Instant at);
     [[nodiscard]] Duration shortest_limit() const;
     [[nodiscard]] SessionReport report(Instant at) const;
@@ -63,6 +72,7 @@ class Worker::Connection : public std::enable_shared_from_this<Connection> {
     std::shared_ptr<ForwarderBase> forwarder_;
     Instant since_ = std::chrono::steady_clock::now();
     std::optional<Ending> cut_;  // before its forwarder was there
+    std::string_view decided_;   // why it was ended; empty: nobody decided that
 };
 
 }  // namespace curvegate::net

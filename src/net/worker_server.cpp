@@ -37,15 +37,16 @@ class Worker::UdpGuest final : public Guest {
         };
         const auto service = std::ranges::find_if(*services_, answers);
         if (service == services_->end()) {
+            client_ = client;
             return "no service is called " + wire::curvecp::decode_server_name(name).value_or("so");
         }
-        connection_ = std::make_shared<Connection>(worker_, *service, text_of(from_.peer));
+        connection_ = std::make_shared<Connection>(worker_, *service, source());
         return worker_.authorise(*connection_, client, address_of(from_.peer));
     }
 
     bool may_come_from(const IpAddress& source) override {
         const IpAddress before = std::exchange(connection_->address, source);
-        if (worker_.is_welcome(*connection_)) return true;
+        if (worker_.unwelcome(*connection_).empty()) return true;
         connection_->address = before;
         return false;
     }
@@ -63,14 +64,20 @@ class Worker::UdpGuest final : public Guest {
 
     void refused(const Error& why) override {
         if (connection_) return worker_.refuse(*connection_, why);
-        worker_.refuse(Connection(worker_, services_->front(), text_of(from_.peer)), why);
+        Connection stranger(worker_, services_->front(), source());
+        stranger.refused_key = client_;
+        if (client_) stranger.refused_for = "no service has the name that was asked for";
+        worker_.refuse(stranger, why);
     }
 
   private:
+    [[nodiscard]] std::string source() const { return source_text(from_.peer, worker_.shared_.addresses); }
+
     Worker& worker_;
     std::shared_ptr<const Specs> services_;
     Path from_;
     std::shared_ptr<Connection> connection_;
+    std::optional<crypto::PublicKey> client_;  // who asked for a service that there is not
 };
 
 void Worker::listen(Open& door, os::UniqueFd listening) {
@@ -85,12 +92,13 @@ void Worker::listen(Open& door, os::UniqueFd listening) {
             } else {
                 serve_plain(service, std::move(stream), std::move(source));
             }
-        });
+        },
+        shared_.addresses);
     door.listener->start();
 }
 
 void Worker::serve_endpoint(Open& door, os::UniqueFd sessions, os::UniqueFd hellos) {
-    const CurvecpEndpoint::Options options{door.specs->front()->extensions.server};
+    const CurvecpEndpoint::Options options{door.specs->front()->extensions.server, shared_.addresses};
     door.endpoint = std::make_unique<CurvecpEndpoint>(
         context_, std::move(sessions), std::move(hellos), options, tools(), shared_.admission,
         shared_.counters, [this, &door](const Path& from) {
@@ -101,13 +109,18 @@ void Worker::serve_endpoint(Open& door, os::UniqueFd sessions, os::UniqueFd hell
 }
 
 void Worker::refuse(const Connection& connection, const Error& why) {
-    shared_.counters->refuse(why);
+    const bool unwritten = connection.refused_for == describe(AuditErrc::unavailable);
+    const Error& shown = unwritten ? Error(AuditErrc::unavailable) : why;
+    shared_.counters->refuse(shown);
     ++connection.spec.counters->refused;
     log::limited(log::Level::warning, "handshake_reject",
                  {{"service", connection.spec.name},
                   {"peer", connection.peer},
                   {"src", connection.source},
-                  {"reason", why.text()}});
+                  {"reason", shown.text()}});
+    if (unwritten) return;
+    const std::string_view words = connection.refused_for;
+    shared_.audit->refused(connection.record(words.empty() ? why.what() : words));
 }
 
 // Nothing: the key may use the service, and its session is counted.
@@ -115,13 +128,21 @@ std::optional<std::string> Worker::authorise(Connection& connection, const crypt
                                              const IpAddress& address) {
     const auto decision = registry_->authorise(key, connection.spec.allow, address, wall_now());
     connection.peer = decision.name;
+    const auto refuse_for = [&](std::string_view words) {
+        connection.refused_key = key;
+        connection.refused_for = words;
+        return std::string(words);
+    };
     if (decision.verdict != registry::Verdict::allowed) {
-        return std::string(describe(decision.verdict)) + ": " +
+        return refuse_for(describe(decision.verdict)) + ": " +
                (decision.name.empty() ? key.text() : decision.name);
     }
     if (decision.name.empty()) connection.peer = key.text();
     auto slot = shared_.sessions->take(key, connection.spec.sessions_per_peer);
-    if (!slot) return "too many sessions of this peer (sessions-per-peer)";
+    if (!slot) return refuse_for("too many sessions of this peer (sessions-per-peer)");
+    // Written before it holds: a session that nobody can show later is none.
+    if (!shared_.audit->let_in({connection.spec.name, decision.name, key, connection.source, {}}))
+        return refuse_for(describe(AuditErrc::unavailable));
     connection.slot.emplace(std::move(*slot));
     connection.key = key;
     connection.address = address;
@@ -156,8 +177,8 @@ void Worker::serve_proxied(SpecPtr spec, Stream stream, std::string front, const
             return shake_hands(connection, std::move(read->stream), address);
         }
         const auto& [client, port] = read->addresses->source;
-        auto connection =
-            std::make_shared<Connection>(*this, std::move(spec), text_of(endpoint_of(client, port)));
+        auto connection = std::make_shared<Connection>(
+            *this, std::move(spec), source_text(endpoint_of(client, port), shared_.addresses));
         connection->addresses = read->addresses;
         shake_hands(connection, std::move(read->stream), client);
     };

@@ -38,16 +38,8 @@ Result<> fill_new(const std::string& path, Bytes content, unsigned mode) {
     return written;
 }
 
-}  // namespace
-
-std::string folder_of(const std::string& path) {
-    const auto slash = path.rfind('/');
-    if (slash == std::string::npos) return ".";
-    return slash == 0 ? "/" : path.substr(0, slash);
-}
-
-Result<UniqueFd> open_checked(const std::string& path, Privacy privacy) {
-    UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY));
+Result<UniqueFd> open_and_check(const std::string& path, Privacy privacy, int access) {
+    UniqueFd fd(::open(path.c_str(), access | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY, 0600));
     if (!fd && errno == ELOOP) return fail(Errc::system, path + " is a symbolic link; name the file itself");
     if (!fd) return fail_errno("open " + path);
     struct stat info{};
@@ -63,6 +55,22 @@ Result<UniqueFd> open_checked(const std::string& path, Privacy privacy) {
                                       (privacy == Privacy::secret ? "600 " : "go-w ") + path);
     }
     return fd;
+}
+
+}  // namespace
+
+std::string folder_of(const std::string& path) {
+    const auto slash = path.rfind('/');
+    if (slash == std::string::npos) return ".";
+    return slash == 0 ? "/" : path.substr(0, slash);
+}
+
+Result<UniqueFd> open_checked(const std::string& path, Privacy privacy) {
+    return open_and_check(path, privacy, O_RDONLY);
+}
+
+Result<UniqueFd> open_append_checked(const std::string& path, Privacy privacy) {
+    return open_and_check(path, privacy, O_RDWR | O_APPEND | O_CREAT);
 }
 
 Result<std::string> read_all(int fd, std::size_t limit, std::string_view path) {

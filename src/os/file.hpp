@@ -19,6 +19,10 @@ enum class Privacy {
 /// descriptor. The error names the path, what is wrong and what to do (e.g. "chmod 600 PATH").
 [[nodiscard]] Result<UniqueFd> open_checked(const std::string& path, Privacy privacy);
 
+/// Opens to read, and to write behind what is there; makes it with mode 0600 if it is missing. Checked the
+/// same way.
+[[nodiscard]] Result<UniqueFd> open_append_checked(const std::string& path, Privacy privacy);
+
 /// Reads a whole file of at most `limit` bytes.
 [[nodiscard]] Result<std::string> read_all(int fd, std::size_t limit, std::string_view path);
 /// Both of the above.

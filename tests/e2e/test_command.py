@@ -474,7 +474,7 @@ BROKEN = [
     ("too many", "workers = 1000000", "workers|256"),
     ("bad choice", "log-level = infos", "info"),
     ("relative path", "state-dir = state", "absolute|state"),
-    ("not yet", "audit-required = yes", "not yet"),
+    ("audit without a file", "audit-required = yes", "audit = PATH"),
     ("metrics for all", "metrics = 0.0.0.0:9", "127.0.0.1"),
     ("twice", "log-level = info", "twice|already|again"),
 ]

@@ -72,7 +72,7 @@ def rotation(request: pytest.FixtureRequest, make_site: Any, echo_backend: s.Bac
     port = s.free_port()
     socket = far.folder / "vault-control.sock"
     section = {"accept": f"{carrier}:127.0.0.1:{port}", "connect": echo_backend.address, "allow": "late, both"}
-    server = far.start({"web": section}, vault_control=socket)
+    server = far.start({"web": section}, vault_control=socket, audit=far.folder / "audit")
     return Rotation(
         socket,
         old,
@@ -143,6 +143,11 @@ def test_both_keys_answer_after_the_vault_died_in_between(rotation: Rotation) ->
     works(rotation.both)
 
 
+def audited(rotation: Rotation, event: str, key: str, value: Any) -> bool:
+    lines = map(json.loads, (rotation.socket.parent / "audit").read_text().splitlines())
+    return any(line["event"] == event and line[key] == value for line in lines)
+
+
 def test_a_stolen_key_is_out_at_once(rotation: Rotation) -> None:
     rotation.rotate("--compromised", code=1)  # there is no other to go on with
     rotation.rotate("start", str(rotation.new.path))
@@ -151,6 +156,9 @@ def test_a_stolen_key_is_out_at_once(rotation: Rotation) -> None:
         rotation.rotate("--compromised")
         assert thief.read_to_end() == (b"", "reset")
     assert parts(rotation.socket) == {"current": rotation.new.text}
+    s.until(lambda: audited(rotation, "key_compromised", "count", 1), "the drop stands in the audit")
+    why = "the server's key that it began under was dropped"
+    s.until(lambda: audited(rotation, "session_end", "reason", why), "and whom it ended")
     # Who knows the new key is let in by it, and its session stays when the front hears of the old one again.
     works(rotation.both)
     with s.Local(rotation.both) as local:

@@ -27,12 +27,13 @@ src/registry: base crypto
 vault/protocol: base crypto
 src/handshake: base crypto wire session cookie registry vault/protocol
 src/status: base
+src/audit: base crypto status
 src/os: base
 src/log: base
 src/net: base crypto wire session stream cookie registry handshake vault/protocol os log curvegate
 src/config: base crypto registry
-src/daemon: base crypto wire session cookie registry handshake vault/protocol status os log net config curvegate
-src/cli: base crypto wire session cookie registry handshake vault os log net config curvegate
+src/daemon: base crypto wire session cookie registry handshake vault/protocol status audit os log net config curvegate
+src/cli: base crypto wire session cookie registry handshake vault audit os log net config curvegate
 vault: base crypto registry os
 include/curvegate: curvegate
 docs/examples: curvegate
@@ -71,7 +72,7 @@ done
 
 # ---- 2. what no part of the core may use ----
 
-core="src/base src/status src/crypto src/wire src/session src/stream src/cookie src/registry src/handshake vault/protocol"
+core="src/base src/status src/audit src/crypto src/wire src/session src/stream src/cookie src/registry src/handshake vault/protocol"
 # The vault's core: what vault/CMakeLists.txt makes curvegate_vault_core of, and its headers.
 vault_core="vault/counter_slot vault/key_seal vault/key_text vault/nonce_counter vault/nonce_source
             vault/permissions vault/queue vault/rate_limit vault/rotation_state vault/service vault/shared_keys"

@@ -145,7 +145,7 @@ struct Echo {
 TEST_CASE("two workers and a vault on threads of their own carry many connections at once",
           "[net][workers]") {
     constexpr int kVisitors = 24;
-    log::configure(log::Level::error, log::Format::text, STDERR_FILENO);
+    log::configure(log::Level::error, log::Format::text, log::Head::time, STDERR_FILENO);
     Fds first = seqpacket();
     Fds second = seqpacket();
     std::vector<os::UniqueFd> vault_ends;

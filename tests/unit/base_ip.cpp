@@ -104,6 +104,13 @@ TEST_CASE("a block with host bits or a wrong length is refused", "[base]") {
     }
 }
 
+TEST_CASE("a masked address shows its network alone", "[base]") {
+    CHECK(ip("192.0.2.77").masked_text() == "192.0.2.0/24");
+    CHECK(ip("::ffff:192.0.2.77").masked_text() == "192.0.2.0/24");
+    CHECK(ip("2001:db8:1:2:3:4:5:6").masked_text() == "2001:db8:1::/48");
+    CHECK(ip("::1").masked_text() == "::/48");
+}
+
 TEST_CASE("a block prints as it is written", "[base]") {
     CHECK(IpBlock::parse("10.0.0.0/8")->text() == "10.0.0.0/8");
     CHECK(IpBlock::parse("10.0.0.7")->text() == "10.0.0.7/32");

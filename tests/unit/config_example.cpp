@@ -55,6 +55,8 @@ TEST_CASE(
     CHECK(a.workers == b.workers);
     CHECK(a.log_level == b.log_level);
     CHECK(a.log_format == b.log_format);
+    CHECK(a.log_addresses == b.log_addresses);
+    CHECK(a.audit_required == b.audit_required);
     CHECK(a.sandbox == b.sandbox);
     CHECK(a.lock_memory == b.lock_memory);
     CHECK(a.timeouts.hello == b.timeouts.hello);

@@ -266,7 +266,26 @@ TEST_CASE("a key of a later version is refused as not yet known, wherever it sta
         CHECK_THAT(problems_of(kHead + kServer + std::string(key.name) + " = x\n"),
                    Equals(std::vector{"6: " + expected}));
     }
-    CHECK(count == 4);
+    CHECK(count == 2);
+}
+
+TEST_CASE("what is written down, and whether it must be", "[config]") {
+    const auto plain = parse(kHead + kServer, "f");
+    REQUIRE(plain);
+    CHECK(plain->config.audit.empty());
+    CHECK_FALSE(plain->config.audit_required);
+    CHECK(plain->config.log_addresses == Addresses::full);
+    const auto set =
+        parse("audit = /a\naudit-required = yes\nlog-addresses = masked\n" + kHead + kServer, "f");
+    REQUIRE(set);
+    CHECK(set->config.audit == "/a");
+    CHECK(set->config.audit_required);
+    CHECK(set->config.log_addresses == Addresses::masked);
+    CHECK_THAT(problems_of("audit-required = yes\n" + kHead + kServer),
+               Equals(std::vector<std::string>{
+                   "1: audit-required needs audit = PATH: without a file no session could ever begin"}));
+    CHECK_THAT(problems_of("log-file = /x/a\naudit = /x/./a\n" + kHead + kServer),
+               Equals(std::vector<std::string>{"2: audit and log-file are one file: name another one"}));
 }
 
 TEST_CASE("counters are served on this machine only", "[config]") {

@@ -19,11 +19,14 @@ std::vector<Buffer> to_front_messages() {
             serialise(ToFront(to_front::NewConfig{})),
             serialise(ToFront(to_front::NewKnownHosts{})),
             serialise(ToFront(to_front::DoorSocket{0x0304})),
-            serialise(ToFront(to_front::Apply{5, 6})),
+            serialise(ToFront(to_front::Apply{5, 6, 7})),
             serialise(ToFront(to_front::Told{8, "a line"})),
             serialise(ToFront(to_front::Done{9, 78})),
             serialise(ToFront(to_front::NewLog{})),
-            serialise(ToFront(to_front::LookAlive{}))};
+            serialise(ToFront(to_front::LookAlive{})),
+            serialise(ToFront(to_front::NewAudit{true})),
+            serialise(ToFront(to_front::NewAudit{false})),
+            serialise(ToFront(to_front::Decided{1, to_front::Decided::What::drain, "TERM"}))};
 }
 std::vector<Buffer> to_parent_messages() {
     return {serialise(ToParent(to_parent::Ready{})),
@@ -72,10 +75,10 @@ TEST_CASE("a message of the channel that is cut short or longer is refused", "[d
         for (std::size_t size = 0; size < bytes.size(); ++size) {
             INFO(hex(bytes) << " cut to " << size);
             const bool whole_addresses = bytes[0] == 3 && size >= 5 && (size - 5) % 16 == 0;
-            const bool line_left = bytes[0] == 8 && size >= 5;
+            const bool line_left = (bytes[0] == 8 && size >= 5) || (bytes[0] == 13 && size >= 6);
             CHECK(parse_to_front(Bytes(bytes).first(size)).has_value() == (whole_addresses || line_left));
         }
-        if (bytes[0] == 8) continue;  // a line may be longer
+        if (bytes[0] == 8 || bytes[0] == 13) continue;  // a line may be longer
         Buffer longer = bytes;
         longer.push_back(0);
         CHECK_FALSE(parse_to_front(longer).has_value());
@@ -89,10 +92,12 @@ TEST_CASE("a message of the channel that is cut short or longer is refused", "[d
     }
     CHECK_FALSE(parse_to_parent(test::unhex("0000")).has_value());
     CHECK_FALSE(parse_to_parent(test::unhex("01000100")).has_value());
+    CHECK_FALSE(parse_to_front(test::unhex("0c02")).has_value());
+    CHECK_FALSE(parse_to_front(test::unhex("0d0000000103")).has_value());
 }
 
 TEST_CASE("a message of no listed kind is refused", "[daemon]") {
-    for (unsigned kind = 12; kind < 256; ++kind) CHECK_FALSE(parse_to_front(Buffer{static_cast<Byte>(kind)}));
+    for (unsigned kind = 14; kind < 256; ++kind) CHECK_FALSE(parse_to_front(Buffer{static_cast<Byte>(kind)}));
     for (unsigned kind = 8; kind < 256; ++kind) CHECK_FALSE(parse_to_parent(Buffer{static_cast<Byte>(kind)}));
 }
 

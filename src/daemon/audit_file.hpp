@@ -1,0 +1,43 @@
+#pragma once
+
+#include "audit/line.hpp"
+#include "os/socket.hpp"
+
+#include <string>
+
+namespace curvegate::daemon {
+
+/// Opens an audit file for one writer, makes it (0600) if it is missing, and looks whether a chain can go on
+/// behind what is there. It must be nobody else's to write. Waits up to 2 s for another writer's end. Error:
+/// os system, with what to do.
+[[nodiscard]] Result<os::UniqueFd> open_audit(const std::string& path);
+
+/// Do both name one file?
+[[nodiscard]] bool is_same_file(int fd, const std::string& path);
+
+/// The writer of an audit file, and where its chain stands. One thread.
+class AuditFile {
+  public:
+    /// The file of open_audit(), where the process may open no path any more. A chain that has begun goes on
+    /// in a file that is empty; in another one that file's own does.
+    void open(os::UniqueFd fd);
+    [[nodiscard]] bool is_open() const noexcept { return static_cast<bool>(fd_); }
+
+    /// Writes the next line by one write(), or nothing: what went out of a line that did not go out whole is
+    /// cut off again, now or before the next one. Errors: os system, those of read_tail().
+    [[nodiscard]] Result<> append(const audit::Entry& entry, WallTime at);
+
+    /// Finds the end of the chain if it is not known, and cuts a torn line off. Errors as append().
+    [[nodiscard]] Result<> resume();
+    /// Bytes of lines of others that were cut off, and not told yet.
+    [[nodiscard]] std::size_t torn() const noexcept { return torn_; }
+    void torn_told() noexcept { torn_ = 0; }
+
+  private:
+    os::UniqueFd fd_;
+    audit::Link last_;
+    bool knows_end_ = false;  // last_ is that of the file's last line
+    std::size_t torn_ = 0;
+};
+
+}  // namespace curvegate::daemon
