@@ -6,12 +6,14 @@
 #include "daemon/front.hpp"
 #include "daemon/listeners.hpp"
 #include "daemon/lookup.hpp"
+#include "daemon/parent_reach.hpp"
 #include "daemon/vault_keeper.hpp"
 #include "log/log.hpp"
 #include "net/clock.hpp"
 #include "os/file.hpp"
 #include "os/notify.hpp"
 #include "os/sandbox.hpp"
+#include "os/spawn.hpp"
 
 #include <fcntl.h>
 #include <poll.h>
@@ -63,7 +65,7 @@ class Parent {
             log::event(Level::warning, "sandbox_missing", {{"reason", hard.error().text()}});
         }
         log::event(Level::info, "limits", {{"descriptors", std::to_string(raise_descriptor_limit())}});
-        if (!open_all()) return kUnavailable;
+        if (!open_all() || !confine()) return kUnavailable;
         // The vault may ask for a passphrase: until it has it, ^C ends us as it ends any program.
         if (const int status = vault_.start(); status != 0) return status;
         if (!take_signals()) return kUnavailable;
@@ -73,6 +75,19 @@ class Parent {
     }
 
   private:
+    // Before the vault is started: what keeps a later one from starting keeps the first one too.
+    [[nodiscard]] bool confine() {
+        const config::Config& config = *loaded_.config;
+        reach_ = parent_reach(config, os::sibling_program("curvegate-vault"));
+        const auto done = os::confine(os::Calls::parent, *reach_);
+        if (done) return true;
+        reach_.reset();
+        const bool required = config.sandbox == config::Strictness::require;
+        log::event(required ? Level::error : Level::warning, "sandbox_missing",
+                   {{"reason", done.error().text()}});
+        return !required;
+    }
+
     bool take_signals() {
         sigset_t set;
         ::sigemptyset(&set);
@@ -340,11 +355,16 @@ class Parent {
         auto next = load(file_);
         if (!next) return refuse(id, next.error());
         DoorSockets opened;
-        if (const auto failed = open_doors(*next->config, opened))
-            return refuse(id, {kUnavailable, {*failed}});
+        auto shut = reach_ ? beyond(*reach_, *next->config) : std::vector<std::string>();
+        const auto refuse_with = [&](std::string why) {
+            shut.insert(shut.begin(), std::move(why));
+            return refuse(id, {kUnavailable, std::move(shut)});
+        };
+        if (const auto failed = open_doors(*next->config, opened)) return refuse_with(*failed);
         auto audit = new_audit(*next->config);
-        if (!audit) return refuse(id, {kUnavailable, {audit.error().text()}});
-        const auto changes = difference(loaded_, *next);
+        if (!audit) return refuse_with(audit.error().text());
+        auto changes = difference(loaded_, *next);
+        changes.insert(changes.end(), shut.begin(), shut.end());
         if (!hand_over(*next, opened)) return refuse(id, {kUnavailable, {"the front does not take it"}});
         notifier_.say(
             "RELOADING=1\nMONOTONIC_USEC=" +
@@ -522,6 +542,7 @@ class Parent {
 
     const std::string file_;
     Loaded loaded_;
+    std::optional<os::Reach> reach_;  // nothing: not confined
     std::uint32_t generation_ = 1;
     std::vector<crypto::PublicKey> revoked_;  // since the start
     std::size_t workers_;

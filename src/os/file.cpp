@@ -133,7 +133,9 @@ Result<> replace_file(const std::string& path, Bytes content, unsigned mode) {
 }
 
 Result<UniqueFd> memory_file(Bytes bytes) {
-    UniqueFd fd(::memfd_create("curvegate", MFD_CLOEXEC | MFD_ALLOW_SEALING));
+    constexpr unsigned kNeverExecutable = 0x8;  // MFD_NOEXEC_SEAL; Linux 6.3
+    UniqueFd fd(::memfd_create("curvegate", MFD_CLOEXEC | MFD_ALLOW_SEALING | kNeverExecutable));
+    if (!fd && errno == EINVAL) fd.reset(::memfd_create("curvegate", MFD_CLOEXEC | MFD_ALLOW_SEALING));
     if (!fd) return fail_errno("memory file");
     if (auto filled = write_all(fd.get(), bytes, "memory file"); !filled) return fail(std::move(filled));
     constexpr int kSeals = F_SEAL_SEAL | F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE;

@@ -89,6 +89,37 @@ Target local_port(std::uint16_t port) {
     return {"127.0.0.1", port, {}};
 }
 
+ServiceSpec client_end_of(std::uint16_t tunnel_port) {
+    ServiceSpec out;
+    out.name = "client-end";
+    out.side = Side::client;
+    out.connect = local_port(tunnel_port);
+    out.peer = "server";
+    return out;
+}
+
+/// What all workers share, and a registry that knows both keys of the vault.
+struct Common {
+    explicit Common(const VaultThread& vault) {
+        auto entries =
+            registry::parse_known_hosts("server curve25519 " + vault.server_key.text() +
+                                            "\nclient curve25519 " + vault.client_key.text() + "\n",
+                                        "known_hosts");
+        REQUIRE(entries.has_value());
+        registry = std::make_shared<const registry::Registry>(std::move(*entries));
+        shared.admission = std::make_shared<Admission>(AdmissionLimits{}, random);
+        shared.sessions = std::make_shared<SessionLimits>();
+        shared.counters = std::make_shared<Counters>();
+        shared.resolver = &resolver;
+        shared.locking = crypto::Locking::attempt;
+    }
+
+    test::SeededRandom random{1};
+    NoNames resolver;
+    Shared shared;
+    Worker::RegistryPtr registry;
+};
+
 /// A worker and the thread that it runs on.
 class WorkerThread {
   public:
@@ -159,30 +190,17 @@ TEST_CASE("two workers and a vault on threads of their own carry many connection
     auto [tunnel_listener, tunnel_port] = listening();
     auto [local_listener, local] = listening();
 
-    test::SeededRandom random(1);
-    NoNames resolver;
-    auto entries = registry::parse_known_hosts("server curve25519 " + vault.server_key.text() +
-                                                   "\nclient curve25519 " + vault.client_key.text() + "\n",
-                                               "known_hosts");
-    REQUIRE(entries.has_value());
-    Shared shared;
-    const auto registry = std::make_shared<const registry::Registry>(std::move(*entries));
-    shared.admission = std::make_shared<Admission>(AdmissionLimits{}, random);
-    shared.sessions = std::make_shared<SessionLimits>();
-    shared.counters = std::make_shared<Counters>();
-    shared.resolver = &resolver;
-    shared.locking = crypto::Locking::attempt;
+    const Common common(vault);
+    const Shared& shared = common.shared;
     ServiceSpec server_end;
     server_end.name = "server-end";
     server_end.connect = local_port(plain.local_endpoint().port());
     server_end.allow.names = {"client"};
-    ServiceSpec client_end;
-    client_end.name = "client-end";
-    client_end.side = Side::client;
-    client_end.connect = local_port(tunnel_port);
-    client_end.peer = "server";
-    WorkerThread server(shared, registry, server_end, std::move(tunnel_listener), std::move(first.ours));
-    WorkerThread client(shared, registry, client_end, std::move(local_listener), std::move(second.ours));
+    const ServiceSpec client_end = client_end_of(tunnel_port);
+    WorkerThread server(shared, common.registry, server_end, std::move(tunnel_listener),
+                        std::move(first.ours));
+    WorkerThread client(shared, common.registry, client_end, std::move(local_listener),
+                        std::move(second.ours));
 
     std::vector<Visitor> visitors;
     for (int i = 0; i < kVisitors; ++i) {
@@ -220,6 +238,34 @@ TEST_CASE("two workers and a vault on threads of their own carry many connection
     CHECK(shared.counters->truncations == 0);
     CHECK(shared.counters->refusals().empty());
     CHECK(shared.admission->half_open() == 0);
+}
+
+TEST_CASE("who connected before the worker ran gets a reset too when the tunnel cannot be made",
+          "[net][workers]") {
+    log::configure(log::Level::error, log::Format::text, log::Head::time, STDERR_FILENO);
+    Fds connection = seqpacket();
+    std::vector<os::UniqueFd> vault_ends;
+    vault_ends.push_back(std::move(connection.theirs));
+    const VaultThread vault(std::move(vault_ends));
+    auto [local_listener, local] = listening();
+    const auto refused = listening().second;  // nobody listens there any more
+
+    // The connection waits in the queue of a socket that no worker has seen.
+    asio::io_context context;
+    tcp::socket early(context);
+    early.connect({asio::ip::address_v4::loopback(), local});
+
+    const Common common(vault);
+    const WorkerThread client(common.shared, common.registry, client_end_of(refused),
+                              std::move(local_listener), std::move(connection.ours));
+    early.non_blocking(true);
+    std::array<Byte, 1> byte{};
+    error_code end = asio::error::would_block;
+    REQUIRE(test::run_until(context, [&] {
+        early.read_some(asio::buffer(byte), end);
+        return end != asio::error::would_block;
+    }));
+    CHECK(end == asio::error::connection_reset);  // and no end of file
 }
 
 }  // namespace

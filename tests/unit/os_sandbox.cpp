@@ -7,6 +7,7 @@
 #include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/udp.h>
+#include <poll.h>
 #include <sys/epoll.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
@@ -57,7 +58,7 @@ struct Attempt {
     std::function<long()> call;
 };
 
-/// What neither process may do.
+/// What no process may do, but for the parent as `may()` says.
 std::vector<Attempt> attempts() {
     return {
         {"execve",
@@ -86,12 +87,28 @@ std::vector<Attempt> attempts() {
     };
 }
 
-TEST_CASE("neither front nor vault may start programs, read other processes or change the system") {
-    for (const auto calls : {Calls::front, Calls::lookup, Calls::vault}) {
+/// The parent makes processes; programs and files to remove are a matter of Landlock.
+bool may(Calls calls, std::string_view name) {
+    return calls == Calls::parent && (name == "vfork" || name == "unlink");
+}
+
+std::string_view name_of(Calls calls) {
+    switch (calls) {
+        case Calls::parent: return "parent: ";
+        case Calls::front: return "front: ";
+        case Calls::lookup: return "lookup: ";
+        case Calls::vault: return "vault: ";
+    }
+    return "";
+}
+
+TEST_CASE("no process may start programs, read other processes or change the system") {
+    for (const auto calls : {Calls::parent, Calls::front, Calls::lookup, Calls::vault}) {
         for (const auto& attempt : attempts()) {
             const std::string_view name = attempt.name;
-            if (kSanitized && (name == "vfork" || name == "fork")) continue;
-            INFO((calls == Calls::vault ? "vault: " : "front: ") << name);
+            if (may(calls, name) || (kSanitized && (name == "vfork" || name == "fork" || name == "execve")))
+                continue;
+            INFO(name_of(calls) << name);
             const int code = errno_confined(calls, {}, attempt.call);
             const bool unlisted = calls != Calls::vault && code == ENOSYS && name == "a kill of the parent";
             CHECK((refused(code) || unlisted));
@@ -104,7 +121,7 @@ TEST_CASE("neither front nor vault may start programs, read other processes or c
 }
 
 TEST_CASE("memory is never writable and executable, nor made executable later") {
-    for (const auto calls : {Calls::front, Calls::vault}) {
+    for (const auto calls : {Calls::parent, Calls::front, Calls::vault}) {
         const auto map = [](int protection) {
             return ::mmap(nullptr, 4096, protection, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
         };
@@ -130,7 +147,7 @@ TEST_CASE("files are reachable as far as listed and no further") {
     const auto opens = [](const std::string& path, int flags) {
         return [path, flags] { return static_cast<long>(::open(path.c_str(), flags, 0600)); };
     };
-    for (const auto calls : {Calls::front, Calls::vault}) {
+    for (const auto calls : {Calls::parent, Calls::lookup, Calls::vault}) {
         const Reach reach{{folder.path(), "/nonexistent"}, {}};
         CHECK(errno_confined(calls, reach, opens(folder.file("known_hosts"), O_RDONLY)) == 0);
         CHECK(refused(errno_confined(calls, reach, opens(folder.file("known_hosts"), O_RDWR))));
@@ -139,11 +156,70 @@ TEST_CASE("files are reachable as far as listed and no further") {
         CHECK(refused(errno_confined(calls, {}, opens("/etc/passwd", O_RDONLY))));
     }
     const Reach one_file{{folder.file("known_hosts")}, {}};
-    CHECK(errno_confined(Calls::front, one_file, opens(folder.file("known_hosts"), O_RDONLY)) == 0);
+    CHECK(errno_confined(Calls::lookup, one_file, opens(folder.file("known_hosts"), O_RDONLY)) == 0);
     const Reach writable{{}, {folder.path()}};
-    CHECK(errno_confined(Calls::front, writable, opens(folder.file("log"), O_WRONLY | O_CREAT | O_APPEND)) ==
+    CHECK(errno_confined(Calls::parent, writable, opens(folder.file("log"), O_WRONLY | O_CREAT | O_APPEND)) ==
           0);
     CHECK(refused(errno_confined(Calls::vault, writable, opens(folder.file("log"), O_WRONLY))));
+    if (!kSanitized)
+        CHECK(errno_confined(Calls::front, one_file, opens(folder.file("known_hosts"), O_RDONLY)) == EPERM);
+}
+
+TEST_CASE(
+    "files are removed and renamed, and sockets made, by the parent alone and in managed folders alone") {
+    const vault::test::TemporaryFolder folder;
+    const vault::test::TemporaryFolder elsewhere;
+    const Reach managed{{}, {}, {folder.path()}};
+    const Reach writable{{}, {folder.path(), elsewhere.path()}, {}};
+    const auto attempt = [](const Reach& reach, Calls calls, const std::string& from, const std::string& to) {
+        vault::test::write_file(from, "x");
+        return std::array{
+            errno_confined(calls, reach,
+                           [&] { return static_cast<long>(::rename(from.c_str(), to.c_str())); }),
+            errno_confined(calls, reach, [&] { return static_cast<long>(::unlink(to.c_str())); }),
+        };
+    };
+    CHECK(attempt(managed, Calls::parent, folder.file("a"), folder.file("b")) == std::array{0, 0});
+    for (const int code : attempt(managed, Calls::parent, elsewhere.file("a"), elsewhere.file("a")))
+        CHECK(refused(code));
+    vault::test::write_file(folder.file("b"), "x");
+    CHECK(refused(attempt(writable, Calls::parent, folder.file("a"), folder.file("b")).front()));
+    for (const int code : attempt(managed, Calls::front, folder.file("a"), folder.file("a")))
+        CHECK(refused(code));
+    // A name is not moved out of the folder, nor into it.
+    CHECK(attempt(managed, Calls::parent, folder.file("a"), elsewhere.file("b")).front() != 0);
+}
+
+TEST_CASE("the parent starts the listed programs and kills its children; it does no more to others") {
+    const Reach reach{
+        {"/lib", "/lib64", "/usr/lib", "/etc/ld.so.cache"}, {}, {}, {"/bin/true", "/lib64", "/lib"}};
+    const auto starts = [](const char* path) {
+        return [path]() -> long {
+            const pid_t child = ::fork();
+            if (child < 0) return -1;
+            if (child == 0) {
+                char* const none[] = {nullptr};
+                ::execve(path, none, none);
+                ::_exit(errno);
+            }
+            int status = 0;
+            if (::waitpid(child, &status, 0) != child) return -1;
+            errno = WEXITSTATUS(status);
+            return status == 0 ? 0 : -1;
+        };
+    };
+    CHECK(errno_confined(Calls::parent, reach, starts("/bin/true")) == 0);
+    if (!kSanitized) CHECK(errno_confined(Calls::parent, reach, starts("/bin/sh")) == EACCES);
+    CHECK(errno_confined(Calls::parent, {}, [] {
+              const pid_t child = ::fork();
+              while (child == 0) ::poll(nullptr, 0, -1);
+              int status = 0;
+              if (::kill(child, SIGKILL) != 0 || ::waitpid(child, &status, 0) != child) return -1L;
+              return WTERMSIG(status) == SIGKILL ? 0L : -1L;
+          }) == 0);
+    if (!kSanitized)
+        CHECK(errno_confined(Calls::parent, {},
+                             [] { return static_cast<long>(::kill(::getpid(), SIGTERM)); }) != 0);
 }
 
 TEST_CASE("a descriptor that was open before keeps working in the vault, and can be synced") {
@@ -174,6 +250,15 @@ TEST_CASE("the vault makes no sockets and no threads; a unix socket that it has 
           }) == 0);
 }
 
+UniqueFd bound_to_loopback(int type) {
+    UniqueFd out(::socket(AF_INET, type | SOCK_CLOEXEC | (type == SOCK_DGRAM ? SOCK_NONBLOCK : 0), 0));
+    sockaddr_in address{};
+    address.sin_family = AF_INET;
+    address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    REQUIRE(::bind(out.get(), reinterpret_cast<sockaddr*>(&address), sizeof address) == 0);
+    return out;
+}
+
 TEST_CASE("the front has threads, sockets, timers and an event loop") {
     const auto works = [](const std::function<long()>& call) {
         return errno_confined(Calls::front, {}, call) == 0;
@@ -196,34 +281,37 @@ TEST_CASE("the front has threads, sockets, timers and an event loop") {
         std::thread([&] { value = 1; }).join();
         return value == 1 ? 0L : -1L;
     }));
-    CHECK(works([] {
-        const UniqueFd listener(::socket(AF_INET, SOCK_STREAM, 0));
+    const UniqueFd listener = bound_to_loopback(SOCK_STREAM);
+    REQUIRE(::listen(listener.get(), 1) == 0);
+    CHECK(works([&] {
         sockaddr_in address{};
-        address.sin_family = AF_INET;
-        address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
         socklen_t size = sizeof address;
-        if (::bind(listener.get(), reinterpret_cast<sockaddr*>(&address), size) != 0) return -1L;
-        if (::listen(listener.get(), 1) != 0) return -1L;
-        if (::getsockname(listener.get(), reinterpret_cast<sockaddr*>(&address), &size) != 0) return -1L;
+        auto* name = reinterpret_cast<sockaddr*>(&address);
+        if (::getsockname(listener.get(), name, &size) != 0) return -1L;
         const UniqueFd client(::socket(AF_INET, SOCK_STREAM, 0));
-        if (::connect(client.get(), reinterpret_cast<sockaddr*>(&address), size) != 0) return -1L;
+        if (::connect(client.get(), name, size) != 0) return -1L;
         return static_cast<long>(UniqueFd(::accept4(listener.get(), nullptr, nullptr, SOCK_CLOEXEC)).get());
+    }));
+    // It opens no port of its own.
+    const UniqueFd fresh(::socket(AF_INET, SOCK_STREAM, 0));
+    CHECK_FALSE(works([&] { return static_cast<long>(::listen(fresh.get(), 1)); }));
+    CHECK_FALSE(works([&] {
+        const sockaddr_in any{.sin_family = AF_INET, .sin_port = 0, .sin_addr = {}, .sin_zero = {}};
+        return static_cast<long>(::bind(fresh.get(), reinterpret_cast<const sockaddr*>(&any), sizeof any));
     }));
 }
 
 TEST_CASE("the front moves UDP datagrams in batches") {
-    CHECK(errno_confined(Calls::front, {}, [] {
-              const UniqueFd fd(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+    const UniqueFd fd = bound_to_loopback(SOCK_DGRAM);
+    CHECK(errno_confined(Calls::front, {}, [&] {
               sockaddr_in address{};
-              address.sin_family = AF_INET;
-              address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
               socklen_t size = sizeof address;
               auto* name = reinterpret_cast<sockaddr*>(&address);
               const int value = 1 << 20;
               int segment = 0;
               socklen_t segment_size = sizeof segment;
-              if (::bind(fd.get(), name, size) != 0 || ::getsockname(fd.get(), name, &size) != 0 ||
-                  ::connect(fd.get(), name, size) != 0 || ::getpeername(fd.get(), name, &size) != 0 ||
+              if (::getsockname(fd.get(), name, &size) != 0 || ::connect(fd.get(), name, size) != 0 ||
+                  ::getpeername(fd.get(), name, &size) != 0 ||
                   ::setsockopt(fd.get(), SOL_SOCKET, SO_RCVBUF, &value, sizeof value) != 0 ||
                   ::setsockopt(fd.get(), IPPROTO_IP, IP_PKTINFO, &value, sizeof value) != 0 ||
                   ::setsockopt(fd.get(), SOL_UDP, UDP_GRO, &value, sizeof value) != 0 ||
