@@ -1,5 +1,6 @@
 // The configuration file: every problem names a line of the file, and single keys are found in any text.
 #include "config/config.hpp"
+#include "config/include.hpp"
 #include "harness.hpp"
 
 using namespace curvegate;
@@ -22,6 +23,12 @@ extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size
         fuzz::must(!parsed.error().empty());
         check(parsed.error());
     }
+    // As an included file: its problems are told with its name.
+    const auto included =
+        config::parse({{"curvegate.conf", "known-hosts = /k\n"}, {"included", std::string(as_text(input))}});
+    if (!included) check(included.error());
+    if (const auto sources = config::unpack(as_text(input)))
+        fuzz::must(config::pack(*sources) == as_text(input));
     (void)config::find_global(as_text(input), "control");
     (void)config::find_global(as_text(input), "known-hosts");
     return 0;

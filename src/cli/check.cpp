@@ -91,7 +91,26 @@ std::string describe(const config::Service& service) {
            tunnel_text(service) + ", where " + service.peer + " must answer";
 }
 
-int check_files(const config::Parsed& parsed) {
+/// How many sessions a service may have at once, and for how long.
+std::string limits_of(const config::Service& service) {
+    const auto& limits = service.limits;
+    const std::string of_service = "sessions-per-service = " + std::to_string(limits.sessions_per_service);
+    const std::string of_clients = ", sessions-per-peer = " + std::to_string(limits.sessions_per_peer) +
+                                   ", sessions-per-source = " + std::to_string(limits.sessions_per_source);
+    const bool datagrams = service.accept.kind == config::Address::Kind::udp;
+    if (service.side == config::Side::server) return "      " + of_service + of_clients;
+    return "      " + (datagrams ? "flows = " + std::to_string(service.flows) : of_service);
+}
+std::string limits_in_all(const config::Config& config) {
+    const auto& strangers = config.admission;
+    return "  in all: sessions = " + std::to_string(config.sessions) +
+           ", half-open = " + std::to_string(strangers.half_open) +
+           ", half-open-per-source = " + std::to_string(strangers.half_open_per_source);
+}
+
+enum class Say { where, limits_too };
+
+int check_files(const config::Parsed& parsed, Say say) {
     complain(parsed.warnings, "warning: ");
     registry::ProblemList problems(parsed.config.file);
     const auto note = [&](const Problems& found) {
@@ -102,18 +121,22 @@ int check_files(const config::Parsed& parsed) {
     if (const auto registry = load_registry(parsed)) {
         NameCheck names(parsed, *registry);
         names.run();
-        complain(names.warnings, "warning: ");
+        complain(parsed.config.located(names.warnings), "warning: ");
         note(names.problems);
     } else {
         good = false;  // and told
     }
     good = good && problems.empty();
-    complain(problems.take());
+    complain(parsed.config.located(problems.take()));
     if (!good) return exit_code::kConfig;
     const std::size_t count = parsed.config.services.size();
     print(parsed.config.file + " is fine: " + std::to_string(count) +
           (count == 1 ? " service" : " services"));
-    for (const config::Service& service : parsed.config.services) print(describe(service));
+    for (const config::Service& service : parsed.config.services) {
+        print(describe(service));
+        if (say == Say::limits_too) print(limits_of(service));
+    }
+    if (say == Say::limits_too) print(limits_in_all(parsed.config));
     return finish_output();
 }
 
@@ -135,7 +158,8 @@ int check(const Verb& self, const Arguments& arguments) {
     options.value("config,c", "FILE", "the configuration (default: curvegate.conf in its usual place)")
         .value("peer", "P", "explain what this peer may do: a name of known_hosts, or a public key")
         .value("service", "S", "at this service")
-        .value("address", "IP", "coming from this address");
+        .value("address", "IP", "coming from this address")
+        .flag("verbose,v", "show the limits in force too");
     if (const auto end = options.parse(arguments)) return *end;
     if (options.has("peer") != options.has("service"))
         return options.usage_error("--peer and --service go together");
@@ -143,7 +167,8 @@ int check(const Verb& self, const Arguments& arguments) {
         return options.usage_error("--address goes with --peer");
     const auto parsed = load_config(options.has("config") ? options.get("config") : default_config());
     if (!parsed) return parsed.error();
-    return options.has("peer") ? explain_peer(options, *parsed) : check_files(*parsed);
+    return options.has("peer") ? explain_peer(options, *parsed)
+                               : check_files(*parsed, options.has("verbose") ? Say::limits_too : Say::where);
 }
 
 }  // namespace curvegate::cli

@@ -43,8 +43,9 @@ Outcome<os::UniqueFd> connect_to(const std::string& path) {
         return fd;
     const int code = errno;
     const bool refused = code == EACCES || code == EPERM;
-    const std::string hint = refused ? " (root, the daemon's user or control-group may)"
-                                     : " (is the daemon running, and does it have this control socket?)";
+    const std::string hint =
+        refused ? " (root, the daemon's user, control-group, and for the status status-group may)"
+                : " (is the daemon running, and does it have this control socket?)";
     return std::unexpected(complain(refused ? exit_code::kNoPermission : exit_code::kUnavailable,
                                     path + ": " + std::strerror(code) + hint));
 }

@@ -106,8 +106,8 @@ class LineReport {
     const registry::Registry& registry_;
 };
 
-std::string describe_service(const config::Service& service) {
-    const std::string head = "[" + service.name + "] in line " + std::to_string(service.line);
+std::string describe_service(const config::Config& config, const config::Service& service) {
+    const std::string head = "[" + service.name + "] in " + config.line_text(service.line);
     if (service.side == config::Side::client)
         return head + " is a client end: the key of " + service.peer + " must answer";
     return head + " is a server end: it allows " +
@@ -174,7 +174,7 @@ int explain(const Question& question, const config::Parsed& parsed, const regist
     if (lines.empty() && !(any_key && crypto::PublicKey::from_text(question.peer))) {
         return unknown_peer(question, parsed, registry);
     }
-    print(describe_service(*service));
+    print(describe_service(parsed.config, *service));
     const LineReport report(question, *service, registry);
     for (const Entry* entry : lines) report.print_line(*entry, parsed.config.known_hosts);
     const bool client = service->side == config::Side::client;

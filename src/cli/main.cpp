@@ -22,7 +22,7 @@ constexpr auto kVerbs = std::to_array<Verb>({
      "list | add NAME KEY [--from CIDR,...] [--valid-until DATE] [--comment TEXT] | remove NAME | "
      "revoke KEY|NAME  [--known-hosts FILE]",
      "show or change known_hosts", peers},
-    {"check", "[-c FILE] [--peer P --service S [--address IP]]",
+    {"check", "[-c FILE] [-v] [--peer P --service S [--address IP]]",
      "check the configuration and the files that it names; explain who may use what", check},
     {"counter", "init [-c FILE]", "make the nonce counters of keys that have none", counter},
     {"probe", "SERVICE [-c FILE]", "try a client section's tunnel, step by step", probe},

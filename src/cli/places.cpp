@@ -1,5 +1,6 @@
 #include "cli/places.hpp"
 
+#include "config/include.hpp"
 #include "os/file.hpp"
 
 #include <pwd.h>
@@ -9,6 +10,19 @@
 
 namespace curvegate::cli {
 namespace {
+
+// As the daemon does it (daemon/load.cpp).
+std::expected<std::string, std::string> read_included(const std::string& file) {
+    auto text = os::read_linked(file, kLongestFile);
+    if (!text) return std::unexpected(text.error().text());
+    return std::move(*text);
+}
+
+std::expected<std::optional<std::vector<std::string>>, std::string> list_folder(const std::string& path) {
+    auto names = os::list_checked(path);
+    if (!names) return std::unexpected(names.error().text());
+    return std::move(*names);
+}
 
 std::string home_folder() {
     if (const char* home = std::getenv("HOME"); home != nullptr && *home == '/') return home;
@@ -37,7 +51,12 @@ std::string default_known_hosts() {
 Outcome<config::Parsed> load_config(const std::string& path) {
     auto text = os::read_checked(path, os::Privacy::trusted, kLongestFile);
     if (!text) return std::unexpected(complain(exit_for_reading(path), text.error().detail()));
-    auto parsed = config::parse(*text, path);
+    const auto sources = config::gather({path, std::move(*text)}, {read_included, list_folder});
+    if (!sources) {
+        complain(sources.error());
+        return std::unexpected(exit_code::kConfig);
+    }
+    auto parsed = config::parse(*sources);
     if (parsed) return std::move(*parsed);
     complain(parsed.error());
     return std::unexpected(exit_code::kConfig);

@@ -17,10 +17,6 @@ constexpr std::string_view kUnix = "unix:";
 constexpr std::string_view kSystemd = "systemd:";
 constexpr std::size_t kLongestHost = 253;
 
-Refused not_yet(std::string_view prefix) {
-    return Refused(std::string(prefix) + " is not yet carried: it comes with a later version");
-}
-
 bool is_host_name(std::string_view host) {
     const bool numbers_only = host.find_first_not_of("0123456789.") == std::string_view::npos;
     return !host.empty() && host.size() <= kLongestHost && !numbers_only && !host.contains(':') &&
@@ -65,33 +61,55 @@ Value<Address> parse_port(Address::Kind kind, std::string_view text, Use use) {
     if (error != std::errc{} || end != port_text.data() + port_text.size() || port == 0) {
         return Refused(quoted(port_text) + " is not a port: want 1 to 65535");
     }
-    return Address{.kind = kind, .host = std::move(*host), .port = port, .path = {}};
+    return Address{.kind = kind, .host = std::move(*host), .port = port, .path = {}, .passed = {}};
+}
+
+/// What stands right of "systemd:".
+Value<Address> parse_passed(Address::Kind kind, std::string_view name, Use use) {
+    if (use == Use::connect) return Refused("systemd: names a socket that listens: it belongs into accept");
+    if (!registry::is_valid_name(name) || name.contains(':'))
+        return Refused(quoted(name) + " is not a name: write FileDescriptorName= of the .socket unit");
+    return Address{.kind = kind, .host = {}, .port = 0, .path = {}, .passed = std::string(name)};
+}
+
+/// What stands right of "tcp:" or "udp:".
+Value<Address> parse_carried(Address::Kind kind, std::string_view text, Use use) {
+    return text.starts_with(kSystemd) ? parse_passed(kind, text.substr(kSystemd.size()), use)
+                                      : parse_port(kind, text, use);
 }
 
 }  // namespace
 
 Value<Address> parse_tunnel(std::string_view text, Use use) {
-    if (text.starts_with(kTcp)) return parse_port(Address::Kind::tcp, text.substr(kTcp.size()), use);
-    if (text.starts_with(kUdp)) return parse_port(Address::Kind::udp, text.substr(kUdp.size()), use);
-    if (text.starts_with(kSystemd)) return not_yet(kSystemd);
+    if (text.starts_with(kTcp)) return parse_carried(Address::Kind::tcp, text.substr(kTcp.size()), use);
+    if (text.starts_with(kSystemd)) return parse_carried(Address::Kind::tcp, text, use);
+    if (text.starts_with(kUdp)) {
+        auto address = parse_carried(Address::Kind::udp, text.substr(kUdp.size()), use);
+        if (!address || address->passed.empty()) return address;
+        return Refused(
+            "a tunnel's UDP port needs two sockets for each worker, and a program in the kernel that "
+            "chooses between them, so the daemon opens it: write udp:ADDRESS:PORT");
+    }
     return Refused(
         quoted(text) + ": the tunnel's side begins with tcp: or udp:, e.g. tcp:" +
         (use == Use::accept ? "0.0.0.0:4433 (a client end needs client = yes)" : "server.example:4433"));
 }
 
 Value<Address> parse_plain(std::string_view text, Use use) {
-    if (text.starts_with(kSystemd)) return not_yet(kSystemd);
-    if (text.starts_with(kTcp)) return parse_port(Address::Kind::tcp, text.substr(kTcp.size()), use);
-    if (text.starts_with(kUdp)) return parse_port(Address::Kind::udp, text.substr(kUdp.size()), use);
+    if (text.starts_with(kSystemd)) return parse_carried(Address::Kind::tcp, text, use);
+    if (text.starts_with(kTcp)) return parse_carried(Address::Kind::tcp, text.substr(kTcp.size()), use);
+    if (text.starts_with(kUdp)) return parse_carried(Address::Kind::udp, text.substr(kUdp.size()), use);
     if (!text.starts_with(kUnix)) return parse_port(Address::Kind::tcp, text, use);
     auto path = parse_unix_socket(text);
     if (!path) return Refused(std::move(path.error()));
-    return Address{.kind = Address::Kind::unix_socket, .host = {}, .port = 0, .path = std::move(*path)};
+    return Address{
+        .kind = Address::Kind::unix_socket, .host = {}, .port = 0, .path = std::move(*path), .passed = {}};
 }
 
 std::string Address::text() const {
     if (kind == Kind::unix_socket) return std::string(kUnix) + path;
     const std::string carrier(kind == Kind::udp ? kUdp : std::string_view());
+    if (!passed.empty()) return carrier + std::string(kSystemd) + passed;
     return carrier + (host.contains(':') ? "[" + host + "]" : host) + ":" + std::to_string(port);
 }
 
@@ -108,6 +126,7 @@ Value<Address> parse_metrics(std::string_view text) {
 }
 
 bool overlap(const Address& a, const Address& b) {
+    if (!a.passed.empty() || !b.passed.empty()) return a.passed == b.passed;
     if (a.kind != b.kind || a.port != b.port) return false;
     if (a.kind == Address::Kind::unix_socket) return a.path == b.path;
     const auto x = IpAddress::parse(a.host);

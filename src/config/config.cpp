@@ -17,10 +17,6 @@ std::string place(std::string_view service, std::string_view key) {
     return std::string(service) + "\n" + std::string(key);
 }
 
-std::string in_line(std::size_t line) {
-    return "line " + std::to_string(line);
-}
-
 bool is_same_file(const std::string& a, const std::string& b) {
     const std::filesystem::path x(a);
     return x.lexically_normal() == std::filesystem::path(b).lexically_normal();
@@ -31,13 +27,21 @@ class Parser {
   public:
     explicit Parser(std::string_view file) : problems_(file), warnings_(file) { parsed_.config.file = file; }
 
-    std::expected<Parsed, Problems> run(std::string_view text) {
+    /// The first one is the main file.
+    void read(std::string_view text, std::string_view file) {
+        auto& files = parsed_.config.files;
+        const std::size_t before = files.size() * kLinesAFile;
+        if (!files.empty()) scope_ = Scope::included;
+        files.emplace_back(file);
         registry::Lines lines(text);
-        while (const auto line = lines.next()) take(lex(*line), lines.number());
+        while (const auto line = lines.next()) take(lex(*line), before + lines.number());
         end_section();
+    }
+
+    std::expected<Parsed, Problems> finished() {
         finish();
-        if (!problems_.empty()) return std::unexpected(problems_.take());
-        parsed_.warnings = warnings_.take();
+        if (!problems_.empty()) return std::unexpected(parsed_.config.located(problems_.take()));
+        parsed_.warnings = parsed_.config.located(warnings_.take());
         return std::move(parsed_);
     }
 
@@ -45,6 +49,7 @@ class Parser {
     /// Where the lines that are being read belong.
     enum class Scope {
         globals,
+        included,  ///< above the first section of an included file, where nothing belongs
         section,
         ignored,  ///< a section whose header is wrong: its lines are checked one by one, not as a whole
     };
@@ -76,8 +81,11 @@ class Parser {
         }
     }
 
+    [[nodiscard]] std::string in_line(std::size_t line) const { return parsed_.config.line_text(line); }
+
     void end_section() {
         if (scope_ != Scope::section) return;
+        scope_ = Scope::ignored;  // once
         finish_section(draft_, problems_, warnings_);
         const Service& service = draft_.service;
         for (const auto& [key, line] : draft_.lines) parsed_.lines.emplace(place(service.name, key), line);
@@ -90,7 +98,7 @@ class Parser {
             return problems_.add(number, std::move(why));
         ServiceDraft& draft = scope_ == Scope::globals ? defaults_ : draft_;
         const auto [first, is_new] = draft.lines.emplace(key->name, number);
-        if (!is_new) {
+        if (!is_new && key->name != "include") {
             return problems_.add(number,
                                  quoted(key->name) + " stands twice: first in " + in_line(first->second));
         }
@@ -108,6 +116,12 @@ class Parser {
     std::string why_not_here(const Key* key, std::string_view name) const {
         if (key == nullptr) return "unknown key " + quoted(name) + registry::did_you_mean(name, key_names());
         if (key->status == Status::not_yet) return quoted(name) + ": not yet: comes with a later version";
+        if (parsed_.config.files.size() > 1 && key->name == "include")
+            return "an included file includes no other: name both in " + parsed_.config.file;
+        if (scope_ == Scope::included) {
+            return quoted(name) + " stands above the first [section] of an included file: globals stand in " +
+                   parsed_.config.file + " alone";
+        }
         const bool in_globals = scope_ == Scope::globals;
         if (in_globals && key->where == Where::service) {
             return quoted(name) + " belongs into a [section] of its own, not among the globals";
@@ -180,8 +194,31 @@ std::size_t Parsed::line_of(std::string_view service, std::string_view key) cons
     return found != lines.end() ? found->second : 0;
 }
 
+Problems Config::located(Problems problems) const {
+    for (Problem& problem : problems) {
+        const std::size_t index = problem.line / kLinesAFile;
+        if (problem.file != file || index == 0 || index >= files.size()) continue;
+        problem.file = files[index];
+        problem.line %= kLinesAFile;
+    }
+    return problems;
+}
+
+std::string Config::line_text(std::size_t line) const {
+    const std::string number = std::to_string(line % kLinesAFile);
+    return files.size() > 1 ? files.at(line / kLinesAFile) + ":" + number : "line " + number;
+}
+
 std::expected<Parsed, Problems> parse(std::string_view text, std::string_view file) {
-    return Parser(file).run(text);
+    Parser parser(file);
+    parser.read(text, file);
+    return parser.finished();
+}
+
+std::expected<Parsed, Problems> parse(const std::vector<Source>& sources) {
+    Parser parser(sources.front().file);
+    for (const Source& source : sources) parser.read(source.text, source.file);
+    return parser.finished();
 }
 
 std::optional<std::string> find_global(std::string_view text, std::string_view key) {

@@ -27,7 +27,11 @@ struct Address {
     std::string host;
     std::uint16_t port = 0;
     std::string path;
-    /// As it is written in the file: "127.0.0.1:80", "[::1]:80", "unix:/path", "udp:127.0.0.1:53".
+    /// Of `accept`: the name of sockets that the service manager passes; then there is neither host nor path,
+    /// and `tcp` means any stream. Empty: none.
+    std::string passed;
+    /// As it is written in the file: "127.0.0.1:80", "[::1]:80", "unix:/path", "udp:127.0.0.1:53",
+    /// "systemd:name", "udp:systemd:name".
     [[nodiscard]] std::string text() const;
     friend bool operator==(const Address&, const Address&) = default;
 };
@@ -51,14 +55,16 @@ struct ServiceLimits {
     Duration connect_timeout = std::chrono::seconds(10);  ///< name, TCP and handshake together
     Duration idle_timeout = std::chrono::hours(12);
     Duration dead_peer = std::chrono::seconds(60);
-    std::optional<Duration> max_session;  ///< nothing: no bound
-    std::size_t sessions_per_peer = 16'384;
+    std::optional<Duration> max_session;       ///< nothing: no bound
+    std::size_t sessions_per_peer = 16'384;    ///< of one key, over all services
+    std::size_t sessions_per_source = 65'536;  ///< of one IPv4 address or IPv6 /64, over all services
+    std::size_t sessions_per_service = 131'072;
     friend bool operator==(const ServiceLimits&, const ServiceLimits&) = default;
 };
 
 struct Service {
     std::string name;
-    std::size_t line = 0;  ///< of its [section]
+    std::size_t line = 0;  ///< of its [section], counted through all files
     Side side = Side::server;
     Address accept;
     Address connect;
@@ -107,6 +113,7 @@ enum class Strictness { require, attempt };  ///< "require" or "try"
 /// A whole configuration file, checked; never changed after.
 struct Config {
     std::string file;
+    std::vector<std::string> files;  ///< `file`, and those that it includes: lines count through all of them
     std::string server_key;  ///< path; empty: not named, so a credential or the vault's own unit must have it
     std::string client_key;
     std::string known_hosts;
@@ -115,6 +122,7 @@ struct Config {
     std::string vault_socket;  ///< empty: the vault is started by the daemon
     std::string control;       ///< socket of the control commands; empty: none
     std::string control_group;
+    std::string status_group;
     std::optional<Address> metrics;  ///< where to serve counters: a unix socket or a loopback port
     std::string vault_control;
     std::string log_file;  ///< empty: stderr
@@ -128,6 +136,7 @@ struct Config {
     Strictness lock_memory = Strictness::require;
     Timeouts timeouts;
     Admission admission;
+    std::size_t sessions = 262'144;  ///< at once, over all services
     std::vector<Service> services;
 
     /// Does a section need the key, from whatever source?
@@ -135,6 +144,21 @@ struct Config {
     [[nodiscard]] bool needs_client_key() const;
     /// The service of this name, or nullptr.
     [[nodiscard]] const Service* find_service(std::string_view name) const;
+    /// Problems of this configuration whose lines count through its files, with file and line as people know
+    /// them.
+    [[nodiscard]] Problems located(Problems problems) const;
+    /// "line 7", or where there are several files "FILE:7".
+    [[nodiscard]] std::string line_text(std::size_t line) const;
+};
+
+/// Lines of a configuration count through its files: line 7 of files[i] is i * kLinesAFile + 7.
+inline constexpr std::size_t kLinesAFile = std::size_t{1} << 32;
+
+/// A file of a configuration, as it was read.
+struct Source {
+    std::string file;
+    std::string text;
+    friend bool operator==(const Source&, const Source&) = default;
 };
 
 struct Parsed {
@@ -148,6 +172,9 @@ struct Parsed {
 /// Parses the text of a configuration file; `file` is named in problems and relative paths are refused.
 /// Reports every problem with its line; unknown keys with the nearest known one.
 [[nodiscard]] std::expected<Parsed, Problems> parse(std::string_view text, std::string_view file);
+/// The same of several files (include.hpp): the globals stand in the first one alone, the others have
+/// sections and nothing above them.
+[[nodiscard]] std::expected<Parsed, Problems> parse(const std::vector<Source>& sources);
 
 /// The value of one global key, whatever else is wrong with the file; nothing if it does not stand there. For
 /// commands that need no more than `known-hosts` or `control`.

@@ -65,10 +65,18 @@ constexpr auto kKeys = std::to_array<Key>({
      [](Setting& s) { s.store(s.config.control, parse_path(s.value)); }},
     {"control-group", global, works, "NAME", "group whose members may use the control commands",
      [](Setting& s) { s.store(s.config.control_group, parse_name(s.value)); }},
+    {"status-group", global, works, "NAME", "group whose members may ask for the status, and no more",
+     [](Setting& s) { s.store(s.config.status_group, parse_name(s.value)); }},
     {"metrics", global, works, "127.0.0.1:PORT|[::1]:PORT|unix:PATH", "where to serve counters to Prometheus",
      [](Setting& s) { s.store(s.config.metrics, parse_metrics(s.value)); }},
     {"vault-control", global, works, "PATH", "control socket of the vault",
      [](Setting& s) { s.store(s.config.vault_control, parse_path(s.value)); }},
+    {"include", global, works, "PATH",
+     "a file with further sections, or a folder of such files, NAME.conf; may stand several times",
+     [](Setting& s) {
+         std::string path;
+         s.store(path, parse_path(s.value));
+     }},
     {"workers", global, works, "NUMBER", "threads (default 0: one a CPU)",
      [](Setting& s) { s.store(s.config.workers, parse_count(s.value, kWorkers)); }},
     {"log-level", global, works, "trace|debug|info|warning|error", "the least that is logged (default info)",
@@ -108,6 +116,8 @@ constexpr auto kKeys = std::to_array<Key>({
      [](Setting& s) { s.store(s.config.admission.half_open_per_source, parse_count(s.value, kMany)); }},
     {"half-open", global, works, "NUMBER", "unfinished handshakes in all, always (default 16384)",
      [](Setting& s) { s.store(s.config.admission.half_open, parse_count(s.value, kMany)); }},
+    {"sessions", global, works, "NUMBER", "sessions at once, over all services (default 262144)",
+     [](Setting& s) { s.store(s.config.sessions, parse_count(s.value, kMany)); }},
 
     {"connect-timeout", either, works, "DURATION",
      "for name, connection and handshake together (default 10s)",
@@ -120,6 +130,11 @@ constexpr auto kKeys = std::to_array<Key>({
      [](Setting& s) { s.store(s.service.service.limits.max_session, parse_bound(s.value)); }},
     {"sessions-per-peer", either, works, "NUMBER", "sessions of one peer at once (default 16384)",
      [](Setting& s) { s.store(s.service.service.limits.sessions_per_peer, parse_count(s.value, kMany)); }},
+    {"sessions-per-source", either, works, "NUMBER",
+     "server: sessions of one IPv4 address or IPv6 /64 at once, over all services (default 65536)",
+     [](Setting& s) { s.store(s.service.service.limits.sessions_per_source, parse_count(s.value, kMany)); }},
+    {"sessions-per-service", either, works, "NUMBER", "sessions of one service at once (default 131072)",
+     [](Setting& s) { s.store(s.service.service.limits.sessions_per_service, parse_count(s.value, kMany)); }},
     {"end-of-stream", either, works, "message|close",
      "how an end is told: authenticated, or (foreign peers) by FIN (default message)",
      [](Setting& s) { s.store(s.service.service.end_of_stream, parse_choice(s.value, kEndsOfStream)); }},
@@ -153,7 +168,6 @@ constexpr auto kKeys = std::to_array<Key>({
      "server over tcp: the fronts that begin each connection with a PROXY header (default: none)",
      [](Setting& s) { s.store(s.service.service.proxy_from, parse_blocks(s.value)); }},
 
-    {"include", global, not_yet, "PATH", "further files to read", nothing},
     {"failover", service, not_yet, "prio|rr", "how several connect lines are used", nothing},
 });
 

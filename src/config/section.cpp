@@ -199,7 +199,8 @@ class Neighbours {
 
   private:
     [[nodiscard]] std::string first_at(std::string_view key) const {
-        return in_brackets(first_) + " in line " + std::to_string(line_of(first_, key));
+        const std::string line = parsed_.config.line_text(line_of(first_, key));
+        return in_brackets(first_) + (line.starts_with("line ") ? " in " : " at ") + line;
     }
 
     const Parsed& parsed_;

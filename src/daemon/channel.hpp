@@ -22,8 +22,8 @@ struct Resolved {
     std::uint32_t id;
     std::vector<IpAddress> addresses;  ///< none: the name does not resolve now
 };
-/// A new configuration comes: this text of it, in a memory file that comes along; then the text of
-/// known_hosts.
+/// A new configuration comes: the texts of its files (config::pack), in a memory file that comes along; then
+/// the text of known_hosts.
 struct NewConfig {};
 struct NewKnownHosts {};
 /// A socket of a door that the new configuration has and the old one had not: its place in doors_of(), and a

@@ -12,6 +12,7 @@ namespace curvegate::daemon {
 namespace {
 
 constexpr int kUsage = 64;
+constexpr int kNoPermission = 77;
 constexpr std::size_t kMostListeners = 8;
 constexpr std::size_t kLargestScreen = 10'000;
 
@@ -43,22 +44,30 @@ Commands::~Commands() {
     log::tap(nullptr);
 }
 
-void Commands::handle(const Words& words, const Reply& reply) {
+void Commands::handle(Right right, const Words& words, const Reply& reply) {
     struct Verb {
         std::string_view name;
+        Right least;
         void (Commands::*run)(const Words& words, const Reply& reply);
     };
+    // Events tell more than the status: what happened before, and what is wrong with which file.
     static constexpr auto kVerbs = std::to_array<Verb>({
-        {"status", &Commands::status},
-        {"reload", &Commands::reload},
-        {"revoke", &Commands::revoke},
-        {"drain", &Commands::drain},
-        {"events", &Commands::events},
+        {"status", Right::status, &Commands::status},
+        {"reload", Right::command, &Commands::reload},
+        {"revoke", Right::command, &Commands::revoke},
+        {"drain", Right::command, &Commands::drain},
+        {"events", Right::command, &Commands::events},
     });
     const auto* const verb = std::ranges::find(kVerbs, words.front(), &Verb::name);
-    if (verb != kVerbs.end()) return (this->*verb->run)(words, reply);
-    reply->err("the daemon knows no verb " + words.front());
-    reply->end(kUsage);
+    if (verb == kVerbs.end()) {
+        reply->err("the daemon knows no verb " + words.front());
+        return reply->end(kUsage);
+    }
+    if (right >= verb->least) return (this->*verb->run)(words, reply);
+    log::limited(log::Level::warning, "control_refused", {{"verb", words.front()}});
+    reply->err("status-group may ask for the status alone; " + words.front() +
+               " is for root, the daemon's user and control-group");
+    reply->end(kNoPermission);
 }
 
 // status json | text [WIDTH [HEIGHT]] | watch [WIDTH [HEIGHT]]

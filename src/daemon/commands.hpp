@@ -37,7 +37,8 @@ class Commands {
     Commands(const Commands&) = delete;
     Commands& operator=(const Commands&) = delete;
 
-    void handle(const ControlServer::Words& words, const std::shared_ptr<ControlReply>& reply);
+    /// What `right` does not cover is refused with status 77.
+    void handle(Right right, const ControlServer::Words& words, const std::shared_ptr<ControlReply>& reply);
     // What the parent and the workers answer to a request.
     void told(std::uint32_t id, const std::string& line);
     void done(std::uint32_t id, int status);

@@ -8,6 +8,7 @@
 #include <boost/asio/write.hpp>
 
 #include <algorithm>
+#include <cerrno>
 #include <sstream>
 
 namespace curvegate::daemon {
@@ -21,21 +22,38 @@ constexpr std::size_t kMostUnsent = std::size_t{4} << 20;  // a client that does
 constexpr int kUsage = 64;
 constexpr int kProtocol = 76;
 
-std::optional<ucred> who_speaks(int socket) {
+std::vector<unsigned> groups_of_peer(int socket) {
+    std::vector<gid_t> groups(64);
+    auto size = static_cast<socklen_t>(groups.size() * sizeof(gid_t));
+    int done = ::getsockopt(socket, SOL_SOCKET, SO_PEERGROUPS, groups.data(), &size);
+    if (done != 0 && errno == ERANGE) {  // it has said how many there are
+        groups.resize(size / sizeof(gid_t));
+        done = ::getsockopt(socket, SOL_SOCKET, SO_PEERGROUPS, groups.data(), &size);
+    }
+    groups.resize(done == 0 ? size / sizeof(gid_t) : 0);
+    return groups;
+}
+
+// As it was when it connected.
+std::optional<ControlPeer> peer_of(int socket) {
     ucred who{};
     socklen_t size = sizeof who;
     if (::getsockopt(socket, SOL_SOCKET, SO_PEERCRED, &who, &size) != 0) return std::nullopt;
-    return who;
+    ControlPeer out{who.uid, groups_of_peer(socket)};
+    out.groups.push_back(who.gid);
+    return out;
 }
 
 }  // namespace
 
 class ControlServer::Client final : public ControlReply, public std::enable_shared_from_this<Client> {
   public:
-    Client(asio::local::stream_protocol::socket socket, Handler handler, std::shared_ptr<std::size_t> count)
-        : uid_(who_speaks(socket.native_handle()).value_or(ucred{}).uid),
+    Client(asio::local::stream_protocol::socket socket, unsigned uid, Right right, Handler handler,
+           std::shared_ptr<std::size_t> count)
+        : uid_(uid),
           socket_(std::move(socket)),
           timer_(socket_.get_executor()),
+          right_(right),
           handler_(std::move(handler)),
           count_(std::move(count)) {
         ++*count_;
@@ -84,7 +102,7 @@ class ControlServer::Client final : public ControlReply, public std::enable_shar
         }
         watch();
         words.erase(words.begin(), words.begin() + 2);
-        handler_(words, shared_from_this());
+        handler_(right_, words, shared_from_this());
     }
 
     // Nothing more may come; the end of it says that nobody listens any more.
@@ -130,6 +148,7 @@ class ControlServer::Client final : public ControlReply, public std::enable_shar
     const unsigned uid_;
     asio::local::stream_protocol::socket socket_;
     asio::steady_timer timer_;
+    Right right_;
     Handler handler_;
     std::shared_ptr<std::size_t> count_;
     std::string request_;
@@ -139,7 +158,7 @@ class ControlServer::Client final : public ControlReply, public std::enable_shar
     bool ended_ = false;
 };
 
-ControlServer::ControlServer(asio::io_context& context, os::UniqueFd listening, const Access& access,
+ControlServer::ControlServer(asio::io_context& context, os::UniqueFd listening, const ControlAccess& access,
                              Handler handler)
     : acceptor_(context), timer_(context), access_(access), handler_(std::move(handler)) {
     error_code error;
@@ -152,27 +171,23 @@ ControlServer::ControlServer(asio::io_context& context, os::UniqueFd listening, 
 
 ControlServer::~ControlServer() = default;
 
-bool ControlServer::may_speak(int socket) const {
-    const auto who = who_speaks(socket);
-    if (!who) return false;
-    if (who->uid == 0 || who->uid == access_.uid) return true;
-    if (!access_.group) return false;
-    if (who->gid == *access_.group) return true;
-    std::vector<gid_t> groups(64);
-    auto size = static_cast<socklen_t>(groups.size() * sizeof(gid_t));
-    if (::getsockopt(socket, SOL_SOCKET, SO_PEERGROUPS, groups.data(), &size) != 0) return false;
-    groups.resize(size / sizeof(gid_t));
-    return std::ranges::find(groups, *access_.group) != groups.end();
+Right ControlAccess::right_of(const ControlPeer& peer) const {
+    const auto is_in = [&](const std::optional<unsigned>& group) {
+        return group && std::ranges::find(peer.groups, *group) != peer.groups.end();
+    };
+    if (peer.uid == 0 || peer.uid == uid || is_in(control_group)) return Right::command;
+    return is_in(status_group) ? Right::status : Right::none;
 }
 
 void ControlServer::accept() {
     acceptor_.async_accept([this](error_code error, asio::local::stream_protocol::socket socket) {
         if (error == asio::error::operation_aborted) return;
         if (error) return pause();
-        const bool allowed = may_speak(socket.native_handle());
-        if (!allowed) log::limited(log::Level::warning, "control_refused");
-        if (allowed && *clients_ < kMostClients)
-            std::make_shared<Client>(std::move(socket), handler_, clients_)->start();
+        const auto peer = peer_of(socket.native_handle());
+        const Right right = peer ? access_.right_of(*peer) : Right::none;
+        if (right == Right::none) log::limited(log::Level::warning, "control_refused");
+        if (right != Right::none && *clients_ < kMostClients)
+            std::make_shared<Client>(std::move(socket), peer->uid, right, handler_, clients_)->start();
         accept();
     });
 }

@@ -12,8 +12,29 @@
 #include <vector>
 
 /// The control socket (docs/CONTROL.md): one line in, lines out. Only those may speak whom the kernel says to
-/// be root, our own uid, or a member of control-group.
+/// be root, our own uid, or a member of control-group or status-group.
 namespace curvegate::daemon {
+
+/// What somebody may ask for, from less to more.
+enum class Right {
+    none,
+    status,   ///< status-group
+    command,  ///< root, our own uid, control-group
+};
+
+/// A process at the other end of a unix socket, as the kernel knows it.
+struct ControlPeer {
+    unsigned uid;
+    std::vector<unsigned> groups;  ///< the primary one too
+};
+/// Who may speak on the control socket.
+struct ControlAccess {
+    unsigned uid;
+    std::optional<unsigned> control_group;
+    std::optional<unsigned> status_group;
+
+    [[nodiscard]] Right right_of(const ControlPeer& peer) const;
+};
 
 /// The answer to one command. Lines go out as they come; nothing after end(). If the client goes away, they
 /// go nowhere.
@@ -32,18 +53,15 @@ class ControlReply {
 
 class ControlServer {
   public:
-    struct Access {
-        unsigned uid;
-        std::optional<unsigned> group;
-    };
     using Words = std::vector<std::string>;
-    using Handler = std::function<void(const Words& words, std::shared_ptr<ControlReply> reply)>;
+    /// `right` is never `none`.
+    using Handler = std::function<void(Right right, const Words& words, std::shared_ptr<ControlReply> reply)>;
 
     static constexpr std::size_t kLongestRequest = 1'024;
     static constexpr std::size_t kMostClients = 64;
 
     /// `listening` is a unix stream socket. `handler` gets the words after the greeting and version.
-    ControlServer(net::asio::io_context& context, os::UniqueFd listening, const Access& access,
+    ControlServer(net::asio::io_context& context, os::UniqueFd listening, const ControlAccess& access,
                   Handler handler);
     ~ControlServer();
 
@@ -52,11 +70,9 @@ class ControlServer {
 
     void accept();
     void pause();
-    [[nodiscard]] bool may_speak(int socket) const;
-
     net::asio::local::stream_protocol::acceptor acceptor_;
     net::asio::steady_timer timer_;
-    Access access_;
+    ControlAccess access_;
     Handler handler_;
     std::shared_ptr<std::size_t> clients_ = std::make_shared<std::size_t>(0);
 };

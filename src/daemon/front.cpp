@@ -1,5 +1,6 @@
 #include "daemon/front.hpp"
 
+#include "config/include.hpp"
 #include "daemon/audit_log.hpp"
 #include "daemon/channel.hpp"
 #include "daemon/commands.hpp"
@@ -34,14 +35,15 @@ using boost::system::error_code;
 using log::Level;
 
 constexpr Duration kNamesLast = std::chrono::seconds(5);
-constexpr std::size_t kLargestFile = std::size_t{16} * 1024 * 1024;
+constexpr std::size_t kLargestText = config::kMostText + (std::size_t{8} << 20);  // with the names of files
 
 net::Target target_of(const config::Address& address) {
     return {address.host, address.port,
             address.kind == config::Address::Kind::unix_socket ? address.path : ""};
 }
 
-net::ServiceSpec spec_of(const config::Service& service, std::size_t workers, net::Counters& counters) {
+net::ServiceSpec spec_of(const config::Config& config, const config::Service& service, std::size_t workers,
+                         net::Counters& counters) {
     net::ServiceSpec out;
     out.counters = counters.service(service.name);
     out.name = service.name;
@@ -56,14 +58,17 @@ net::ServiceSpec spec_of(const config::Service& service, std::size_t workers, ne
     if (service.server_name != "*") out.server_name = wire::curvecp::encode_server_name(service.server_name);
     out.extensions = {{service.server_extension}, {service.client_extension}};
     out.flow_idle = service.flow_idle;
-    out.flows = (service.flows + workers - 1) / workers;  // the kernel spreads the sources over them
+    // The kernel spreads the sources over the workers; a socket that was passed is one worker's.
+    const std::size_t takers = service.accept.passed.empty() ? workers : 1;
+    out.flows = (service.flows + takers - 1) / takers;
     out.end_of_stream = service.end_of_stream == config::EndOfStream::close ? net::EndOfStream::close
                                                                             : net::EndOfStream::message;
     out.connect_timeout = service.limits.connect_timeout;
     out.idle = service.limits.idle_timeout;
     out.dead_peer = service.limits.dead_peer;
     out.max_session = service.limits.max_session;
-    out.sessions_per_peer = service.limits.sessions_per_peer;
+    out.most = {service.limits.sessions_per_peer, service.limits.sessions_per_source,
+                service.limits.sessions_per_service, config.sessions};
     out.proxy = service.proxy == config::Proxy::v2;
     out.proxy_from = service.proxy_from;
     out.accept_port = service.accept.port;
@@ -150,11 +155,12 @@ class Front final : public Commands::Host {
         channel_.non_blocking(true, error);
         if (!make_workers() || !confine()) return false;
         if (setup_.control) {
-            control_ = std::make_unique<ControlServer>(
-                context_, std::move(setup_.control), ControlServer::Access{::geteuid(), setup_.control_group},
-                [this](const ControlServer::Words& words, const std::shared_ptr<ControlReply>& reply) {
-                    commands_.handle(words, reply);
-                });
+            control_ =
+                std::make_unique<ControlServer>(context_, std::move(setup_.control), setup_.control_access,
+                                                [this](Right right, const ControlServer::Words& words,
+                                                       const std::shared_ptr<ControlReply>& reply) {
+                                                    commands_.handle(right, words, reply);
+                                                });
         }
         if (setup_.metrics) {
             const bool unix_socket = setup_.config->metrics->kind == config::Address::Kind::unix_socket;
@@ -222,8 +228,8 @@ class Front final : public Commands::Host {
         std::vector<net::SpecPtr> specs;
         specs.reserve(config.services.size());
         for (const auto& service : config.services)
-            specs.push_back(
-                std::make_shared<const net::ServiceSpec>(spec_of(service, workers_.size(), *counters_)));
+            specs.push_back(std::make_shared<const net::ServiceSpec>(
+                spec_of(config, service, workers_.size(), *counters_)));
         const auto plans = doors_of(config);
         const auto gathered = gather(std::move(done));
         for (std::size_t i = 0; i < workers_.size(); ++i) {
@@ -322,15 +328,17 @@ class Front final : public Commands::Host {
     void on(to_front::NewKnownHosts&) { take_text(next_.known_hosts_text); }
     void take_text(std::string& into) {
         next_.sockets.clear();
-        auto text = fd_ ? os::read_memory_file(fd_.get(), kLargestFile) : Result<std::string>(std::string());
+        auto text = fd_ ? os::read_memory_file(fd_.get(), kLargestText) : Result<std::string>(std::string());
         into = text ? std::move(*text) : std::string();
     }
     void on(to_front::DoorSocket& message) { next_.sockets[message.door].push_back(std::move(fd_)); }
 
     // The parent has checked all of it; that we read something else would be a defect.
     void on(to_front::Apply& message) {
-        auto loaded =
-            parse(setup_.config->file, std::move(next_.config_text), std::move(next_.known_hosts_text));
+        auto sources = config::unpack(next_.config_text);
+        auto loaded = sources
+                          ? parse(std::move(*sources), std::move(next_.known_hosts_text))
+                          : std::unexpected(LoadFailure{EXIT_FAILURE, {"no whole configuration has come"}});
         if (!loaded) {
             log::event(Level::error, "reload_failed", {{"reason", loaded.error().lines.front()}});
             return commands_.done(message.id, EXIT_FAILURE);

@@ -1,6 +1,7 @@
 #pragma once
 
 #include "config/config.hpp"
+#include "daemon/control.hpp"
 #include "daemon/doors.hpp"
 #include "os/socket.hpp"
 #include "registry/registry.hpp"
@@ -21,7 +22,7 @@ struct FrontSetup {
     DoorSockets sockets;
     os::UniqueFd channel;  ///< to the parent
     os::UniqueFd control;  ///< listens; none: there is no control socket
-    std::optional<unsigned> control_group;
+    ControlAccess control_access;
     os::UniqueFd metrics;  ///< the same
     os::UniqueFd audit;    ///< of open_audit(); none: nothing is written down
 };

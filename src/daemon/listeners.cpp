@@ -88,9 +88,13 @@ Result<std::vector<os::UniqueFd>> open_listeners(const config::Service& service,
     return tunnel ? net::open_udp_endpoint(*place, workers) : net::open_udp(*place, workers);
 }
 
-Result<os::UniqueFd> open_control_socket(const std::string& path, std::optional<unsigned> group) {
+Result<os::UniqueFd> open_control_socket(const std::string& path, const ControlAccess& access) {
     constexpr mode_t kGroupMode = 0660;
-    auto fd = listen_unix(path, path, group ? kGroupMode : kSocketMode);
+    constexpr mode_t kAnybody = 0666;
+    const auto group = access.control_group ? access.control_group : access.status_group;
+    const bool two = access.status_group && access.status_group != group;
+    const mode_t mode = two ? kAnybody : group ? kGroupMode : kSocketMode;
+    auto fd = listen_unix(path, path, mode);
     if (fd && group && ::lchown(path.c_str(), static_cast<uid_t>(-1), *group) != 0) {
         auto failed = os::fail_errno("give " + path + " to its group");
         ::unlink(path.c_str());

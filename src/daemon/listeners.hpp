@@ -2,6 +2,7 @@
 
 #include "base/result.hpp"
 #include "config/config.hpp"
+#include "daemon/control.hpp"
 #include "os/socket.hpp"
 
 #include <optional>
@@ -10,15 +11,16 @@
 
 namespace curvegate::daemon {
 
-/// The sockets of one service's `accept`. One a worker: workers share a TCP port, or a UDP port that takes
-/// plain datagrams, by SO_REUSEPORT, and a unix socket by copies of its descriptor. A server end's UDP port
-/// has two a worker, for sessions and for Hellos: see net::open_udp_endpoint.
+/// The sockets of one service's `accept`, unless they are passed (passed.hpp). One a worker: workers share a
+/// TCP port, or a UDP port that takes plain datagrams, by SO_REUSEPORT, and a unix socket by copies of its
+/// descriptor. A server end's UDP port has two a worker, for sessions and for Hellos: see
+/// net::open_udp_endpoint.
 [[nodiscard]] Result<std::vector<os::UniqueFd>> open_listeners(const config::Service& service,
                                                                std::size_t workers);
 
-/// The control socket: a unix stream socket that its group may use too, if there is one.
-[[nodiscard]] Result<os::UniqueFd> open_control_socket(const std::string& path,
-                                                       std::optional<unsigned> group);
+/// The control socket: a unix stream socket. A file has one group: if two may use it, anybody may connect,
+/// and who may speak is asked of the kernel alone, as it is in any case.
+[[nodiscard]] Result<os::UniqueFd> open_control_socket(const std::string& path, const ControlAccess& access);
 /// Where the counters are served.
 [[nodiscard]] Result<os::UniqueFd> open_metrics_socket(const config::Address& address);
 /// The number of a group; nothing: there is none of that name.

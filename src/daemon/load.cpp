@@ -1,5 +1,6 @@
 #include "daemon/load.hpp"
 
+#include "config/include.hpp"
 #include "os/file.hpp"
 #include "registry/dates.hpp"
 #include "registry/edit.hpp"
@@ -12,7 +13,6 @@
 #include <cerrno>
 #include <chrono>
 #include <cstring>
-#include <filesystem>
 
 namespace curvegate::daemon {
 namespace {
@@ -35,10 +35,21 @@ std::expected<std::string, LoadFailure> read_config(const std::string& file) {
         const std::string why = file + ": " + std::strerror(errno) + " (name a configuration with -c FILE)";
         return std::unexpected(LoadFailure{kNoInput, {why}});
     }
-    // It may be a link of its keeper's (stow, Nix); what it leads to is checked.
-    std::error_code error;
-    const auto real = std::filesystem::canonical(file, error);
-    return read(error ? file : real.string());
+    auto text = os::read_linked(file, kLargestFile);
+    if (text) return std::move(*text);
+    return std::unexpected(LoadFailure{kNoPermission, {text.error().text()}});
+}
+
+std::expected<std::string, std::string> read_included(const std::string& file) {
+    auto text = os::read_linked(file, kLargestFile);
+    if (!text) return std::unexpected(text.error().text());
+    return std::move(*text);
+}
+
+std::expected<std::optional<std::vector<std::string>>, std::string> list_folder(const std::string& path) {
+    auto names = os::list_checked(path);
+    if (!names) return std::unexpected(names.error().text());
+    return std::move(*names);
 }
 
 LoadFailure failure_of(const Problems& problems) {
@@ -47,13 +58,13 @@ LoadFailure failure_of(const Problems& problems) {
     return out;
 }
 
-std::expected<Loaded, LoadFailure> with_peers(config::Parsed&& parsed, std::string config_text,
+std::expected<Loaded, LoadFailure> with_peers(config::Parsed&& parsed, std::vector<config::Source> sources,
                                               std::string known_hosts_text) {
     auto entries = registry::parse_known_hosts(known_hosts_text, parsed.config.known_hosts);
     if (!entries) return std::unexpected(failure_of(entries.error()));
     return Loaded{std::make_shared<const config::Config>(std::move(parsed.config)),
                   std::make_shared<const registry::Registry>(std::move(*entries)), std::move(parsed.warnings),
-                  std::move(config_text), std::move(known_hosts_text)};
+                  std::move(sources), std::move(known_hosts_text)};
 }
 
 // ---- differences ----
@@ -112,6 +123,7 @@ void compare_globals(const config::Config& before, const config::Config& after,
     note("vault", before.vault_socket == after.vault_socket);
     note("control", before.control == after.control);
     note("control-group", before.control_group == after.control_group);
+    note("status-group", before.status_group == after.status_group);
     note("metrics", before.metrics == after.metrics);
     note("log-file", before.log_file == after.log_file);
     note("log-addresses", before.log_addresses == after.log_addresses);
@@ -125,25 +137,27 @@ void compare_globals(const config::Config& before, const config::Config& after,
     note("lock-memory", before.lock_memory == after.lock_memory);
     note("timeouts", before.timeouts == after.timeouts);
     note("admission", before.admission == after.admission);
+    if (before.sessions != after.sessions) out.emplace_back("~ sessions");
 }
 
 }  // namespace
 
-std::expected<Loaded, LoadFailure> parse(const std::string& file, std::string config_text,
-                                         std::string known_hosts_text) {
-    auto parsed = config::parse(config_text, file);
+std::expected<Loaded, LoadFailure> parse(std::vector<config::Source> sources, std::string known_hosts_text) {
+    auto parsed = config::parse(sources);
     if (!parsed) return std::unexpected(failure_of(parsed.error()));
-    return with_peers(std::move(*parsed), std::move(config_text), std::move(known_hosts_text));
+    return with_peers(std::move(*parsed), std::move(sources), std::move(known_hosts_text));
 }
 
 std::expected<Loaded, LoadFailure> load(const std::string& file) {
     auto config_text = read_config(file);
     if (!config_text) return std::unexpected(std::move(config_text.error()));
-    auto parsed = config::parse(*config_text, file);
+    auto sources = config::gather({file, std::move(*config_text)}, {read_included, list_folder});
+    if (!sources) return std::unexpected(failure_of(sources.error()));
+    auto parsed = config::parse(*sources);
     if (!parsed) return std::unexpected(failure_of(parsed.error()));
     auto known_hosts_text = read(parsed->config.known_hosts);
     if (!known_hosts_text) return std::unexpected(std::move(known_hosts_text.error()));
-    return with_peers(std::move(*parsed), std::move(*config_text), std::move(*known_hosts_text));
+    return with_peers(std::move(*parsed), std::move(*sources), std::move(*known_hosts_text));
 }
 
 Result<os::UniqueFd> open_log(const std::string& path) {

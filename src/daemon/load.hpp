@@ -16,7 +16,7 @@ struct Loaded {
     std::shared_ptr<const config::Config> config;
     std::shared_ptr<const registry::Registry> registry;
     Problems warnings;
-    std::string config_text;
+    std::vector<config::Source> sources;  ///< of the configuration: the main file, then the included ones
     std::string known_hosts_text;
 };
 
@@ -26,10 +26,11 @@ struct LoadFailure {
     std::vector<std::string> lines;
 };
 
-/// Reads the configuration file, and the known_hosts that it names. Both must be nobody else's to write.
+/// Reads the configuration file, those that it includes, and the known_hosts that it names. All must be
+/// nobody else's to write.
 [[nodiscard]] std::expected<Loaded, LoadFailure> load(const std::string& file);
 /// The same from texts that were read before.
-[[nodiscard]] std::expected<Loaded, LoadFailure> parse(const std::string& file, std::string config_text,
+[[nodiscard]] std::expected<Loaded, LoadFailure> parse(std::vector<config::Source> sources,
                                                        std::string known_hosts_text);
 
 /// Opens it for appending; it is made if it is missing. Error: os system.

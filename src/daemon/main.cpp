@@ -3,6 +3,7 @@
 #include "daemon/load.hpp"
 #include "daemon/parent.hpp"
 #include "log/log.hpp"
+#include "os/activation.hpp"
 
 #include <unistd.h>
 #include <boost/program_options.hpp>
@@ -81,8 +82,10 @@ void require_key(const config::Config& config, bool needed, const std::string& p
 }  // namespace
 
 int main(int argc, char** argv) {
+    auto passed = os::take_passed_sockets();  // before anything else takes a descriptor
     const std::string file = parse_arguments(argc, argv);
     if (auto ready = crypto::initialise(); !ready) give_up(kUnavailable, ready.error().text());
+    if (!passed) give_up(kUnavailable, passed.error().text());
     auto loaded = daemon::load(file);
     if (!loaded) {
         for (const std::string& line : loaded.error().lines) std::cerr << line << '\n';
@@ -95,5 +98,5 @@ int main(int argc, char** argv) {
     for (const Problem& warning : loaded->warnings) {
         log::event(log::Level::warning, "config", {{"warning", warning.message()}});
     }
-    return daemon::run_parent(file, std::move(*loaded));
+    return daemon::run_parent(file, std::move(*loaded), daemon::PassedSockets(std::move(*passed)));
 }

@@ -1,5 +1,6 @@
 #include "daemon/parent.hpp"
 
+#include "config/include.hpp"
 #include "daemon/audit_file.hpp"
 #include "daemon/channel.hpp"
 #include "daemon/doors.hpp"
@@ -48,9 +49,10 @@ std::size_t worker_count(const config::Config& config) {
 
 class Parent {
   public:
-    Parent(std::string file, Loaded loaded)
+    Parent(std::string file, Loaded loaded, PassedSockets passed)
         : file_(std::move(file)),
           loaded_(std::move(loaded)),
+          passed_(std::move(passed)),
           workers_(worker_count(*loaded_.config)),
           vault_(*loaded_.config, workers_) {}
 
@@ -105,9 +107,12 @@ class Parent {
         for (const DoorPlan& plan : doors_of(config)) {
             if (sockets_.contains(plan.key)) continue;
             const config::Service& service = config.services[plan.services.front()];
-            auto sockets = open_listeners(service, workers_);
+            auto sockets = service.accept.passed.empty() ? open_listeners(service, workers_)
+                                                         : passed_.copies_for(service, workers_);
             if (!sockets)
-                return config.file + ":" + std::to_string(service.line) + ": " + sockets.error().text();
+                return config.located({{config.file, service.line, sockets.error().text()}})
+                    .front()
+                    .message();
             opened[plan.key] = std::move(*sockets);
         }
         return std::nullopt;
@@ -116,19 +121,29 @@ class Parent {
     bool open_all() {
         const auto failed = open_doors(*loaded_.config, sockets_);
         if (failed) log::event(Level::error, "listen_failed", {{"reason", *failed}});
+        tell_unused();
         return !failed && open_control() && open_metrics() && open_first_audit();
+    }
+
+    // Clients of such a socket wait for nobody.
+    void tell_unused() const {
+        for (const std::string& name : passed_.unused(*loaded_.config)) {
+            log::event(Level::warning, "socket_unused",
+                       {{"name", name}, {"hint", "no section has accept = systemd:" + name}});
+        }
     }
 
     bool open_control() {
         const config::Config& config = *loaded_.config;
         if (config.control.empty()) return true;
-        if (!config.control_group.empty() && !control_group()) {
+        for (const auto& [key, name] : {std::pair("control-group", &config.control_group),
+                                        std::pair("status-group", &config.status_group)}) {
+            if (name->empty() || group_of(*name)) continue;
             log::event(Level::error, "listen_failed",
-                       {{"reason", config.file + ": control-group = " + config.control_group +
-                                       ": there is no such group"}});
+                       {{"reason", config.file + ": " + key + " = " + *name + ": there is no such group"}});
             return false;
         }
-        auto socket = open_control_socket(config.control, control_group());
+        auto socket = open_control_socket(config.control, control_access());
         if (!socket) {
             log::event(Level::error, "listen_failed",
                        {{"reason", config.file + ": control = " + socket.error().text()}});
@@ -169,8 +184,8 @@ class Parent {
         return open_audit(config.audit);
     }
 
-    [[nodiscard]] std::optional<unsigned> control_group() const {
-        return group_of(loaded_.config->control_group);
+    [[nodiscard]] ControlAccess control_access() const {
+        return {::geteuid(), group_of(loaded_.config->control_group), group_of(loaded_.config->status_group)};
     }
 
     void stop_listening() {
@@ -201,6 +216,7 @@ class Parent {
             vault_.forget();
             lookups_.clear();
             sockets_.clear();
+            passed_.clear();
             control_.reset();
             metrics_.reset();
             audit_.reset();
@@ -212,7 +228,7 @@ class Parent {
                              std::move(sockets),
                              std::move(pair->second),
                              std::move(control),
-                             control_group(),
+                             control_access(),
                              std::move(metrics),
                              std::move(audit)};
             const int status = run_front(std::move(setup));
@@ -394,7 +410,7 @@ class Parent {
     }
 
     [[nodiscard]] bool hand_over(const Loaded& next, const DoorSockets& opened) {
-        const auto config = os::memory_file(as_bytes(next.config_text));
+        const auto config = os::memory_file(as_bytes(config::pack(next.sources)));
         const auto peers = os::memory_file(as_bytes(next.known_hosts_text));
         if (!config || !peers) return false;
         send(to_front::NewConfig{}, config->get());
@@ -421,6 +437,7 @@ class Parent {
         sockets_.merge(opened);
         loaded_ = std::move(next);
         ++generation_;
+        tell_unused();
     }
 
     void on(const to_parent::Reload& request) { reload(request.id); }
@@ -543,6 +560,7 @@ class Parent {
     const std::string file_;
     Loaded loaded_;
     std::optional<os::Reach> reach_;  // nothing: not confined
+    PassedSockets passed_;
     std::uint32_t generation_ = 1;
     std::vector<crypto::PublicKey> revoked_;  // since the start
     std::size_t workers_;
@@ -567,8 +585,8 @@ class Parent {
 
 }  // namespace
 
-int run_parent(std::string file, Loaded loaded) {
-    return Parent(std::move(file), std::move(loaded)).run();
+int run_parent(std::string file, Loaded loaded, PassedSockets passed) {
+    return Parent(std::move(file), std::move(loaded), std::move(passed)).run();
 }
 
 }  // namespace curvegate::daemon

@@ -1,7 +1,10 @@
 #include "daemon/snapshot.hpp"
 
 #include <algorithm>
+#include <iterator>
 #include <map>
+#include <set>
+#include <string>
 
 namespace curvegate::daemon {
 namespace {
@@ -16,6 +19,8 @@ status::Service service_of(const config::Service& service, const net::Counters& 
     out.carrier = service.tunnel().kind == config::Address::Kind::udp ? "udp" : "tcp";
     out.accept = service.accept.text();
     out.connect = service.connect.text();
+    out.limits = {service.limits.sessions_per_service, service.limits.sessions_per_peer,
+                  service.limits.sessions_per_source};
     if (!counted) return out;
     out.sessions = counted->sessions;
     out.accepted = counted->accepted;
@@ -43,6 +48,52 @@ std::map<std::string, status::Peer> peers_of(const Sources& sources) {
     return out;
 }
 
+/// The server keys that sessions use, while they are counted.
+class ServerKeys {
+  public:
+    void add(const net::SessionReport& session) {
+        if (!session.server_key) return;
+        Users& users = keys_.try_emplace(session.server_key->slot, session.server_key->key).first->second;
+        ++users.sessions;
+        users.peers.insert(session.peer);
+    }
+
+    [[nodiscard]] std::vector<status::ServerKey> newest_first() const {
+        std::vector<status::ServerKey> out;
+        for (const auto slot : slots()) {
+            const Users& users = keys_.at(slot);
+            auto& key = out.emplace_back(users.key.text(), users.sessions, users.peers.size());
+            const auto most = std::min(users.peers.size(), status::ServerKey::kMostNames);
+            key.names.assign(users.peers.begin(), std::next(users.peers.begin(), std::ptrdiff_t(most)));
+        }
+        return out;
+    }
+
+  private:
+    struct Users {
+        explicit Users(const crypto::PublicKey& of) : key(of) {}
+        crypto::PublicKey key;
+        std::uint64_t sessions = 0;
+        std::set<std::string> peers;
+    };
+
+    // Numbers of slots begin anew after the last one, so they are compared by how far they are apart.
+    [[nodiscard]] std::vector<vault::KeySlot> slots() const {
+        std::vector<vault::KeySlot> out;
+        out.reserve(keys_.size());
+        for (const auto& [slot, users] : keys_) out.push_back(slot);
+        constexpr int kSlots = vault::kServerSlots;
+        const auto age = [first = out.empty() ? 0 : static_cast<int>(out.front())](vault::KeySlot slot) {
+            const int ahead = (static_cast<int>(slot) - first + kSlots) % kSlots;
+            return ahead < kSlots / 2 ? -ahead : kSlots - ahead;
+        };
+        std::ranges::sort(out, {}, age);
+        return out;
+    }
+
+    std::map<vault::KeySlot, Users> keys_;
+};
+
 }  // namespace
 
 void fill(status::Snapshot& snapshot, const Sources& sources) {
@@ -57,7 +108,9 @@ void fill(status::Snapshot& snapshot, const Sources& sources) {
     }
     snapshot.vault.workers = sources.reports.size();
     std::ranges::sort(sessions, {}, [](const auto* session) { return session->lasted; });
+    ServerKeys server_keys;
     for (const auto* session : sessions) {
+        server_keys.add(*session);
         const auto known = peers.find(session->peer);
         status::Peer& peer = known != peers.end() ? known->second : peers[""];
         ++peer.sessions;
@@ -78,12 +131,17 @@ void fill(status::Snapshot& snapshot, const Sources& sources) {
                                         session->peer,
                                         session->source,
                                         since,
-                                        {session->bytes_in, session->bytes_out}});
+                                        {session->bytes_in, session->bytes_out},
+                                        session->server_key ? session->server_key->key.text() : ""});
     }
+    snapshot.server_keys = server_keys.newest_first();
     for (auto& [name, peer] : peers) snapshot.peers.push_back(std::move(peer));
     for (const auto& [reason, count] : sources.counters.refusals())
         snapshot.refusals.emplace(std::string(reason), count);
     snapshot.half_open = sources.admission.half_open();
+    snapshot.sessions_limit = sources.config.sessions;
+    snapshot.half_open_limit = sources.config.admission.half_open;
+    snapshot.half_open_per_source = sources.config.admission.half_open_per_source;
     snapshot.hellos_answered = sources.counters.hellos_answered;
     snapshot.hellos_dropped = sources.counters.hellos_dropped;
     // There, "in" is out of the tunnel; here the counters look from the application.

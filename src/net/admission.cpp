@@ -128,22 +128,44 @@ void Admission::Ticket::succeed(Instant now) {
     if (took_tokens_) owner_->give_tokens(source_);
 }
 
-SessionLimits::Slot::Slot(std::shared_ptr<SessionLimits> owner, const crypto::PublicKey& key)
-    : owner_(std::move(owner)), key_(key) {}
-
 SessionLimits::Slot::~Slot() {
     if (!owner_) return;
     const std::lock_guard lock(owner_->mutex_);
-    const auto found = owner_->counts_.find(key_);
-    if (--found->second == 0) owner_->counts_.erase(found);
+    if (peer_ != nullptr && --peer_->second == 0) owner_->peers_.erase(peer_->first);
+    if (source_ != nullptr && --source_->second == 0) owner_->sources_.erase(source_->first);
+    --*service_;
+    --owner_->in_all_;
 }
 
-std::optional<SessionLimits::Slot> SessionLimits::take(const crypto::PublicKey& key, std::size_t most) {
+Result<SessionLimits::Slot> SessionLimits::take(const std::string& service,
+                                                const std::optional<Client>& client,
+                                                const SessionMost& most) {
+    const auto count_of = [](const auto& counts, const auto& key) {
+        const auto found = counts.find(key);
+        return found != counts.end() ? found->second : std::size_t{0};
+    };
+    const auto source = client ? client->source.prefix(levels_of(client->source).front().bits) : IpAddress{};
     const std::lock_guard lock(mutex_);
-    auto& count = counts_[key];
-    if (count >= most) return std::nullopt;
-    ++count;
-    return Slot(shared_from_this(), key);
+    if (client && count_of(peers_, client->key) >= most.of_peer) return fail(SessionErrc::of_peer);
+    if (client && count_of(sources_, source) >= most.of_source) return fail(SessionErrc::of_source);
+    if (count_of(services_, service) >= most.of_service) return fail(SessionErrc::of_service);
+    if (in_all_ >= most.in_all) return fail(SessionErrc::in_all);
+    Slot slot(shared_from_this());
+    if (client) {
+        slot.peer_ = &*peers_.try_emplace(client->key).first;
+        slot.source_ = &*sources_.try_emplace(source).first;
+        ++slot.peer_->second;
+        ++slot.source_->second;
+    }
+    slot.service_ = &services_[service];
+    ++*slot.service_;
+    ++in_all_;
+    return slot;
+}
+
+std::size_t SessionLimits::in_all() const {
+    const std::lock_guard lock(mutex_);
+    return in_all_;
 }
 
 }  // namespace curvegate::net

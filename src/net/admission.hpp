@@ -8,9 +8,11 @@
 
 #include <functional>
 #include <list>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <optional>
+#include <string>
 #include <unordered_map>
 #include <vector>
 
@@ -105,27 +107,73 @@ class Admission : public std::enable_shared_from_this<Admission> {
     std::optional<Instant> loaded_until_;
 };
 
-/// Counts the sessions of each peer, in all workers together.
+/// How many sessions may be at once.
+struct SessionMost {
+    std::size_t of_peer = 16'384;      ///< server ends: of one key, over all services
+    std::size_t of_source = 65'536;    ///< server ends: of one IPv4 address or IPv6 /64, over all services
+    std::size_t of_service = 131'072;  ///< of one service, server or client end
+    std::size_t in_all = 262'144;
+};
+
+/// Which of them is reached: the session is refused.
+enum class SessionErrc { of_peer = 1, of_source, of_service, in_all };
+[[nodiscard]] constexpr std::string_view layer_name(SessionErrc) {
+    return "sessions";
+}
+[[nodiscard]] constexpr std::string_view describe(SessionErrc code) {
+    switch (code) {
+        case SessionErrc::of_peer: return "too many sessions of this peer (sessions-per-peer)";
+        case SessionErrc::of_source: return "too many sessions of this address (sessions-per-source)";
+        case SessionErrc::of_service: return "too many sessions of this service (sessions-per-service)";
+        case SessionErrc::in_all: return "too many sessions in all (sessions)";
+    }
+    return "unknown";
+}
+
+/// Counts sessions by peer, source and service and in all, over all workers: one mutex, taken twice a
+/// session. What comes and goes are keys that have proven themselves and their addresses: strangers make
+/// nothing grow.
 class SessionLimits : public std::enable_shared_from_this<SessionLimits> {
+    using Peers = std::unordered_map<crypto::PublicKey, std::size_t>;
+    using Sources = std::map<IpAddress, std::size_t>;
+
   public:
-    /// Held as long as the session lasts.
+    /// The client of a server end.
+    struct Client {
+        crypto::PublicKey key;
+        IpAddress source;
+    };
+
+    /// Held as long as the session lasts. It stays with the address that it was taken for, wherever the
+    /// client goes.
     class Slot {
       public:
-        Slot(std::shared_ptr<SessionLimits> owner, const crypto::PublicKey& key);
         Slot(Slot&&) noexcept = default;
         Slot& operator=(Slot&&) = delete;
         ~Slot();
 
       private:
-        std::shared_ptr<SessionLimits> owner_;
-        crypto::PublicKey key_;
+        friend class SessionLimits;
+        explicit Slot(std::shared_ptr<SessionLimits> owner) : owner_(std::move(owner)) {}
+        std::shared_ptr<SessionLimits> owner_;   // empty: moved from
+        Peers::value_type* peer_ = nullptr;      // null: of a client end
+        Sources::value_type* source_ = nullptr;  // the same
+        std::size_t* service_ = nullptr;
     };
-    /// Nothing: the peer has `most` sessions already.
-    [[nodiscard]] std::optional<Slot> take(const crypto::PublicKey& key, std::size_t most);
+    /// `client`: nothing for a local connection of a client end, which counts for its service and in all.
+    /// Errors: the limit that is reached, in the order of SessionErrc; then nothing has been counted.
+    [[nodiscard]] Result<Slot> take(const std::string& service, const std::optional<Client>& client,
+                                    const SessionMost& most);
+    /// Sessions now, over all services.
+    [[nodiscard]] std::size_t in_all() const;
 
   private:
-    std::mutex mutex_;
-    std::unordered_map<crypto::PublicKey, std::size_t> counts_;
+    mutable std::mutex mutex_;
+    // Slots point into these, and none of them moves its elements.
+    Peers peers_;
+    Sources sources_;
+    std::map<std::string, std::size_t> services_;  // bounded: names of the configuration
+    std::size_t in_all_ = 0;
 };
 
 }  // namespace curvegate::net

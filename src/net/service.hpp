@@ -7,6 +7,7 @@
 #include "net/forwarding.hpp"
 #include "os/socket.hpp"
 #include "registry/registry.hpp"
+#include "vault/protocol/protocol.hpp"
 #include "wire/curvecp.hpp"
 
 #include <memory>
@@ -37,7 +38,7 @@ struct ServiceSpec {
     Duration idle = std::chrono::hours(12);
     Duration dead_peer = std::chrono::seconds(60);
     std::optional<Duration> max_session;
-    std::size_t sessions_per_peer = 16'384;
+    SessionMost most;
     Duration flow_idle = std::chrono::seconds(60);  ///< client end with datagrams
     std::size_t flows = 1'024;                      ///< the same
     std::shared_ptr<ServiceCounters> counters = std::make_shared<ServiceCounters>();
@@ -49,7 +50,14 @@ using SpecPtr = std::shared_ptr<const ServiceSpec>;
 struct Door {
     std::string key;  ///< by which it is the same door after a reload
     std::vector<SpecPtr> specs;
-    std::vector<os::UniqueFd> sockets;  ///< empty: those that it has; a server's UDP port has two
+    std::vector<os::UniqueFd> sockets;  ///< empty: those that it has. A server's UDP port has two; of streams
+                                        ///< there may be several
+};
+
+/// A server key of ours. In a rotation the new one has the next slot (modulo vault::kServerSlots).
+struct ServerKey {
+    vault::KeySlot slot;
+    crypto::PublicKey key;
 };
 
 /// One connection as it is now, for `status`.
@@ -59,8 +67,9 @@ struct SessionReport {
     std::string peer;
     std::string source;
     Duration lasted{};
-    std::uint64_t bytes_in = 0;   ///< from the tunnel to the application
-    std::uint64_t bytes_out = 0;  ///< the other way
+    std::uint64_t bytes_in = 0;           ///< from the tunnel to the application
+    std::uint64_t bytes_out = 0;          ///< the other way
+    std::optional<ServerKey> server_key;  ///< server end: the key that the client knows us by, if known yet
 };
 
 /// What all workers share; every member is immutable or locks itself.

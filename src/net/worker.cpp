@@ -84,7 +84,10 @@ HandshakeTools Worker::tools() {
 }
 
 void Worker::attach_vault(os::UniqueFd socket) {
-    asio::post(context_, [this, socket = std::move(socket)]() mutable { vault_.attach(std::move(socket)); });
+    asio::post(context_, [this, socket = std::move(socket)]() mutable {
+        vault_.attach(std::move(socket));
+        server_keys_.clear();  // another vault may have other keys in its slots
+    });
 }
 
 void Worker::stop() {
@@ -146,9 +149,11 @@ void Worker::open(Open& door, std::vector<os::UniqueFd> sockets) {
     const ServiceSpec& spec = *door.specs->front();
     if (door.flows) door.flows->set_limits(flow_limits(spec));
     if (sockets.empty()) return;
-    if (sockets.size() == 2) return serve_endpoint(door, std::move(sockets[0]), std::move(sockets[1]));
-    const bool flows = spec.side == Side::client && spec.plain == PlainSide::datagrams;
-    return flows ? serve_datagrams(door, std::move(sockets[0])) : listen(door, std::move(sockets[0]));
+    if (spec.side == Side::server && spec.carrier == Carrier::curvecp)
+        return serve_endpoint(door, std::move(sockets.at(0)), std::move(sockets.at(1)));
+    if (spec.side == Side::client && spec.plain == PlainSide::datagrams)
+        return serve_datagrams(door, std::move(sockets[0]));
+    for (auto& socket : sockets) listen(door, std::move(socket));
 }
 
 // Connections over TCP go on. The packets of a UDP port come by its sockets, and end with them.
@@ -215,7 +220,7 @@ void Worker::report(std::move_only_function<void(Report)> done) {
             const ServiceSpec& spec = *door.specs->front();
             door.flows->show(at, [&](const std::string& source, Duration lasted, const Traffic& traffic) {
                 out.sessions.push_back(
-                    {0, spec.name, spec.peer, source, lasted, traffic.bytes_down, traffic.bytes_up});
+                    {0, spec.name, spec.peer, source, lasted, traffic.bytes_down, traffic.bytes_up, {}});
             });
         }
         done(std::move(out));
@@ -230,7 +235,7 @@ void Worker::drain(std::function<void()> when_empty) {
     asio::post(context_, [this, when_empty = std::move(when_empty)]() mutable {
         draining_ = true;
         for (auto& [key, door] : doors_) {
-            if (door.listener) door.listener->stop();
+            for (const auto& listener : door.listeners) listener->stop();
             if (door.endpoint) door.endpoint->stop_accepting();
             // Datagrams have no end to wait for.
             if (door.flows) door.flows->stop_accepting(), door.flows->cut(Ending::stopped);
@@ -299,6 +304,19 @@ void Worker::sweep() {
         }
         sweep();
     });
+}
+
+// False: a limit is reached, and noted at the connection.
+bool Worker::take_slot(Connection& connection, const std::optional<SessionLimits::Client>& client) {
+    connection.turned_away.reset();
+    connection.slot.reset();
+    auto slot = shared_.sessions->take(connection.spec.name, client, connection.spec.most);
+    if (!slot) {
+        connection.turned_away = std::move(slot).error();
+        return false;
+    }
+    connection.slot.emplace(std::move(*slot));
+    return true;
 }
 
 void Worker::session_begins(const ServiceSpec& spec) {
@@ -376,7 +394,9 @@ void Worker::Connection::sweep(Instant at) {
 
 SessionReport Worker::Connection::report(Instant at) const {
     const Traffic traffic = forwarder_ ? forwarder_->traffic() : Traffic{};
-    return {id_, spec.name, peer, source, at - since_, traffic.bytes_down, traffic.bytes_up};
+    SessionReport out{id_, spec.name, peer, source, at - since_, traffic.bytes_down, traffic.bytes_up, {}};
+    if (server_public != nullptr) out.server_key = {*server_key, *server_public};
+    return out;
 }
 
 void Worker::Connection::run(const std::shared_ptr<ForwarderBase>& forwarder) {

@@ -80,7 +80,7 @@ class Worker {
     /// A door that is open here.
     struct Open {
         std::shared_ptr<const Specs> specs;  // of those who come now; never empty
-        std::unique_ptr<Listener> listener;
+        std::vector<std::unique_ptr<Listener>> listeners;
         std::unique_ptr<CurvecpEndpoint> endpoint;
         std::unique_ptr<Flows> flows;
     };
@@ -109,6 +109,8 @@ class Worker {
                                                        const IpAddress& address);
     void refuse(const Connection& connection, const Error& why);
     void let_in(const std::shared_ptr<Connection>& connection);
+    void name_server_key(Connection& connection);
+    void server_key_is(vault::KeySlot slot, const Result<vault::ReplyBody>& reply);
 
     // the client end
     void serve_plain(SpecPtr spec, Stream stream, std::string source);
@@ -126,6 +128,7 @@ class Worker {
     void not_greeted(const ServiceSpec& spec, const std::string& source, const Error& why);
 
     // connections
+    [[nodiscard]] bool take_slot(Connection& connection, const std::optional<SessionLimits::Client>& client);
     void session_begins(const ServiceSpec& spec);
     void session_ended(const ServiceSpec& spec, const std::string& peer, const std::string& source,
                        const ForwarderSummary& summary);
@@ -155,6 +158,8 @@ class Worker {
     asio::steady_timer cookie_timer_;
     asio::steady_timer sweep_timer_;
     std::map<std::string, Open> doors_;
+    std::unordered_set<crypto::PublicKey> own_keys_;  // one a rotation; connections point to them
+    std::map<vault::KeySlot, const crypto::PublicKey*> server_keys_;  // of this vault; null: asked for
     std::unordered_set<std::shared_ptr<Connection>> connections_;
     std::function<void()> when_empty_;
     std::unordered_map<std::string, crypto::PublicKey>

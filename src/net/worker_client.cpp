@@ -13,6 +13,8 @@ void Worker::serve_plain(SpecPtr spec, Stream stream, std::string source) {
     set_plain_options(stream.native_handle());
     auto connection = std::make_shared<Connection>(*this, std::move(spec), std::move(source));
     connection->peer = connection->spec.peer;
+    if (!take_slot(*connection, std::nullopt))
+        return not_connected(connection, std::move(stream), *connection->turned_away);
     add(connection);
     if (connection->spec.carrier == Carrier::curvecp) {
         open_stream_tunnel(connection, std::move(stream));

@@ -39,7 +39,9 @@ class Worker::Connection : public std::enable_shared_from_this<Connection> {
     std::string_view refused_for;                  ///< why: fixed words; empty: it did not come that far
     IpAddress address{};                           ///< server end: where it came from
     std::optional<vault::KeySlot> server_key;      ///< server end: of our keys the one that the client knows
+    const crypto::PublicKey* server_public = nullptr;  ///< the same, once the vault has said; the worker's
     std::optional<SessionLimits::Slot> slot;
+    std::optional<Error> turned_away;  ///< it may come, but there is no place: a limit, or the audit
     std::optional<wire::proxy::Addresses> addresses;  ///< server end: of the client, for a PROXY header
 
     void forward(Stream plain, Established tunnel);

@@ -81,7 +81,7 @@ class Worker::UdpGuest final : public Guest {
 };
 
 void Worker::listen(Open& door, os::UniqueFd listening) {
-    door.listener = std::make_unique<Listener>(
+    door.listeners.push_back(std::make_unique<Listener>(
         context_, std::move(listening), door.specs->front()->name,
         [this, &door](Stream stream, std::string source, const IpAddress& address) {
             const SpecPtr& service = door.specs->front();
@@ -93,8 +93,8 @@ void Worker::listen(Open& door, os::UniqueFd listening) {
                 serve_plain(service, std::move(stream), std::move(source));
             }
         },
-        shared_.addresses);
-    door.listener->start();
+        shared_.addresses));
+    door.listeners.back()->start();
 }
 
 void Worker::serve_endpoint(Open& door, os::UniqueFd sessions, os::UniqueFd hellos) {
@@ -109,8 +109,8 @@ void Worker::serve_endpoint(Open& door, os::UniqueFd sessions, os::UniqueFd hell
 }
 
 void Worker::refuse(const Connection& connection, const Error& why) {
-    const bool unwritten = connection.refused_for == describe(AuditErrc::unavailable);
-    const Error& shown = unwritten ? Error(AuditErrc::unavailable) : why;
+    // The handshake knows one refusal for all; here it is known whether it was for want of a place.
+    const Error& shown = connection.turned_away ? *connection.turned_away : why;
     shared_.counters->refuse(shown);
     ++connection.spec.counters->refused;
     log::limited(log::Level::warning, "handshake_reject",
@@ -118,7 +118,7 @@ void Worker::refuse(const Connection& connection, const Error& why) {
                   {"peer", connection.peer},
                   {"src", connection.source},
                   {"reason", shown.text()}});
-    if (unwritten) return;
+    if (shown.is(AuditErrc::unavailable)) return;
     const std::string_view words = connection.refused_for;
     shared_.audit->refused(connection.record(words.empty() ? why.what() : words));
 }
@@ -138,15 +138,42 @@ std::optional<std::string> Worker::authorise(Connection& connection, const crypt
                (decision.name.empty() ? key.text() : decision.name);
     }
     if (decision.name.empty()) connection.peer = key.text();
-    auto slot = shared_.sessions->take(key, connection.spec.sessions_per_peer);
-    if (!slot) return refuse_for("too many sessions of this peer (sessions-per-peer)");
+    if (!take_slot(connection, SessionLimits::Client{key, address}))
+        return refuse_for(connection.turned_away->what());
     // Written before it holds: a session that nobody can show later is none.
-    if (!shared_.audit->let_in({connection.spec.name, decision.name, key, connection.source, {}}))
-        return refuse_for(describe(AuditErrc::unavailable));
-    connection.slot.emplace(std::move(*slot));
+    if (!shared_.audit->let_in({connection.spec.name, decision.name, key, connection.source, {}})) {
+        connection.slot.reset();
+        connection.turned_away = Error(AuditErrc::unavailable);
+        return refuse_for(connection.turned_away->what());
+    }
     connection.key = key;
     connection.address = address;
     return std::nullopt;
+}
+
+// Which of our keys a client knows is what a key rotation waits for. The vault is asked once a key.
+void Worker::name_server_key(Connection& connection) {
+    const vault::KeySlot slot = *connection.server_key;
+    const auto [known, is_new] = server_keys_.try_emplace(slot, nullptr);
+    connection.server_public = known->second;
+    if (!is_new) return;
+    vault_.ask(vault::GetPublicKey{slot},
+               [this, slot](const Result<vault::ReplyBody>& reply) { server_key_is(slot, reply); });
+}
+
+void Worker::server_key_is(vault::KeySlot slot, const Result<vault::ReplyBody>& reply) {
+    const auto* answer = reply ? std::get_if<vault::PublicKeyIs>(&*reply) : nullptr;
+    const auto key = crypto::PublicKey::parse(answer != nullptr ? answer->key : ByteArray<32>{});
+    if (!key) {                    // zeros are no key
+        server_keys_.erase(slot);  // the next session asks again
+        return;
+    }
+    const auto* const own = &*own_keys_.insert(*key).first;
+    server_keys_[slot] = own;
+    for (const auto& connection : connections_) {
+        if (connection->server_key == slot && connection->server_public == nullptr)
+            connection->server_public = own;
+    }
 }
 
 void Worker::let_in(const std::shared_ptr<Connection>& connection) {
@@ -155,6 +182,7 @@ void Worker::let_in(const std::shared_ptr<Connection>& connection) {
     shared_.counters->peer_came(known_name(connection->peer), connection->key->text(), wall_now());
     connection->log_handshake();
     add(connection);
+    name_server_key(*connection);
 }
 
 void Worker::serve_tunnel(SpecPtr spec, Stream stream, std::string source, const IpAddress& address) {

@@ -8,16 +8,32 @@
 
 #include <array>
 #include <cerrno>
+#include <filesystem>
 
 namespace curvegate::os {
 namespace {
 
+constexpr mode_t kSecretBits = 077;   // of group and others
+constexpr mode_t kTrustedBits = 022;  // the same: to write
 constexpr std::size_t kReadChunk = std::size_t{16} * 1024;
 
 std::string octal(mode_t mode) {
     std::array<char, 8> out{};
     std::snprintf(out.data(), out.size(), "%04o", static_cast<unsigned>(mode & 07777));
     return out.data();
+}
+
+// What we trust must be ours or root's, with none of the `forbidden` bits.
+Result<> check_owner(const struct stat& info, mode_t forbidden, const std::string& path) {
+    if (info.st_uid != ::geteuid() && info.st_uid != 0) {
+        return fail(Errc::system, path + " belongs to uid " + std::to_string(info.st_uid) +
+                                      "; chown it to uid " + std::to_string(::geteuid()) + " or root");
+    }
+    if ((info.st_mode & forbidden) != 0) {
+        return fail(Errc::system, path + " has mode " + octal(info.st_mode) + "; run chmod " +
+                                      (forbidden == kSecretBits ? "600 " : "go-w ") + path);
+    }
+    return {};
 }
 
 Result<UniqueFd> open_new(const std::string& path, unsigned mode) {
@@ -45,15 +61,8 @@ Result<UniqueFd> open_and_check(const std::string& path, Privacy privacy, int ac
     struct stat info{};
     if (::fstat(fd.get(), &info) != 0) return fail_errno("stat " + path);
     if (!S_ISREG(info.st_mode)) return fail(Errc::system, path + " is not a regular file");
-    if (info.st_uid != ::geteuid() && info.st_uid != 0) {
-        return fail(Errc::system, path + " belongs to uid " + std::to_string(info.st_uid) +
-                                      "; chown it to uid " + std::to_string(::geteuid()) + " or root");
-    }
-    const mode_t forbidden = privacy == Privacy::secret ? 077 : 022;
-    if ((info.st_mode & forbidden) != 0) {
-        return fail(Errc::system, path + " has mode " + octal(info.st_mode) + "; run chmod " +
-                                      (privacy == Privacy::secret ? "600 " : "go-w ") + path);
-    }
+    const auto good = check_owner(info, privacy == Privacy::secret ? kSecretBits : kTrustedBits, path);
+    if (!good) return std::unexpected(good.error());
     return fd;
 }
 
@@ -97,6 +106,27 @@ Result<std::string> read_checked(const std::string& path, Privacy privacy, std::
     auto fd = open_checked(path, privacy);
     if (!fd) return fail(std::move(fd));
     return read_all(fd->get(), limit, path);
+}
+
+Result<std::string> read_linked(const std::string& path, std::size_t limit) {
+    std::error_code error;
+    const auto real = std::filesystem::canonical(path, error);
+    if (error) return fail(Errc::system, path + ": " + error.message());
+    return read_checked(real.string(), Privacy::trusted, limit);
+}
+
+Result<std::optional<std::vector<std::string>>> list_checked(const std::string& folder) {
+    struct stat info{};
+    if (::stat(folder.c_str(), &info) != 0 || !S_ISDIR(info.st_mode)) return std::nullopt;
+    const auto good = check_owner(info, kTrustedBits, folder);
+    if (!good) return std::unexpected(good.error());
+    std::error_code error;
+    std::vector<std::string> out;
+    for (std::filesystem::directory_iterator entry(folder, error), end; !error && entry != end;
+         entry.increment(error))
+        out.push_back(entry->path().filename().string());
+    if (error) return fail(Errc::system, folder + ": " + error.message());
+    return out;
 }
 
 Result<> write_all(int fd, Bytes content, std::string_view path) {

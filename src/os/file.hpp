@@ -4,8 +4,10 @@
 #include "base/result.hpp"
 #include "os/socket.hpp"
 
+#include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace curvegate::os {
 
@@ -27,6 +29,13 @@ enum class Privacy {
 [[nodiscard]] Result<std::string> read_all(int fd, std::size_t limit, std::string_view path);
 /// Both of the above.
 [[nodiscard]] Result<std::string> read_checked(const std::string& path, Privacy privacy, std::size_t limit);
+
+/// The same of a trusted file that may be a link of its keeper's (stow, Nix): what it leads to is checked.
+[[nodiscard]] Result<std::string> read_linked(const std::string& path, std::size_t limit);
+
+/// The names in a folder, in any order; nothing: it is no folder, or cannot be looked into. A folder that
+/// others may write to is refused: who may put files there would be trusted.
+[[nodiscard]] Result<std::optional<std::vector<std::string>>> list_checked(const std::string& folder);
 
 /// Replaces `path` by a new file with this content and mode: written beside it, fsync'ed, renamed, folder
 /// fsync'ed. After an error the old file stands.

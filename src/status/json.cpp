@@ -68,7 +68,12 @@ void write(Writer& out, const Service& service) {
     out.key("accepted").number(service.accepted).key("handshakes").number(service.handshakes);
     out.key("refused").number(service.refused).key("truncations").number(service.truncations);
     write(out, service.traffic);
-    out.close('}');
+    out.key("limits").open('{').key("sessions_per_service").number(service.limits.per_service);
+    if (service.side == "server") {
+        out.key("sessions_per_peer").number(service.limits.per_peer);
+        out.key("sessions_per_source").number(service.limits.per_source);
+    }
+    out.close('}').close('}');
 }
 
 void write(Writer& out, const Peer& peer) {
@@ -89,7 +94,20 @@ void write(Writer& out, const Connection& connection) {
     out.key("peer").text(connection.peer).key("src").text(connection.source);
     out.key("since").time(connection.since);
     write(out, connection.traffic);
+    out.key("server_key");
+    if (connection.server_key.empty()) {
+        out.null();
+    } else {
+        out.text(connection.server_key);
+    }
     out.close('}');
+}
+
+void write(Writer& out, const ServerKey& key) {
+    out.open('{').key("server_key").text(key.key).key("sessions").number(key.sessions);
+    out.key("peers").number(key.peers).key("names").open('[');
+    for (const auto& name : key.names) out.text(name);
+    out.close(']').close('}');
 }
 
 template <class Items>
@@ -112,6 +130,9 @@ void write_configuration(Writer& out, const Snapshot& snapshot) {
 
 void write_counts(Writer& out, const Snapshot& snapshot) {
     out.key("half_open").number(snapshot.half_open);
+    out.key("limits").open('{').key("sessions").number(snapshot.sessions_limit);
+    out.key("half_open").number(snapshot.half_open_limit);
+    out.key("half_open_per_source").number(snapshot.half_open_per_source).close('}');
     out.key("hellos_answered").number(snapshot.hellos_answered);
     out.key("hellos_dropped").number(snapshot.hellos_dropped);
     out.key("datagrams_in").number(snapshot.datagrams_in);
@@ -158,7 +179,9 @@ std::string render_json(const Snapshot& snapshot) {
     write_all(out, "services", snapshot.services);
     write_all(out, "peers", snapshot.peers);
     write_all(out, "connections", snapshot.connections);
-    out.key("connections_left_out").number(snapshot.connections_left_out).close('}');
+    out.key("connections_left_out").number(snapshot.connections_left_out);
+    write_all(out, "server_keys", snapshot.server_keys);
+    out.close('}');
     return out.take();
 }
 

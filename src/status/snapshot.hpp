@@ -19,6 +19,13 @@ struct Traffic {
     std::uint64_t bytes_out = 0;  ///< the other way
 };
 
+/// How many sessions of a service may be open at once.
+struct SessionLimits {
+    std::uint64_t per_service = 0;
+    std::uint64_t per_peer = 0;    ///< of a server end; over all services, as the next
+    std::uint64_t per_source = 0;  ///< the same
+};
+
 /// A section of the configuration, over all workers.
 struct Service {
     std::string name;
@@ -32,6 +39,7 @@ struct Service {
     std::uint64_t truncations = 0;  ///< sessions cut without an authenticated end
     std::uint64_t refused = 0;
     Traffic traffic;
+    SessionLimits limits = {};
 };
 
 /// A name of known_hosts.
@@ -52,6 +60,16 @@ struct Connection {
     std::string source;  ///< the other side's address, masked if the configuration says so
     WallTime since;
     Traffic traffic;
+    std::string server_key;  ///< of a server end: text of our key that the client knows; empty: not known
+};
+
+/// A server key that open sessions use: in a rotation there are two.
+struct ServerKey {
+    std::string key;  ///< text
+    std::uint64_t sessions = 0;
+    std::uint64_t peers = 0;
+    std::vector<std::string> names;  ///< of these peers, sorted, at most kMostNames
+    static constexpr std::size_t kMostNames = 100;
 };
 
 /// The workers' connections to the vault.
@@ -76,10 +94,14 @@ struct Snapshot {
     std::vector<Peer> peers;              ///< in any order that stays
     std::vector<Connection> connections;  ///< may be cut; best the newest
     std::uint64_t connections_left_out = 0;
+    std::vector<ServerKey> server_keys;                          ///< the newest first
     std::map<std::string, std::uint64_t, std::less<>> refusals;  ///< by our own fixed reasons
     Vault vault;
     Duration cookie_key_age{};
-    std::uint64_t half_open = 0;  ///< handshakes now
+    std::uint64_t half_open = 0;       ///< handshakes now
+    std::uint64_t sessions_limit = 0;  ///< over all services; 0: not known, as the following
+    std::uint64_t half_open_limit = 0;
+    std::uint64_t half_open_per_source = 0;
     std::uint64_t hellos_answered = 0;
     std::uint64_t hellos_dropped = 0;
     std::uint64_t datagrams_in = 0;  ///< from tunnels to applications, as bytes_in

@@ -58,7 +58,8 @@ Line what_goes_on(const View& view) {
     }
     const Rate* total = view.rates == nullptr ? nullptr : &view.rates->total;
     const auto key_age = std::chrono::duration_cast<std::chrono::seconds>(s.cookie_key_age);
-    std::vector<std::string> texts = {"sessions " + count(sessions),
+    const std::string most = s.sessions_limit != 0 ? " of " + count_text(s.sessions_limit) : "";
+    std::vector<std::string> texts = {"sessions " + count(sessions) + most,
                                       "in " + traffic(sum.bytes_in, total ? &total->bytes_in : nullptr),
                                       "out " + traffic(sum.bytes_out, total ? &total->bytes_out : nullptr),
                                       "half-open " + count(s.half_open), "cookie key " + age_text(key_age)};
@@ -72,6 +73,27 @@ Line what_goes_on_over_udp(const View& view) {
                   {"udp: hellos " + count_text(s.hellos_answered), "dropped " + count_text(s.hellos_dropped),
                    "datagrams in " + count_text(s.datagrams_in), "out " + count_text(s.datagrams_out),
                    "dropped " + count_text(s.datagrams_dropped)});
+}
+
+/// Who is still here under which of our keys; of interest while there are two.
+void add_server_keys(std::vector<Line>& to, const View& view) {
+    constexpr std::size_t kKeyCells = 8;
+    constexpr std::size_t kNames = 5;
+    const auto& keys = view.snapshot.server_keys;
+    if (keys.size() < 2) return;
+    const std::string dots = view.glyphs == Glyphs::unicode ? "\u2026" : "...";
+    for (const auto& key : keys) {
+        std::string line = &key == &keys.front() ? "server key " : "older key  ";
+        line += plain(key.key.substr(0, kKeyCells), view.glyphs) + dots + "  " +
+                amount(key.sessions, "session", "sessions") + " of " + amount(key.peers, "peer", "peers");
+        if (&key != &keys.front()) {
+            const auto shown = std::min(kNames, key.names.size());
+            for (std::size_t i = 0; i < shown; ++i)
+                line += (i == 0 ? ": " : ", ") + plain(key.names[i], view.glyphs);
+            if (key.peers > shown) line += " and " + count_text(key.peers - shown) + " more";
+        }
+        to.push_back({std::move(line)});
+    }
 }
 
 /// A sentence in up to three lines, broken between words where it can be.
@@ -97,6 +119,7 @@ std::vector<Line> head(const View& view) {
     std::vector<Line> out = {what_runs(view), what_goes_on(view)};
     if ((s.hellos_answered | s.hellos_dropped | s.datagrams_in | s.datagrams_out | s.datagrams_dropped) != 0)
         out.push_back(what_goes_on_over_udp(view));
+    add_server_keys(out, view);
     const auto trouble = [&](std::string text) { add_wrapped(out, view, std::move(text)); };
     if (s.draining)
         trouble("draining: takes no new connections, ends with the last session or at the deadline");

@@ -367,6 +367,7 @@ class Daemon:
                 os.kill(pid, signal.SIGKILL)
             except ProcessLookupError:
                 pass
+        until(lambda: not any(alive(pid) for pid in family), "its processes and their sockets go", 20)
 
     def stop(self) -> None:
         """The end of a test: an orderly end with nothing left behind, and no sanitizer complaint in the log."""

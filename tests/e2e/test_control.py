@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import grp
 import json
 import os
 import re
@@ -153,25 +154,73 @@ def test_a_user_who_may_open_the_socket_is_still_asked_for_by_name(ends: Pair) -
     assert status(ends.far)["generation"] == 1
 
 
+def ask_as_nobody(path: Path, line: str, groups: dict[str, Any]) -> str:
+    """All that the socket says to a process of nobody's with these groups."""
+    script = (
+        "import socket,sys\nc=socket.socket(socket.AF_UNIX)\nc.connect(sys.argv[1])\n"
+        "c.sendall(sys.argv[2].encode()+b'\\n')\nc.settimeout(10)\nprint(c.makefile().read())"
+    )
+    command = ["/usr/bin/python3", "-c", script, str(path), "curvegate-control 1 " + line]
+    done = subprocess.run(command, user=65534, capture_output=True, check=False, **groups)
+    return (done.stdout + done.stderr).decode()
+
+
+def is_no_answer(told: str) -> bool:
+    """Closed without a word, before or after the request was written."""
+    return told == "\n" or "ConnectionResetError" in told or "BrokenPipeError" in told
+
+
+def open_folders(path: Path) -> None:
+    for parent in path.parents:
+        if not parent.stat().st_mode & 1:
+            parent.chmod(parent.stat().st_mode | 0o11)
+
+
+def as_member(group: str) -> list[dict[str, Any]]:
+    """A process may have a group as its primary one, or among many others."""
+    gid = grp.getgrnam(group).gr_gid
+    return [{"group": gid, "extra_groups": []}, {"group": 65534, "extra_groups": [*range(3000, 3100), gid]}]
+
+
 def test_control_group_opens_the_socket_to_its_members(tmp_path: Path, backend: s.Backend) -> None:
     s.need_root()
-    tmp_path.chmod(0o755)
     site = s.Site(tmp_path)
     s.server_end(site, backend, control_group="games")
     path = site.folder / "control.sock"
     assert stat.S_IMODE(path.stat().st_mode) == 0o660 and path.group() == "games"
-    request = b"curvegate-control 1 status json\n"
-    script = (
-        "import socket,sys\nc=socket.socket(socket.AF_UNIX)\nc.connect(sys.argv[1])\n"
-        f"c.sendall({request!r})\nc.settimeout(10)\nprint(c.makefile().read()[-6:])"
-    )
-    for parent in path.parents:
-        if not parent.stat().st_mode & 1:
-            parent.chmod(parent.stat().st_mode | 0o11)
-    gid = path.stat().st_gid
-    for groups in ({"group": gid, "extra_groups": []}, {"group": 65534, "extra_groups": [gid]}):
-        done = subprocess.run(["/usr/bin/python3", "-c", script, str(path)], user=65534, capture_output=True, **groups)
-        assert b"end 0" in done.stdout, done
+    open_folders(path)
+    for groups in as_member("games"):
+        assert "end 0\n" in ask_as_nobody(path, "status json", groups)
+    site.close()
+
+
+@pytest.mark.parametrize("control_group", [None, "games"])
+def test_status_group_may_ask_for_the_status_and_no_more(
+    tmp_path: Path, backend: s.Backend, control_group: str | None
+) -> None:
+    s.need_root()
+    site = s.Site(tmp_path)
+    more = {"control_group": control_group} if control_group else {}
+    end = s.server_end(site, backend, status_group="users", **more)
+    path = site.folder / "control.sock"
+    open_folders(path)
+    if control_group:
+        assert stat.S_IMODE(path.stat().st_mode) == 0o666
+    else:
+        assert stat.S_IMODE(path.stat().st_mode) == 0o660 and path.group() == "users"
+    for groups in as_member("users"):
+        told = ask_as_nobody(path, "status json", groups)
+        assert '"generation":1' in told and told.endswith("end 0\n\n"), told
+        for verb in ("reload", "revoke laptop", "drain", "events"):
+            told = ask_as_nobody(path, verb, groups)
+            assert "status-group" in told and told.endswith("end 77\n\n"), told
+    path.chmod(0o666)
+    for groups in as_member("games"):
+        told = ask_as_nobody(path, "reload", groups)
+        assert told.endswith("end 0\n\n") if control_group else is_no_answer(told), told
+    assert is_no_answer(ask_as_nobody(path, "status json", {"group": 65534, "extra_groups": []}))
+    end.daemon.wait_event("control_refused")
+    end.check_honest()  # no drain, no revocation
     site.close()
 
 

@@ -132,6 +132,54 @@ def test_nobody_loses_a_connection_over_a_whole_rotation(rotation: Rotation) -> 
         refused(rotation.late)
 
 
+def status_of(site: Path) -> dict[str, Any]:
+    done = s.run([s.binary("curvegate"), "status", "--json", "-c", str(site / "curvegate.conf")], timeout=30)
+    assert done.returncode == 0, done
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+def text_of(site: Path) -> str:
+    return s.run([s.binary("curvegate"), "status", "-c", str(site / "curvegate.conf")], timeout=30).stdout.decode()
+
+
+def users(site: Path) -> list[tuple[str, int, list[str]]]:
+    """Keys that sessions use, the newest first: which, how many sessions, whose."""
+    return [(key["server_key"], key["sessions"], key["names"]) for key in status_of(site)["server_keys"]]
+
+
+def test_status_shows_who_still_uses_the_old_key(rotation: Rotation) -> None:
+    far = rotation.socket.parent
+    old, new = rotation.old.text, rotation.new.text
+    with s.Local(rotation.late) as late:
+        assert late.echo(b"in") == b"in"
+        s.until(lambda: users(far) == [(old, 1, ["late"])], "the key is shown")
+        assert "older key" not in text_of(far)
+        rotation.rotate("start", str(rotation.new.path))
+        both = far.parent / "both"
+        (both / "known_hosts").write_text(f"gate curve25519 {new}\n")
+        done = s.run([s.binary("curvegate"), "reload", "-c", str(both / "curvegate.conf")], timeout=30)
+        assert done.returncode == 0, done
+        with s.Local(rotation.both) as first, s.Local(rotation.both) as second:
+            assert first.echo(b"in") == b"in" and second.echo(b"in") == b"in"
+            s.until(lambda: users(far) == [(new, 2, ["both"]), (old, 1, ["late"])], "both keys are shown")
+            told = {(one["peer"], one["server_key"]) for one in status_of(far)["connections"]}
+            assert told == {("both", new), ("late", old)}
+            assert [one["server_key"] for one in status_of(both)["connections"]] == [None, None]
+            text = text_of(far)
+            assert f"older key  {old[:8]}…  1 session of 1 peer: late\n" in text, text
+            assert f"server key {new[:8]}…  2 sessions of 1 peer\n" in text, text
+            # Another vault is asked anew, and sessions keep the key that they began with.
+            rotation.rotate("switch")
+            mark = rotation.server.mark()
+            os.kill(rotation.server.vault_pid, 9)
+            rotation.server.wait_event("vault_up", since=mark)
+            works(rotation.both)
+            s.until(lambda: users(far) == [(new, 2, ["both"]), (old, 1, ["late"])], "as before")
+        late.close()
+        s.until(lambda: users(far) == [], "nobody is left")
+
+
 def test_both_keys_answer_after_the_vault_died_in_between(rotation: Rotation) -> None:
     rotation.rotate("start", str(rotation.new.path))
     rotation.rotate("switch")

@@ -199,22 +199,100 @@ TEST_CASE("a flood from one network does not keep another out", "[net][admission
     CHECK(door.evicted.size() == 50);
 }
 
+SessionLimits::Client client_of(Byte number, const std::string& source) {
+    return {*public_key_of(test::secret_number<crypto::LongTermSecret>(number)), ip(source)};
+}
+
+/// Slots that stay until they are let go.
+struct Guests {
+    std::shared_ptr<SessionLimits> sessions = std::make_shared<SessionLimits>();
+    std::deque<SessionLimits::Slot> inside;
+
+    std::optional<Error> come(const std::optional<SessionLimits::Client>& client, const SessionMost& most,
+                              const std::string& service = "web") {
+        auto slot = sessions->take(service, client, most);
+        if (!slot) return slot.error();
+        inside.push_back(std::move(*slot));
+        return std::nullopt;
+    }
+};
+
+TEST_CASE("a source may have so many sessions, whatever its keys and services", "[net][admission]") {
+    Guests guests;
+    const SessionMost most{.of_source = 3};
+    CHECK_FALSE(guests.come(client_of(1, "192.0.2.1"), most));
+    CHECK_FALSE(guests.come(client_of(2, "192.0.2.1"), most));
+    CHECK_FALSE(guests.come(client_of(2, "192.0.2.1"), most, "mail"));
+    CHECK(guests.come(client_of(3, "192.0.2.1"), most, "mail")->is(SessionErrc::of_source));
+    CHECK_FALSE(guests.come(client_of(3, "192.0.2.2"), most));
+    CHECK(guests.sessions->in_all() == 4);
+    guests.inside.pop_back();
+    guests.inside.pop_back();
+    CHECK_FALSE(guests.come(client_of(3, "192.0.2.1"), most));
+    CHECK(guests.come(client_of(3, "192.0.2.1"), most)->is(SessionErrc::of_source));
+}
+
+TEST_CASE("the sessions of a whole /64 are those of one source", "[net][admission]") {
+    Guests guests;
+    const SessionMost most{.of_source = 2};
+    CHECK_FALSE(guests.come(client_of(1, "2001:db8:0:1::1"), most));
+    CHECK_FALSE(guests.come(client_of(1, "2001:db8:0:1:ffff::1"), most));
+    CHECK(guests.come(client_of(1, "2001:db8:0:1::2"), most)->is(SessionErrc::of_source));
+    CHECK_FALSE(guests.come(client_of(1, "2001:db8:0:2::1"), most));
+}
+
+TEST_CASE("a service may have so many sessions, local connections too", "[net][admission]") {
+    Guests guests;
+    const SessionMost most{.of_service = 2};
+    CHECK_FALSE(guests.come(client_of(1, "192.0.2.1"), most));
+    CHECK_FALSE(guests.come(std::nullopt, most));
+    CHECK(guests.come(std::nullopt, most)->is(SessionErrc::of_service));
+    CHECK(guests.come(client_of(2, "192.0.2.2"), most)->is(SessionErrc::of_service));
+    CHECK_FALSE(guests.come(std::nullopt, most, "mail"));
+    guests.inside.pop_front();
+    CHECK_FALSE(guests.come(std::nullopt, most));
+}
+
+TEST_CASE("all services together may have so many sessions", "[net][admission]") {
+    Guests guests;
+    const SessionMost most{.in_all = 2};
+    CHECK_FALSE(guests.come(client_of(1, "192.0.2.1"), most));
+    CHECK_FALSE(guests.come(std::nullopt, most, "mail"));
+    CHECK(guests.come(client_of(2, "192.0.2.2"), most, "dns")->is(SessionErrc::in_all));
+    CHECK(guests.come(client_of(2, "192.0.2.2"), {.in_all = 3}, "dns") == std::nullopt);  // after a reload
+}
+
+TEST_CASE("who is refused by one limit has not been counted for another", "[net][admission]") {
+    Guests guests;
+    CHECK_FALSE(guests.come(client_of(1, "192.0.2.1"), {}));
+    for (int i = 0; i < 5; ++i) CHECK(guests.come(client_of(1, "192.0.2.1"), {.in_all = 1}));
+    CHECK(guests.sessions->in_all() == 1);
+    const SessionMost two{.of_peer = 2, .of_source = 2, .of_service = 2, .in_all = 2};
+    CHECK_FALSE(guests.come(client_of(1, "192.0.2.1"), two));
+    CHECK(guests.come(client_of(1, "192.0.2.1"), two)->is(SessionErrc::of_peer));
+    guests.inside.clear();
+    CHECK(guests.sessions->in_all() == 0);
+    CHECK_FALSE(
+        guests.come(client_of(1, "192.0.2.1"), {.of_peer = 1, .of_source = 1, .of_service = 1, .in_all = 1}));
+}
+
 TEST_CASE("a peer may have so many sessions in all and no more", "[net][admission]") {
     const auto sessions = std::make_shared<SessionLimits>();
-    const auto alice = *public_key_of(test::secret_number<crypto::LongTermSecret>(1));
-    const auto bob = *public_key_of(test::secret_number<crypto::LongTermSecret>(2));
-    auto first = sessions->take(alice, 2);
-    auto second = sessions->take(alice, 2);
+    const auto alice = client_of(1, "192.0.2.1");
+    const auto bob = client_of(2, "192.0.2.1");
+    const SessionMost two{.of_peer = 2};
+    auto first = sessions->take("web", alice, two);
+    auto second = sessions->take("mail", alice, two);
     CHECK(first.has_value());
     CHECK(second.has_value());
-    CHECK_FALSE(sessions->take(alice, 2).has_value());
-    CHECK(sessions->take(bob, 2).has_value());
-    auto moved = std::move(*second);
-    second.reset();
-    CHECK_FALSE(sessions->take(alice, 2).has_value());
-    first.reset();
-    CHECK(sessions->take(alice, 2).has_value());
-    CHECK_FALSE(sessions->take(bob, 0).has_value());
+    CHECK(sessions->take("web", alice, two).error().is(SessionErrc::of_peer));
+    CHECK(sessions->take("web", bob, two).has_value());
+    {
+        auto moved = std::move(*second);
+        CHECK_FALSE(sessions->take("web", alice, two).has_value());
+    }
+    CHECK(sessions->take("web", alice, two).has_value());
+    CHECK_FALSE(sessions->take("web", bob, {.of_peer = 0}).has_value());
 }
 
 }  // namespace

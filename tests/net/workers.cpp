@@ -235,6 +235,7 @@ TEST_CASE("two workers and a vault on threads of their own carry many connection
     REQUIRE(test::run_until(context, [&] { return drained == 2; }));
     CHECK(shared.counters->handshakes == 2 * kVisitors);
     CHECK(shared.counters->sessions == 0);
+    CHECK(shared.sessions->in_all() == 0);
     CHECK(shared.counters->truncations == 0);
     CHECK(shared.counters->refusals().empty());
     CHECK(shared.admission->half_open() == 0);

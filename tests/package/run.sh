@@ -44,7 +44,7 @@ install_deb "$a"
 step "what was installed"
 same "package" "$(chroot "$a" dpkg-query -W -f '${db:Status-Status}' curvegate)" installed
 same "conffiles outside of /etc" "$(chroot "$a" dpkg-query -W -f '${Conffiles}' curvegate | grep -cv '^ */etc/\|^$' || true)" 0
-for place in "/run/curvegate 1775 root:curvegate" "/etc/curvegate 755 root:root" "/etc/curvegate/keys 700 root:root" \
+for place in "/run/curvegate 1775 root:curvegate" "/etc/curvegate 755 root:root" "/etc/curvegate/keys 700 root:root" "/etc/curvegate/conf.d 755 root:root" \
     "/etc/curvegate/known_hosts 640 root:curvegate" "/var/lib/curvegate 750 curvegate:curvegate" \
     "/var/lib/curvegate-vault 700 curvegate-vault:curvegate"; do
     read -r path wanted <<<"$place"

@@ -80,6 +80,9 @@ TEST_CASE(
     CHECK(x.dead_peer == y.dead_peer);
     CHECK(x.max_session == y.max_session);
     CHECK(x.sessions_per_peer == y.sessions_per_peer);
+    CHECK(x.sessions_per_source == y.sessions_per_source);
+    CHECK(x.sessions_per_service == y.sessions_per_service);
+    CHECK(a.sessions == b.sessions);
 }
 
 }  // namespace

@@ -144,7 +144,9 @@ TEST_CASE("what is no address is told", "[config]") {
         {"udp:127.0.0.1", "want HOST:PORT"},
         {"udp:127.0.0.1:0", "\"0\" is not a port: want 1 to 65535"},
         {"udp:unix:/a", "\"/a\" is not a port"},
-        {"systemd:web", "systemd: is not yet carried"},
+        {"systemd:web", "belongs into accept"},
+        {"tcp:systemd:web", "belongs into accept"},
+        {"udp:systemd:web", "belongs into accept"},
         {"unix:run/a", "is not a full path"},
     };
     for (const auto& [text, words] : cases) {
@@ -157,7 +159,24 @@ TEST_CASE("what is no address is told", "[config]") {
                Contains("not the name \"server.example\""));
     CHECK_THAT(parse_tunnel("0.0.0.0:4433", Use::accept).error(), Contains("begins with tcp: or udp:"));
     CHECK_THAT(parse_tunnel("unix:/a", Use::connect).error(), Contains("begins with tcp: or udp:"));
-    CHECK_THAT(parse_tunnel("systemd:a", Use::accept).error(), Contains("not yet"));
+    CHECK_THAT(parse_tunnel("systemd:a:b", Use::accept).error(), Contains("FileDescriptorName="));
+    CHECK_THAT(parse_plain("systemd:", Use::accept).error(), Contains("is not a name"));
+    CHECK_THAT(parse_tunnel("udp:systemd:a", Use::accept).error(), Contains("write udp:ADDRESS:PORT"));
+    CHECK_THAT(parse_metrics("systemd:a").error(), Contains("for this machine only"));
+}
+
+TEST_CASE("accept may name sockets that the service manager passes", "[config]") {
+    for (const auto* text : {"systemd:web", "tcp:systemd:web"}) {
+        CHECK(parse_tunnel(text, Use::accept)->passed == "web");
+        CHECK(parse_plain(text, Use::accept)->text() == "systemd:web");
+    }
+    const auto datagrams = parse_plain("udp:systemd:dns", Use::accept);
+    REQUIRE(datagrams);
+    CHECK(datagrams->kind == Address::Kind::udp);
+    CHECK(datagrams->text() == "udp:systemd:dns");
+    CHECK(overlap(*datagrams, *parse_plain("systemd:dns", Use::accept)));
+    CHECK_FALSE(overlap(*datagrams, *parse_plain("udp:127.0.0.1:53", Use::accept)));
+    CHECK_FALSE(overlap(*datagrams, *parse_plain("udp:systemd:web", Use::accept)));
 }
 
 TEST_CASE("listeners overlap where one keeps the other out", "[config]") {

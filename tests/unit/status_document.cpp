@@ -48,10 +48,13 @@ TEST_CASE("docs/CONTROL.md lists the keys of the JSON status, and no others", "[
     const auto status = boost::json::parse(render_json(small_snapshot())).as_object();
     Names keys;
     add_keys(keys, status);
+    for (const auto* list : {"services", "peers", "connections", "server_keys"})
+        add_keys(keys, status.at(list).as_array().at(0).as_object());
     keys.erase("vault");
     add_keys(keys, status.at("vault").as_object(), "vault.");
-    for (const auto* list : {"services", "peers", "connections"})
-        add_keys(keys, status.at(list).as_array().at(0).as_object());
+    keys.erase("limits");
+    add_keys(keys, status.at("limits").as_object(), "limits.");
+    add_keys(keys, status.at("services").as_array().at(0).at("limits").as_object(), "limits.");
     CHECK(documented(section("Status as JSON")) == keys);
 }
 

@@ -27,13 +27,19 @@ inline Snapshot small_snapshot() {
     out.peers = {
         {"laptop", "oQ1W3osxXeyCUVM7u8xDxuuAQGkB2/2MsAeiGBPFnRQ=", 2, 1'200, {3'072, 1'024}, kNoon - 90s},
         {"phone", "", 0, 0, {0, 0}, std::nullopt}};
-    out.connections = {{17, "web", "laptop", "192.0.2.7:37410", kNoon - 5s, {10, 20}},
-                       {18, "web", "laptop", "[2001:db8::1]:4", kNoon - 1s, {30, 40}}};
+    out.connections = {{17, "web", "laptop", "192.0.2.7:37410", kNoon - 5s, {10, 20}, {}},
+                       {18, "web", "laptop", "[2001:db8::1]:4", kNoon - 1s, {30, 40}, {}}};
+    out.connections[0].server_key = "TotUuIRvBVU/l+ymSN81wEqVV0Oo/OFs7SPR8c5LsGM=";
+    out.server_keys = {{out.connections[0].server_key, 1, 1, {"laptop"}}};
     out.connections_left_out = 1;
     out.refusals = {{"client is not authorised", 2}, {"no hello in time", 1}};
     out.vault = {4, 4, 0};
     out.cookie_key_age = 42s;
     out.half_open = 6;
+    out.services[0].limits = {9, 7, 8};
+    out.services[1].limits = {4, 7, 8};
+    out.half_open_limit = 16;
+    out.half_open_per_source = 5;
     return out;
 }
 
@@ -53,7 +59,9 @@ inline Snapshot hostile_snapshot() {
     out.peers = {{kHostile, kHostile, kHuge, kHuge, {kHuge, kHuge}, WallTime::min()},
                  {"", kHostile, 1, 1, {1, 1}, kNoon},
                  {"*", "", 1, 1, {1, 1}, std::nullopt}};
-    out.connections = {{kHuge, kHostile, kHostile, kHostile, WallTime::max(), {kHuge, kHuge}}};
+    out.connections = {{kHuge, kHostile, kHostile, kHostile, WallTime::max(), {kHuge, kHuge}, {}}};
+    out.connections[0].server_key = kHostile;
+    out.server_keys = {{kHostile, kHuge, kHuge, {kHostile}}, {kHostile, kHuge, kHuge, {kHostile, "a"}}};
     out.connections_left_out = kHuge;
     out.refusals = {{kHostile, kHuge}, {"a\x1b[2J\"\\\n\xfe\xe2\x80\xae}", 1}};
     out.vault = {0, kHuge, kHuge};

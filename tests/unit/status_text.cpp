@@ -41,6 +41,26 @@ SESSION SERVICE PEER      AGE       IN      OUT FROM
 )");
 }
 
+TEST_CASE("the greatest number of sessions stands beside them", "[status]") {
+    auto snapshot = small_snapshot();
+    snapshot.sessions_limit = 262'144;
+    CHECK(render_text(snapshot, nullptr, {.width = 80, .height = 24})
+              .contains("sessions     2 of 262,144  in "));
+}
+
+TEST_CASE("while sessions use two server keys it is shown who uses the older one", "[status]") {
+    auto snapshot = small_snapshot();
+    snapshot.server_keys = {
+        {"TotUuIRvBVU/l+ymSN81wEqVV0Oo/OFs7SPR8c5LsGM=", 1'204, 3, {"a", "b", "c"}},
+        {"oQ1W3osxXeyCUVM7u8xDxuuAQGkB2/2MsAeiGBPFnRQ=", 7, 6, {"a", "b", "c", "d", "e", "f"}}};
+    const auto text = render_text(snapshot, nullptr, {.width = 80, .height = 24, .glyphs = Glyphs::ascii});
+    CHECK(
+        text.contains("\nserver key TotUuIRv...  1,204 sessions of 3 peers\n"
+                      "older key  oQ1W3osx...  7 sessions of 6 peers: a, b, c, d, e and 1 more\n"));
+    snapshot.server_keys.pop_back();
+    CHECK_FALSE(render_text(snapshot, nullptr, {.width = 80, .height = 24}).contains("server key"));
+}
+
 TEST_CASE("with rates on a wide screen", "[status]") {
     const auto before = small_snapshot();
     auto after = before;
@@ -184,7 +204,7 @@ TEST_CASE("the newest connections come first, those that do not fit are counted"
     snapshot.connections.clear();
     for (std::uint64_t id = 1; id <= 50; ++id)
         snapshot.connections.push_back(
-            {id, "web", "laptop", "192.0.2.7:1", kNoon - std::chrono::seconds(id % 7), {}});
+            {id, "web", "laptop", "192.0.2.7:1", kNoon - std::chrono::seconds(id % 7), {}, {}});
     snapshot.connections_left_out = 1'000;
     const auto lines = lines_of(render_text(snapshot, nullptr, {.width = 80, .height = 24}));
     REQUIRE(lines.size() == 24);
