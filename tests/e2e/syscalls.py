@@ -53,7 +53,7 @@ libc.ptrace.restype = ctypes.c_long
 
 def ptrace(request: int, pid: int, data: object = None) -> None:
     ctypes.set_errno(0)
-    if libc.ptrace(request, pid, None, data) < 0:  # type: ignore[arg-type]
+    if libc.ptrace(request, pid, None, data) < 0:
         code = ctypes.get_errno()
         raise OSError(code, f"ptrace {request} of {pid}: {os.strerror(code)}")
 
@@ -62,10 +62,16 @@ def why_not() -> str | None:
     """Why system calls cannot be tried like this on this machine, or nothing."""
     if platform.machine() != "x86_64":
         return "knows the system calls of x86-64 only"
+    told, tell = os.pipe()
     child = os.fork()
     if child == 0:
+        libc.prctl(4, 0, 0, 0, 0)  # not dumpable, as the processes in question are
+        os.write(tell, b"x")
         while True:
             signal.pause()
+    os.read(told, 1)
+    os.close(told)
+    os.close(tell)
     try:
         with attached(child) as tracee:
             return None if tracee.call("getpid") == child else "system calls cannot be made in another process"
@@ -94,7 +100,9 @@ class Tracee:
             if isinstance(argument, int):
                 values.append(argument)
                 continue
-            data = argument + b"\0" if isinstance(argument, bytes) else b"".join(v.to_bytes(8, "little") for v in argument)
+            data = (
+                argument + b"\0" if isinstance(argument, bytes) else b"".join(v.to_bytes(8, "little") for v in argument)
+            )
             self._write(stack, data)
             values.append(stack)
             stack += 512

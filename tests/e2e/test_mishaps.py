@@ -162,10 +162,14 @@ def test_a_reload_that_needs_another_folder_says_what_to_do(tmp_path: Path, echo
         away.mkdir()
         plain = {"client": "yes", "connect": "tcp:127.0.0.1:9", "peer": "phone"}
         inside, outside = ends.far.folder / "app.sock", away / "app.sock"
-        ends.rewrite(ends.sections() | {"app": plain | {"accept": f"unix:{inside}"}}, client_key=ends.far.key("client").path)
+        ends.rewrite(
+            ends.sections() | {"app": plain | {"accept": f"unix:{inside}"}}, client_key=ends.far.key("client").path
+        )
         done = control(ends.far, "reload")
         assert done.returncode == 0 and inside.is_socket() and "sandbox" not in said(done), said(done)
-        ends.rewrite(ends.sections() | {"app": plain | {"accept": f"unix:{outside}"}}, client_key=ends.far.key("client").path)
+        ends.rewrite(
+            ends.sections() | {"app": plain | {"accept": f"unix:{outside}"}}, client_key=ends.far.key("client").path
+        )
         done = control(ends.far, "reload")
         assert done.returncode == 69 and str(outside) in said(done), said(done)
         assert f"! {away}: the sandbox keeps the daemon from writing there until a restart" in said(done)

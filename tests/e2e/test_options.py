@@ -171,7 +171,10 @@ class Guest:
         key, case = f"curve25519 {s.b64(self.keys.public)}", self.case
         other = f"{self.name('other')} curve25519 {s.b64(ct.KeyPair.generate().public)}"
         if case["keys"] == "unknown":  # others have its names
-            return [other, *(f"{self.name(w)} curve25519 {s.b64(ct.KeyPair.generate().public)}" for w in ("name", "second"))]
+            return [
+                other,
+                *(f"{self.name(w)} curve25519 {s.b64(ct.KeyPair.generate().public)}" for w in ("name", "second")),
+            ]
         lines = [other]
         if case["keys"] == "a second of the name":  # and the first one may everything
             lines.append(f"{self.name('name')} curve25519 {s.b64(ct.KeyPair.generate().public)}")
@@ -285,7 +288,10 @@ def test_every_pair_of_options_lets_in_whom_it_should_and_nobody_else(
         code, words = check_words(site, guest)
         from_files = verdict_of_files(guest.case)
         said = words if from_files == UNKNOWN else words[words.rfind("verdict for") :]
-        if code != (0 if from_files == ALLOWED else 1) or (from_files if from_files != UNKNOWN else "is not in") not in said:
+        if (
+            code != (0 if from_files == ALLOWED else 1)
+            or (from_files if from_files != UNKNOWN else "is not in") not in said
+        ):
             wrong.append(f"{guest.case}: files say {from_files}, check says ({code}) {words}")
         seen.add(expected)
     assert not wrong, "\n".join(wrong)

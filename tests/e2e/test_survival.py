@@ -169,11 +169,11 @@ class FailingMalloc:
 
     @property
     def left(self) -> int:
-        return struct.unpack_from("=i", self.map)[0]
+        return int(struct.unpack_from("=i", self.map)[0])
 
     @property
     def failed(self) -> int:
-        return struct.unpack_from("=i", self.map, 4)[0]
+        return int(struct.unpack_from("=i", self.map, 4)[0])
 
 
 def test_an_allocation_that_fails_in_the_handshake_lets_nobody_in(
