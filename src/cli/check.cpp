@@ -43,7 +43,8 @@ class NameCheck {
     void run() {
         for (const config::Service& service : parsed_.config.services) {
             for (const auto& name : service.allow.names) check(service, "allow", name);
-            if (service.side == config::Side::client) check(service, "peer", service.peer);
+            if (service.side != config::Side::client) continue;
+            for (const auto& peer : service.peers()) check(service, "peer", peer);
         }
     }
 
@@ -72,23 +73,33 @@ class NameCheck {
     std::set<std::string> names_;
 };
 
-/// The tunnel's side with its carrier, and over udp: the service that is asked for there.
-std::string tunnel_text(const config::Service& service) {
-    const config::Address& tunnel = service.tunnel();
+/// An address of the tunnel's side with its carrier, and over udp: the service that is asked for there.
+std::string tunnel_text(const config::Service& service, const config::Address& tunnel) {
     if (tunnel.kind != config::Address::Kind::udp) return "tcp:" + tunnel.text();
     if (service.server_name == "*") return tunnel.text() + " (any server-name)";
     return tunnel.text() + " (server-name " + service.server_name + ")";
+}
+
+/// How several targets are used; empty: there is one.
+std::string failover_text(const config::Service& service) {
+    if (service.connect.size() < 2) return {};
+    return service.failover == config::Failover::prio ? " (the first that answers)" : " (in turn)";
 }
 
 /// Where a service listens and what it dials.
 std::string describe(const config::Service& service) {
     const std::string head = "  [" + service.name + "] ";
     if (service.side == config::Side::server) {
-        return head + "server end: listens on " + tunnel_text(service) + ", connects to " +
-               service.connect.text();
+        return head + "server end: listens on " + tunnel_text(service, service.accept) + ", connects to " +
+               service.connect_text() + failover_text(service);
     }
-    return head + "client end: listens on " + service.accept.text() + ", connects to " +
-           tunnel_text(service) + ", where " + service.peer + " must answer";
+    std::string targets;
+    for (const auto& target : service.connect) {
+        targets += (targets.empty() ? "" : ", or ") + tunnel_text(service, target) + ", where " +
+                   service.peer_of(target) + " must answer";
+    }
+    return head + "client end: listens on " + service.accept.text() + ", connects to " + targets +
+           failover_text(service);
 }
 
 /// How many sessions a service may have at once, and for how long.

@@ -51,8 +51,10 @@ class LineReport {
     }
     /// Is the line's key one that the peer of a client end may answer with?
     [[nodiscard]] bool is_expected(const Entry& entry) const {
-        const auto keys = registry_.keys_of(service_.peer, question_.now);
-        return std::ranges::find(keys, entry.key) != keys.end();
+        return std::ranges::any_of(service_.peers(), [&](const std::string& peer) {
+            const auto keys = registry_.keys_of(peer, question_.now);
+            return std::ranges::find(keys, entry.key) != keys.end();
+        });
     }
 
   private:
@@ -68,12 +70,13 @@ class LineReport {
         return registry_.is_revoked(entry.key) ? "a @revoked line names the key" : "not revoked";
     }
     [[nodiscard]] bool named(const Entry& entry) const {
-        if (is_client()) return std::ranges::find(entry.names, service_.peer) != entry.names.end();
+        if (is_client())
+            return std::ranges::find_first_of(entry.names, service_.peers()) != entry.names.end();
         return service_.allow.any ||
                std::ranges::find_first_of(entry.names, service_.allow.names) != entry.names.end();
     }
     [[nodiscard]] std::string name_text(const Entry& entry) const {
-        if (is_client()) return "the service expects peer = " + service_.peer;
+        if (is_client()) return "the service expects peer = " + list_of(service_.peers());
         if (service_.allow.any) return "allow = * lets any key in";
         return std::string(named(entry) ? "named in" : "not named in") +
                " allow = " + list_of(service_.allow.names);
@@ -106,10 +109,21 @@ class LineReport {
     const registry::Registry& registry_;
 };
 
+/// Whose key must answer; with several peers, where.
+std::string expected_of(const config::Service& service) {
+    const bool several = service.peers().size() > 1;
+    std::string out;
+    for (const auto& target : service.connect) {
+        if (!out.empty() && !several) break;
+        out += (out.empty() ? "the key of " : ", ") + service.peer_of(target) + " must answer" +
+               (several ? " at " + target.text() : "");
+    }
+    return out;
+}
+
 std::string describe_service(const config::Config& config, const config::Service& service) {
     const std::string head = "[" + service.name + "] in " + config.line_text(service.line);
-    if (service.side == config::Side::client)
-        return head + " is a client end: the key of " + service.peer + " must answer";
+    if (service.side == config::Side::client) return head + " is a client end: " + expected_of(service);
     return head + " is a server end: it allows " +
            (service.allow.any ? "any key" : list_of(service.allow.names));
 }

@@ -121,22 +121,25 @@ void end_stream(net::asio::io_context& context, net::StreamTunnel& tunnel) {
     tunnel.on_event = nullptr;
 }
 
-/// What a probe dials: the service, and the keys of its peer that known_hosts holds.
+/// What a probe dials: a target of the service, and the keys of its peer that known_hosts holds.
 struct Dialled {
     const config::Service& service;
+    const config::Address& target;
     const std::vector<crypto::PublicKey>& keys;
+    [[nodiscard]] const std::string& peer() const { return service.peer_of(target); }
 };
 
 /// CurveCP. The one place in which the command meets a tunnel over udp.
 int shake_hands_over_udp(const Dialled& dialled, const Vault& vault, net::asio::io_context& context) {
     auto& with = *vault.impl();
     const auto& service = dialled.service;
-    net::StreamTarget target{{service.connect.host, service.connect.port, {}},
-                             service.peer,
+    net::StreamTarget target{{dialled.target.host, dialled.target.port, {}},
+                             dialled.peer(),
                              dialled.keys,
                              {{service.server_extension}, {service.client_extension}},
                              *wire::curvecp::encode_server_name(service.server_name),
-                             service.limits.dead_peer};
+                             service.limits.dead_peer,
+                             {}};
     const Instant deadline = std::chrono::steady_clock::now() + service.limits.connect_timeout;
     auto dialed = await<net::DialedStream>(context, [&](auto done) {
         net::dial_stream(context, *with.resolver, with.tools(), std::move(target), deadline, std::move(done));
@@ -166,14 +169,14 @@ int shake_hands_over_udp(const Dialled& dialled, const Vault& vault, net::asio::
 int shake_hands_over_tcp(const Dialled& dialled, const Vault& vault, net::asio::io_context& context) {
     auto& with = *vault.impl();
     const auto& service = dialled.service;
-    const net::Target target{service.connect.host, service.connect.port, {}};
+    const net::Target target{dialled.target.host, dialled.target.port, {}};
     for (const auto& key : dialled.keys) {
         const Instant deadline = std::chrono::steady_clock::now() + service.limits.connect_timeout;
         auto stream = await<net::Stream>(context, [&](auto done) {
             net::dial(context, *with.resolver, target, deadline, std::move(done));
         });
         if (!stream) return complain(kFailed, "connect: " + stream.error().text());
-        print("connect: " + service.connect.text() + " answers");
+        print("connect: " + dialled.target.text() + " answers");
         auto tunnel = await<net::Established>(context, [&](auto done) {
             net::start_client_handshake(std::move(*stream), with.tools(), key, deadline, std::move(done));
         });
@@ -185,25 +188,41 @@ int shake_hands_over_tcp(const Dialled& dialled, const Vault& vault, net::asio::
         if (!closes_soon(context, tunnel->stream)) {
             print("accepted: the server keeps the connection");
             // Where the plain side is datagrams, an empty message would be one.
-            if (service.plain().kind != config::Address::Kind::udp) end_stream(context, *tunnel);
+            if (config::plain_form(service.plain()) != config::PlainForm::datagrams)
+                end_stream(context, *tunnel);
             return finish_output();
         }
         return complain(kFailed,
                         "refused: the server closed after our vouch; is our public key in its known_hosts, "
                         "and its name in the service's allow?");
     }
-    return complain(kFailed, "handshake: wrong key for " + service.peer + ", or not a curve_tun server");
+    return complain(kFailed, "handshake: wrong key for " + dialled.peer() + ", or not a curve_tun server");
 }
 
-int shake_hands(const config::Service& service, const Vault& vault, net::asio::io_context& context) {
+int shake_hands(const config::Service& service, const config::Address& target, const Vault& vault,
+                net::asio::io_context& context) {
     const auto wall = std::chrono::floor<std::chrono::seconds>(std::chrono::system_clock::now());
-    const auto keys = vault.impl()->registry.keys_of(service.peer, wall);
-    if (keys.empty()) return complain(kFailed, "pin: known_hosts has no valid key for " + service.peer);
-    print("pin: " + std::to_string(keys.size()) + " key(s) for " + service.peer);
-    const Dialled dialled{service, keys};
-    const bool over_udp = service.connect.kind == config::Address::Kind::udp;
+    const std::string& peer = service.peer_of(target);
+    const auto keys = vault.impl()->registry.keys_of(peer, wall);
+    if (keys.empty()) return complain(kFailed, "pin: known_hosts has no valid key for " + peer);
+    print("pin: " + std::to_string(keys.size()) + " key(s) for " + peer);
+    const Dialled dialled{service, target, keys};
+    const bool over_udp = target.kind == config::Address::Kind::udp;
     return over_udp ? shake_hands_over_udp(dialled, vault, context)
                     : shake_hands_over_tcp(dialled, vault, context);
+}
+
+/// All targets, whatever becomes of each. One that serves is enough.
+int try_all(const config::Service& service, const Vault& vault, net::asio::io_context& context) {
+    if (service.connect.size() == 1) return shake_hands(service, service.connect.front(), vault, context);
+    std::size_t good = 0;
+    for (const auto& target : service.connect) {
+        print("target: " + target.text());
+        if (shake_hands(service, target, vault, context) == 0) ++good;
+    }
+    print("targets: " + std::to_string(good) + " of " + std::to_string(service.connect.size()) + " serve");
+    const int written = finish_output();
+    return good > 0 ? written : kFailed;
 }
 
 }  // namespace
@@ -229,7 +248,7 @@ int probe(const Verb& self, const Arguments& arguments) {
     const auto vault = open_vault(context, *parsed, state.path());
     if (!vault) return complain(kFailed, "vault: " + vault.error());
     print("vault: ready");
-    return shake_hands(*service, *vault, context);
+    return try_all(*service, *vault, context);
 }
 
 }  // namespace curvegate::cli

@@ -14,6 +14,7 @@ using Refused = std::unexpected<std::string>;
 constexpr std::string_view kTcp = "tcp:";
 constexpr std::string_view kUdp = "udp:";
 constexpr std::string_view kUnix = "unix:";
+constexpr std::string_view kSeqpacket = "seqpacket:";
 constexpr std::string_view kSystemd = "systemd:";
 constexpr std::size_t kLongestHost = 253;
 
@@ -99,15 +100,17 @@ Value<Address> parse_plain(std::string_view text, Use use) {
     if (text.starts_with(kSystemd)) return parse_carried(Address::Kind::tcp, text, use);
     if (text.starts_with(kTcp)) return parse_carried(Address::Kind::tcp, text.substr(kTcp.size()), use);
     if (text.starts_with(kUdp)) return parse_carried(Address::Kind::udp, text.substr(kUdp.size()), use);
-    if (!text.starts_with(kUnix)) return parse_port(Address::Kind::tcp, text, use);
-    auto path = parse_unix_socket(text);
+    const bool records = text.starts_with(kSeqpacket);
+    if (!records && !text.starts_with(kUnix)) return parse_port(Address::Kind::tcp, text, use);
+    auto path = parse_socket_path(text.substr(records ? kSeqpacket.size() : kUnix.size()));
     if (!path) return Refused(std::move(path.error()));
-    return Address{
-        .kind = Address::Kind::unix_socket, .host = {}, .port = 0, .path = std::move(*path), .passed = {}};
+    const auto kind = records ? Address::Kind::seqpacket : Address::Kind::unix_socket;
+    return Address{.kind = kind, .host = {}, .port = 0, .path = std::move(*path), .passed = {}};
 }
 
 std::string Address::text() const {
     if (kind == Kind::unix_socket) return std::string(kUnix) + path;
+    if (kind == Kind::seqpacket) return std::string(kSeqpacket) + path;
     const std::string carrier(kind == Kind::udp ? kUdp : std::string_view());
     if (!passed.empty()) return carrier + std::string(kSystemd) + passed;
     return carrier + (host.contains(':') ? "[" + host + "]" : host) + ":" + std::to_string(port);
@@ -127,8 +130,8 @@ Value<Address> parse_metrics(std::string_view text) {
 
 bool overlap(const Address& a, const Address& b) {
     if (!a.passed.empty() || !b.passed.empty()) return a.passed == b.passed;
+    if (!a.path.empty() || !b.path.empty()) return a.path == b.path;  // of either kind
     if (a.kind != b.kind || a.port != b.port) return false;
-    if (a.kind == Address::Kind::unix_socket) return a.path == b.path;
     const auto x = IpAddress::parse(a.host);
     const auto y = IpAddress::parse(b.host);
     if (!x || !y) return a.host == b.host;

@@ -12,8 +12,9 @@ enum class Use { accept, connect };
 /// The tunnel's side: `tcp:HOST:PORT` (curve_tun) or `udp:HOST:PORT` (CurveCP); to accept by also
 /// `[tcp:]systemd:NAME`.
 [[nodiscard]] Value<Address> parse_tunnel(std::string_view text, Use use);
-/// The side of the application: `[tcp:]HOST:PORT` or `unix:/path` for streams, `udp:HOST:PORT` for datagrams;
-/// to accept by also `[tcp:]systemd:NAME` for streams, `udp:systemd:NAME` for datagrams.
+/// The side of the application: `[tcp:]HOST:PORT` or `unix:/path` for streams, `udp:HOST:PORT` for datagrams,
+/// `seqpacket:/path` for messages; to accept by also `[tcp:]systemd:NAME` for streams, `udp:systemd:NAME` for
+/// datagrams.
 [[nodiscard]] Value<Address> parse_plain(std::string_view text, Use use);
 
 /// Where counters are served: a loopback address with its port, or `unix:/path`; nobody else may ask.

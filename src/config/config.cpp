@@ -98,7 +98,7 @@ class Parser {
             return problems_.add(number, std::move(why));
         ServiceDraft& draft = scope_ == Scope::globals ? defaults_ : draft_;
         const auto [first, is_new] = draft.lines.emplace(key->name, number);
-        if (!is_new && key->name != "include") {
+        if (!is_new && key->times == Times::once) {
             return problems_.add(number,
                                  quoted(key->name) + " stands twice: first in " + in_line(first->second));
         }
@@ -107,7 +107,7 @@ class Parser {
                 number,
                 "# begins a comment only at the start of a line; here it belongs to the value (use ;)");
         }
-        Setting setting{line.value, parsed_.config, draft, {}};
+        Setting setting{line.value, number, parsed_.config, draft, {}};
         key->apply(setting);
         if (!setting.problem.empty()) problems_.add(number, std::string(key->name) + ": " + setting.problem);
     }
@@ -176,6 +176,36 @@ bool needs(const Config& config, Side side) {
 }
 
 }  // namespace
+
+PlainForm plain_form(const Address& plain) noexcept {
+    switch (plain.kind) {
+        case Address::Kind::udp: return PlainForm::datagrams;
+        case Address::Kind::seqpacket: return PlainForm::records;
+        case Address::Kind::tcp:
+        case Address::Kind::unix_socket: return PlainForm::stream;
+    }
+    return PlainForm::stream;
+}
+
+const Address& Service::first() const noexcept {
+    static const Address kNone;  // while a section is read that has none, or a wrong one
+    return connect.empty() ? kNone : connect.front();
+}
+
+std::vector<std::string> Service::peers() const {
+    std::vector<std::string> out;
+    for (const Address& target : connect) {
+        const std::string& expected = peer_of(target);
+        if (std::ranges::find(out, expected) == out.end()) out.push_back(expected);
+    }
+    return out;
+}
+
+std::string Service::connect_text() const {
+    std::string out;
+    for (const Address& target : connect) out += (out.empty() ? "" : ", ") + target.text();
+    return out;
+}
 
 bool Config::needs_server_key() const {
     return needs(*this, Side::server);

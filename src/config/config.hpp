@@ -22,6 +22,7 @@ struct Address {
         tcp,          ///< tunnel: curve_tun; plain: a stream
         unix_socket,  ///< plain only: a stream
         udp,          ///< tunnel: CurveCP; plain: datagrams
+        seqpacket,    ///< plain only: a unix socket whose records are messages
     };
     Kind kind = Kind::tcp;
     std::string host;
@@ -31,9 +32,19 @@ struct Address {
     /// and `tcp` means any stream. Empty: none.
     std::string passed;
     /// As it is written in the file: "127.0.0.1:80", "[::1]:80", "unix:/path", "udp:127.0.0.1:53",
-    /// "systemd:name", "udp:systemd:name".
+    /// "seqpacket:/path", "systemd:name", "udp:systemd:name".
     [[nodiscard]] std::string text() const;
     friend bool operator==(const Address&, const Address&) = default;
+};
+
+/// What an application sees on the plain side.
+enum class PlainForm { stream, datagrams, records };
+[[nodiscard]] PlainForm plain_form(const Address& plain) noexcept;
+
+/// How a connection chooses among several targets.
+enum class Failover {
+    prio,         ///< in the order of the file, those that failed lately last
+    round_robin,  ///< each connection begins with the next one
 };
 
 enum class Side { client, server };  ///< client: plain in, tunnel out; server: tunnel in, plain out
@@ -67,8 +78,12 @@ struct Service {
     std::size_t line = 0;  ///< of its [section], counted through all files
     Side side = Side::server;
     Address accept;
-    Address connect;
-    std::string peer;           ///< client: the name in known_hosts whose key must answer
+    /// Never empty. Client: all tcp or all udp. Server: all of one PlainForm. None stands twice.
+    std::vector<Address> connect;
+    Failover failover = Failover::prio;
+    /// Client: the name in known_hosts whose key must answer, whatever the target; empty: that of each
+    /// target's host, and the hosts differ. See peer_of().
+    std::string peer;
     registry::AllowList allow;  ///< server
     /// For a tunnel over udp: the name that a client asks for and a server answers to; never empty. "*": a
     /// server that answers to every name that no other service on its address has.
@@ -83,9 +98,20 @@ struct Service {
     ServiceLimits limits;
     friend bool operator==(const Service&, const Service&) = default;
 
-    /// The address on the tunnel's side, and the one on the application's.
-    [[nodiscard]] const Address& tunnel() const noexcept { return side == Side::server ? accept : connect; }
-    [[nodiscard]] const Address& plain() const noexcept { return side == Side::server ? connect : accept; }
+    /// The address on the tunnel's side, and the one on the application's; of several targets the first.
+    [[nodiscard]] const Address& tunnel() const noexcept { return side == Side::server ? accept : first(); }
+    [[nodiscard]] const Address& plain() const noexcept { return side == Side::server ? first() : accept; }
+    /// Client: the name whose key must answer at `target`.
+    [[nodiscard]] const std::string& peer_of(const Address& target) const noexcept {
+        return peer.empty() ? target.host : peer;
+    }
+    /// Client: the peers of all targets, each once, in the order of the targets.
+    [[nodiscard]] std::vector<std::string> peers() const;
+    /// All targets, with commas.
+    [[nodiscard]] std::string connect_text() const;
+
+  private:
+    [[nodiscard]] const Address& first() const noexcept;
 };
 
 /// Budgets against strangers (they bite under load only; the half-open caps always).

@@ -39,13 +39,23 @@ constexpr std::array<std::pair<std::string_view, EndOfStream>, 2> kEndsOfStream 
 
 constexpr std::array<std::pair<std::string_view, Proxy>, 2> kProxies = {
     {{"none", Proxy::none}, {"v2", Proxy::v2}}};
+constexpr std::array<std::pair<std::string_view, Failover>, 2> kFailovers = {
+    {{"prio", Failover::prio}, {"rr", Failover::round_robin}}};
 
 Value<std::optional<Duration>> parse_bound(std::string_view text) {
     if (text == "none") return std::nullopt;
     return parse_duration(text, kLong);
 }
 
-void nothing(Setting&) {}
+void add_targets(Setting& setting) {
+    for (std::string_view rest = setting.value;;) {
+        const auto comma = rest.find(',');
+        const auto target = registry::trim(rest.substr(0, comma));
+        setting.service.connect.push_back({std::string(target), setting.line});
+        if (comma == std::string_view::npos) return;
+        rest.remove_prefix(comma + 1);
+    }
+}
 
 constexpr auto kKeys = std::to_array<Key>({
     {"server-key", global, works, "PATH", "key file of the server ends",
@@ -76,7 +86,8 @@ constexpr auto kKeys = std::to_array<Key>({
      [](Setting& s) {
          std::string path;
          s.store(path, parse_path(s.value));
-     }},
+     },
+     Times::any},
     {"workers", global, works, "NUMBER", "threads (default 0: one a CPU)",
      [](Setting& s) { s.store(s.config.workers, parse_count(s.value, kWorkers)); }},
     {"log-level", global, works, "trace|debug|info|warning|error", "the least that is logged (default info)",
@@ -151,9 +162,13 @@ constexpr auto kKeys = std::to_array<Key>({
     {"client", service, works, "yes|no", "yes: plain in, tunnel out; no: tunnel in, plain out (default no)",
      [](Setting& s) { s.store(s.service.service.side, parse_choice(s.value, kSides)); }},
     {"accept", service, works, "ADDRESS", "where to listen", [](Setting& s) { s.service.accept = s.value; }},
-    {"connect", service, works, "ADDRESS", "where to connect to",
-     [](Setting& s) { s.service.connect = s.value; }},
-    {"peer", service, works, "NAME", "client: whose key must answer (default: the host of connect)",
+    {"connect", service, works, "ADDRESS,...",
+     "where to connect to; several lines or a list: the next one where one fails", add_targets, Times::any},
+    {"failover", service, works, "prio|rr",
+     "several targets: in their order, or each connection begins with the next one (default prio)",
+     [](Setting& s) { s.store(s.service.service.failover, parse_choice(s.value, kFailovers)); }},
+    {"peer", service, works, "NAME",
+     "client: whose key must answer, at every target (default: the host of each)",
      [](Setting& s) { s.store(s.service.service.peer, parse_name(s.value)); }},
     {"allow", service, works, "NAME,...|*", "server: who may use the service (default: nobody)",
      [](Setting& s) { s.store(s.service.service.allow, parse_allow(s.value)); }},
@@ -168,7 +183,6 @@ constexpr auto kKeys = std::to_array<Key>({
      "server over tcp: the fronts that begin each connection with a PROXY header (default: none)",
      [](Setting& s) { s.store(s.service.service.proxy_from, parse_blocks(s.value)); }},
 
-    {"failover", service, not_yet, "prio|rr", "how several connect lines are used", nothing},
 });
 
 }  // namespace

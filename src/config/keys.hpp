@@ -15,13 +15,18 @@ namespace curvegate::config {
 struct ServiceDraft {
     Service service;
     std::string accept;  ///< as written: what it may say depends on `client`, which may come later
-    std::string connect;
+    struct Target {
+        std::string text;
+        std::size_t line;
+    };
+    std::vector<Target> connect;                    ///< the same
     std::map<std::string_view, std::size_t> lines;  ///< key -> line
 };
 
 /// One `key = value` line on its way into the configuration.
 struct Setting {
     std::string_view value;
+    std::size_t line;
     Config& config;
     ServiceDraft& service;  ///< in the globals: what every section begins with
     std::string problem;    ///< empty: the value was good
@@ -47,6 +52,11 @@ enum class Status {
     not_yet,  ///< refused with these words
 };
 
+enum class Times {
+    once,
+    any,  ///< the values accumulate
+};
+
 /// A key of the configuration file. The one table of them (keys.cpp) serves the parser, the nearest match and
 /// the manual.
 struct Key {
@@ -56,6 +66,7 @@ struct Key {
     std::string_view value;  ///< the form of the value: "PATH", "DURATION", "yes|no"...
     std::string_view help;   ///< one sentence without its full stop, with the default
     void (*apply)(Setting&);
+    Times times = Times::once;  ///< how often it may stand in one section
 };
 
 [[nodiscard]] std::span<const Key> all_keys();

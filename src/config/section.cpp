@@ -2,6 +2,7 @@
 
 #include "config/address.hpp"
 
+#include <algorithm>
 #include <initializer_list>
 #include <utility>
 
@@ -18,25 +19,49 @@ std::string in_brackets(const Service& service) {
     return "[" + service.name + "]";
 }
 
-struct End {
-    std::string_view key;
-    Use use;
-    bool tunnel;
-};
+void tell_missing(const ServiceDraft& draft, std::string_view key, registry::ProblemList& problems) {
+    problems.add(draft.service.line,
+                 in_brackets(draft.service) + " has no " + std::string(key) + " = ADDRESS");
+}
 
-void finish_address(const ServiceDraft& draft, const End& end, Address& into,
-                    registry::ProblemList& problems) {
-    const std::string& text = end.use == Use::accept ? draft.accept : draft.connect;
-    if (text.empty()) {
-        problems.add(draft.service.line,
-                     in_brackets(draft.service) + " has no " + std::string(end.key) + " = ADDRESS");
-        return;
+void finish_accept(ServiceDraft& draft, registry::ProblemList& problems) {
+    if (draft.accept.empty()) return tell_missing(draft, "accept", problems);
+    const bool tunnel = draft.service.side == Side::server;
+    auto address = tunnel ? parse_tunnel(draft.accept, Use::accept) : parse_plain(draft.accept, Use::accept);
+    if (!address) return problems.add(line_of(draft, "accept"), "accept: " + address.error());
+    draft.service.accept = std::move(*address);
+}
+
+/// Why this target cannot stand beside the first; empty if it can.
+std::string why_not_beside(const Service& service, const Address& target) {
+    const Address& first = service.connect.front();
+    if (service.side == Side::client) {
+        if (first.kind == target.kind) return {};
+        return target.text() + " and " + first.text() +
+               " are of two carriers: the targets of a client end are all tcp: or all udp:";
     }
-    auto address = end.tunnel ? parse_tunnel(text, end.use) : parse_plain(text, end.use);
-    if (address) {
-        into = std::move(*address);
-    } else {
-        problems.add(line_of(draft, end.key), std::string(end.key) + ": " + address.error());
+    if (plain_form(first) == plain_form(target)) return {};
+    return target.text() + " and " + first.text() +
+           " carry different things: the targets of a service are all streams (HOST:PORT, unix:), all udp: "
+           "or "
+           "all seqpacket:";
+}
+
+void finish_connect(ServiceDraft& draft, registry::ProblemList& problems) {
+    if (draft.connect.empty()) return tell_missing(draft, "connect", problems);
+    Service& service = draft.service;
+    const bool tunnel = service.side == Side::client;
+    for (const auto& [text, line] : draft.connect) {
+        auto target = tunnel ? parse_tunnel(text, Use::connect) : parse_plain(text, Use::connect);
+        if (!target) {
+            problems.add(line, "connect: " + target.error());
+        } else if (std::ranges::find(service.connect, *target) != service.connect.end()) {
+            problems.add(line, "connect: " + target->text() + " stands twice");
+        } else if (auto why = service.connect.empty() ? "" : why_not_beside(service, *target); !why.empty()) {
+            problems.add(line, "connect: " + why);
+        } else {
+            service.connect.push_back(std::move(*target));
+        }
     }
 }
 
@@ -45,7 +70,8 @@ void finish_client(ServiceDraft& draft, registry::ProblemList& problems) {
         problems.add(line_of(draft, "allow"),
                      "allow belongs to a server end; a client end names the server in peer = NAME");
     }
-    if (draft.service.peer.empty()) draft.service.peer = draft.service.connect.host;
+    Service& service = draft.service;
+    if (const auto names = service.peers(); names.size() == 1) service.peer = names.front();
 }
 
 void finish_server(const ServiceDraft& draft, registry::ProblemList& problems,
@@ -81,8 +107,10 @@ void check_proxy(const ServiceDraft& draft, registry::ProblemList& problems) {
                          "belongs to a server end: a client end has nobody to introduce: remove it",
                          problems);
     }
-    if (service.connect.kind == Address::Kind::udp) {
-        tell_each(draft, {"proxy"}, "begins a stream, and connect is udp:, without one: remove it", problems);
+    if (const auto form = plain_form(service.plain()); form != PlainForm::stream) {
+        const std::string kind = form == PlainForm::datagrams ? "udp:" : "seqpacket:";
+        tell_each(draft, {"proxy"}, "begins a stream, and connect is " + kind + ", without one: remove it",
+                  problems);
     }
     if (service.accept.kind == Address::Kind::udp) {
         tell_each(draft, {"proxy-from"},
@@ -137,7 +165,15 @@ void check_carrier(const ServiceDraft& draft, registry::ProblemList& problems) {
 void check_plain(const ServiceDraft& draft, registry::ProblemList& problems,
                  registry::ProblemList& warnings) {
     const Service& service = draft.service;
-    if (service.plain().kind != Address::Kind::udp) {
+    const PlainForm form = plain_form(service.plain());
+    if (form == PlainForm::records && draft.lines.contains("end-of-stream") &&
+        service.end_of_stream == EndOfStream::close) {
+        problems.add(
+            line_of(draft, "end-of-stream"),
+            "end-of-stream = close has no word for the end of records; the plain side is seqpacket:, "
+            "whose end is a message: remove it");
+    }
+    if (form != PlainForm::datagrams) {
         return tell_each(
             draft, {"flow-idle", "flows"},
             "belongs to a service whose plain side is udp:; connections are bounded by idle-timeout "
@@ -213,8 +249,8 @@ class Neighbours {
 void finish_section(ServiceDraft& draft, registry::ProblemList& problems, registry::ProblemList& warnings) {
     Service& service = draft.service;
     const bool client = service.side == Side::client;
-    finish_address(draft, {"accept", Use::accept, !client}, service.accept, problems);
-    finish_address(draft, {"connect", Use::connect, client}, service.connect, problems);
+    finish_accept(draft, problems);
+    finish_connect(draft, problems);
     if (client) {
         finish_client(draft, problems);
     } else {
@@ -227,7 +263,7 @@ void finish_section(ServiceDraft& draft, registry::ProblemList& problems, regist
     check_plain(draft, problems, warnings);
     check_proxy(draft, problems);
     const bool stream_over_tcp =
-        service.tunnel().kind != Address::Kind::udp && service.plain().kind != Address::Kind::udp;
+        service.tunnel().kind != Address::Kind::udp && plain_form(service.plain()) == PlainForm::stream;
     // A global `close` speaks of the others.
     if (!stream_over_tcp) service.end_of_stream = EndOfStream::message;
 }

@@ -114,15 +114,18 @@ Value<std::string> parse_path(std::string_view text) {
     return std::string(text);
 }
 
-Value<std::string> parse_unix_socket(std::string_view text) {
-    constexpr std::string_view kPrefix = "unix:";
-    if (!text.starts_with(kPrefix)) return Refused(quoted(text) + ": want unix:/path");
-    const auto path = text.substr(kPrefix.size());
+Value<std::string> parse_socket_path(std::string_view path) {
     if (path.size() > kLongestSocketPath) {
         return Refused("the path of a unix socket has at most " + std::to_string(kLongestSocketPath) +
                        " bytes");
     }
     return parse_path(path);
+}
+
+Value<std::string> parse_unix_socket(std::string_view text) {
+    constexpr std::string_view kPrefix = "unix:";
+    if (!text.starts_with(kPrefix)) return Refused(quoted(text) + ": want unix:/path");
+    return parse_socket_path(text.substr(kPrefix.size()));
 }
 
 Value<std::string> parse_name(std::string_view text) {

@@ -32,7 +32,9 @@ struct Range {
 [[nodiscard]] Value<double> parse_rate(std::string_view text, Range<double> range);
 /// An absolute path.
 [[nodiscard]] Value<std::string> parse_path(std::string_view text);
-/// unix:/path, short enough for a socket's address (107 bytes). Gives the path.
+/// An absolute path, short enough for a socket's address (107 bytes).
+[[nodiscard]] Value<std::string> parse_socket_path(std::string_view text);
+/// unix:/path. Gives the path.
 [[nodiscard]] Value<std::string> parse_unix_socket(std::string_view text);
 /// A name of known_hosts or of a service.
 [[nodiscard]] Value<std::string> parse_name(std::string_view text);

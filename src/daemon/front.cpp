@@ -38,8 +38,29 @@ constexpr Duration kNamesLast = std::chrono::seconds(5);
 constexpr std::size_t kLargestText = config::kMostText + (std::size_t{8} << 20);  // with the names of files
 
 net::Target target_of(const config::Address& address) {
-    return {address.host, address.port,
-            address.kind == config::Address::Kind::unix_socket ? address.path : ""};
+    using Kind = net::Target::UnixSocket;
+    const bool records = address.kind == config::Address::Kind::seqpacket;
+    return {address.host, address.port, address.path, records ? Kind::seqpacket : Kind::stream};
+}
+
+net::PlainSide plain_side(const config::Service& service) {
+    switch (config::plain_form(service.plain())) {
+        case config::PlainForm::stream: return net::PlainSide::stream;
+        case config::PlainForm::datagrams: return net::PlainSide::datagrams;
+        case config::PlainForm::records: return net::PlainSide::records;
+    }
+    return net::PlainSide::stream;
+}
+
+void set_targets(net::ServiceSpec& spec, const config::Service& service) {
+    const bool client = service.side == config::Side::client;
+    for (const config::Address& address : service.connect)
+        spec.lead_to({target_of(address), client ? service.peer_of(address) : "", address.text()});
+    spec.failover =
+        service.failover == config::Failover::round_robin ? net::Failover::round_robin : net::Failover::prio;
+    spec.counters->targets.keep(spec.target_texts);
+    if (!client) return;
+    for (const std::string& name : service.peers()) spec.peer += (spec.peer.empty() ? "" : ", ") + name;
 }
 
 net::ServiceSpec spec_of(const config::Config& config, const config::Service& service, std::size_t workers,
@@ -48,13 +69,11 @@ net::ServiceSpec spec_of(const config::Config& config, const config::Service& se
     out.counters = counters.service(service.name);
     out.name = service.name;
     out.side = service.side == config::Side::client ? net::Side::client : net::Side::server;
-    out.connect = target_of(service.connect);
-    out.peer = service.peer;
+    set_targets(out, service);
     out.allow = service.allow;
     out.carrier =
         service.tunnel().kind == config::Address::Kind::udp ? net::Carrier::curvecp : net::Carrier::curve_tun;
-    out.plain = service.plain().kind == config::Address::Kind::udp ? net::PlainSide::datagrams
-                                                                   : net::PlainSide::stream;
+    out.plain = plain_side(service);
     if (service.server_name != "*") out.server_name = wire::curvecp::encode_server_name(service.server_name);
     out.extensions = {{service.server_extension}, {service.client_extension}};
     out.flow_idle = service.flow_idle;

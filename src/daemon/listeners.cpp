@@ -29,7 +29,8 @@ Result<net::ListenPlace> place_of(const config::Service& service) {
     return net::ListenPlace{*address, service.accept.port, where(service)};
 }
 
-// A socket file that nobody listens on any more is a leftover of a crash.
+// A socket file that nobody listens on any more is a leftover of a crash. One of another type that is in use
+// says so by another error.
 void remove_stale(const sockaddr_un& address) {
     struct stat info{};
     if (::lstat(address.sun_path, &info) != 0 || !S_ISSOCK(info.st_mode)) return;
@@ -41,7 +42,8 @@ void remove_stale(const sockaddr_un& address) {
     }
 }
 
-Result<os::UniqueFd> listen_unix(const std::string& path, const std::string& what, mode_t mode) {
+Result<os::UniqueFd> listen_unix(const std::string& path, const std::string& what, mode_t mode,
+                                 int type = SOCK_STREAM) {
     sockaddr_un address{};
     address.sun_family = AF_UNIX;
     if (path.size() >= sizeof address.sun_path) {
@@ -49,7 +51,7 @@ Result<os::UniqueFd> listen_unix(const std::string& path, const std::string& wha
                     what + ": path is longer than " + std::to_string(sizeof address.sun_path - 1) + " bytes");
     }
     path.copy(address.sun_path, path.size());
-    os::UniqueFd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+    os::UniqueFd fd(::socket(AF_UNIX, type | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
     if (!fd) return os::fail_errno(what);
     remove_stale(address);
     const mode_t before = ::umask(static_cast<mode_t>(~mode & 0777));
@@ -64,7 +66,9 @@ Result<os::UniqueFd> listen_unix(const std::string& path, const std::string& wha
 
 // The workers accept from one queue.
 Result<std::vector<os::UniqueFd>> listen_unix(const config::Service& service, std::size_t workers) {
-    auto fd = listen_unix(service.accept.path, where(service), kSocketMode);
+    const bool records = service.accept.kind == config::Address::Kind::seqpacket;
+    auto fd =
+        listen_unix(service.accept.path, where(service), kSocketMode, records ? SOCK_SEQPACKET : SOCK_STREAM);
     if (!fd) return fail(std::move(fd));
     std::vector<os::UniqueFd> out;
     out.push_back(std::move(*fd));
@@ -80,7 +84,7 @@ Result<std::vector<os::UniqueFd>> listen_unix(const config::Service& service, st
 
 Result<std::vector<os::UniqueFd>> open_listeners(const config::Service& service, std::size_t workers) {
     using Kind = config::Address::Kind;
-    if (service.accept.kind == Kind::unix_socket) return listen_unix(service, workers);
+    if (!service.accept.path.empty()) return listen_unix(service, workers);
     const auto place = place_of(service);
     if (!place) return std::unexpected(place.error());
     if (service.accept.kind == Kind::tcp) return net::listen_tcp(*place, workers);

@@ -195,8 +195,7 @@ class Parent {
 
     // Only one that we made.
     void remove_socket_file(const config::Service& service) {
-        const std::string path = service.accept.text();
-        if (service.accept.kind == config::Address::Kind::unix_socket && sockets_.contains(path))
+        if (!service.accept.path.empty() && sockets_.contains(service.accept.text()))
             ::unlink(service.accept.path.c_str());
     }
 
@@ -513,7 +512,7 @@ class Parent {
             log::event(Level::info, "listening",
                        {{"service", service.name},
                         {"address", service.accept.text()},
-                        {"connect", service.connect.text()}});
+                        {"connect", service.connect_text()}});
         }
         log::event(Level::info, "ready",
                    {{"services", std::to_string(loaded_.config->services.size())},
@@ -537,8 +536,11 @@ class Parent {
     void on(const to_parent::VaultLost& lost) { vault_.lost(lost.worker); }
     void on(const to_parent::Resolve& request) {
         // Only names of the configuration: a front that was taken over learns nothing else.
-        const auto named = std::ranges::any_of(loaded_.config->services,
-                                               [&](const auto& s) { return s.connect.host == request.host; });
+        const auto leads_there = [&](const config::Service& service) {
+            return std::ranges::find(service.connect, request.host, &config::Address::host) !=
+                   service.connect.end();
+        };
+        const auto named = std::ranges::any_of(loaded_.config->services, leads_there);
         if (named && lookups_.size() < kMaxLookups) {
             if (auto lookup = start_lookup(request.id, request.host))
                 return lookups_.push_back(std::move(*lookup));

@@ -1,5 +1,7 @@
 #include "daemon/snapshot.hpp"
 
+#include "net/clock.hpp"
+
 #include <algorithm>
 #include <iterator>
 #include <map>
@@ -18,9 +20,14 @@ status::Service service_of(const config::Service& service, const net::Counters& 
     out.side = service.side == config::Side::server ? "server" : "client";
     out.carrier = service.tunnel().kind == config::Address::Kind::udp ? "udp" : "tcp";
     out.accept = service.accept.text();
-    out.connect = service.connect.text();
+    out.connect = service.connect_text();
     out.limits = {service.limits.sessions_per_service, service.limits.sessions_per_peer,
                   service.limits.sessions_per_source};
+    const Instant now = net::now();
+    for (const config::Address& address : service.connect) {
+        const auto state = counted ? counted->targets.state(address.text(), now) : net::TargetHealth::State{};
+        out.targets.push_back({address.text(), state.up, state.rests});
+    }
     if (!counted) return out;
     out.sessions = counted->sessions;
     out.accepted = counted->accepted;

@@ -2,6 +2,7 @@
 
 #include "base/result.hpp"
 #include "base/time.hpp"
+#include "net/target_health.hpp"
 
 #include <atomic>
 #include <cstdint>
@@ -22,6 +23,7 @@ struct ServiceCounters {
     std::atomic<std::uint64_t> truncations{0};
     std::atomic<std::uint64_t> bytes_in{0};   ///< from the tunnel to the application, of sessions that ended
     std::atomic<std::uint64_t> bytes_out{0};  ///< the other way
+    TargetHealth targets;
 };
 
 /// The same of one peer.

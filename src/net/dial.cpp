@@ -6,10 +6,14 @@
 #include <sys/un.h>
 #include <boost/asio/post.hpp>
 
+#include <cerrno>
+#include <cstring>
 #include <optional>
 
 namespace curvegate::net {
 namespace {
+
+constexpr Duration kFullQueue = std::chrono::milliseconds(50);
 
 class Dialler : public std::enable_shared_from_this<Dialler> {
   public:
@@ -17,6 +21,7 @@ class Dialler : public std::enable_shared_from_this<Dialler> {
         : context_(context),
           target_(std::move(target)),
           timer_(context),
+          retry_(context),
           socket_(context),
           done_(std::move(done)) {}
 
@@ -58,7 +63,32 @@ class Dialler : public std::enable_shared_from_this<Dialler> {
             return finish(
                 fail(DialErrc::refused, target_.unix_path + " (path is too long for a unix socket)"));
         }
-        connect(asio::local::stream_protocol::endpoint(target_.unix_path));
+        sockaddr_un address{};
+        address.sun_family = AF_UNIX;
+        target_.unix_path.copy(address.sun_path, sizeof address.sun_path - 1);
+        const int type = target_.unix_kind == Target::UnixSocket::stream ? SOCK_STREAM : SOCK_SEQPACKET;
+        os::UniqueFd fd(::socket(AF_UNIX, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+        error_code error;
+        if (!fd) return refused(errno);
+        if (::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0)
+            return errno == EAGAIN ? dial_unix_later() : refused(errno);
+        socket_.assign(Stream::protocol_type(AF_UNIX, 0), fd.get(), error);
+        if (error) return refused(error.value());
+        (void)fd.release();
+        socket_.non_blocking(true, error);
+        finish(std::move(socket_));
+    }
+
+    // Nobody tells when its queue has room: such a socket knows no connection under way.
+    void dial_unix_later() {
+        retry_.expires_after(kFullQueue);
+        retry_.async_wait([self = shared_from_this()](error_code error) {
+            if (!error && self->done_) self->dial_unix();
+        });
+    }
+
+    void refused(int code) {
+        finish(fail(DialErrc::refused, target_.text() + " (" + std::strerror(code) + ")"));
     }
 
     void connect(const Stream::endpoint_type& endpoint) {
@@ -76,6 +106,7 @@ class Dialler : public std::enable_shared_from_this<Dialler> {
     void finish(Result<Stream> result) {
         if (!done_) return;
         timer_.cancel();
+        retry_.cancel();
         error_code ignored;
         if (!result) socket_.close(ignored);
         auto done = std::exchange(done_, nullptr);
@@ -85,6 +116,7 @@ class Dialler : public std::enable_shared_from_this<Dialler> {
     asio::io_context& context_;
     Target target_;
     asio::steady_timer timer_;
+    asio::steady_timer retry_;
     Stream socket_;
     DialedFn done_;
     std::vector<IpAddress> addresses_;
@@ -159,7 +191,7 @@ void set_option(int socket, int level, int name, Value value) {
 }  // namespace
 
 std::string Target::text() const {
-    if (!unix_path.empty()) return "unix:" + unix_path;
+    if (!unix_path.empty()) return (unix_kind == UnixSocket::stream ? "unix:" : "seqpacket:") + unix_path;
     const bool v6 = host.find(':') != std::string::npos;
     return (v6 ? "[" + host + "]" : host) + ":" + std::to_string(port);
 }

@@ -19,6 +19,7 @@ enum class DialErrc {
     no_pin,            ///< known_hosts holds no usable key for the peer: named before anything is dialled
     no_cookie,  ///< udp: no answer to any Hello; a wrong key, a wrong port and a lost network look alike
     wrong_key,  ///< version 1 cannot tell these apart: wrong key, or not a curve_tun server
+    no_target,  ///< several targets, and none answers; the detail has each and its reason
 };
 [[nodiscard]] constexpr std::string_view layer_name(DialErrc) {
     return "dial";
@@ -33,15 +34,18 @@ enum class DialErrc {
         case DialErrc::no_cookie:
             return "no answer: wrong key for this peer, no CurveCP server there, or no way to it";
         case DialErrc::wrong_key: return "wrong key for this peer, or not a curve_tun server";
+        case DialErrc::no_target: return "no target answers";
     }
     return "unknown";
 }
 
 /// Where to connect: a TCP host (literal or name) and port, or a unix socket.
 struct Target {
+    enum class UnixSocket { stream, seqpacket };
     std::string host;
     std::uint16_t port = 0;
     std::string unix_path;  ///< if not empty, this and nothing else
+    UnixSocket unix_kind = UnixSocket::stream;
     [[nodiscard]] std::string text() const;
 };
 
@@ -54,7 +58,8 @@ class Resolver {
     virtual void resolve(asio::io_context& context, const std::string& host, Handler handler) = 0;
 };
 
-/// Resolves and connects, address by address, until `deadline`. `done` is called once, never from within.
+/// Resolves and connects, address by address, until `deadline`; a unix socket whose queue is full is asked
+/// again. `done` is called once, never from within.
 /// Errors: name_unknown, refused, timeout.
 using DialedFn = std::move_only_function<void(Result<Stream>)>;
 void dial(asio::io_context& context, Resolver& resolver, const Target& target, Instant deadline,

@@ -59,7 +59,7 @@ class StreamDialler : public std::enable_shared_from_this<StreamDialler> {
         const auto endpoint = endpoint_of(next.address, target_.address.port);
         const ClientTunnel::Options options{{next.key, target_.extensions, target_.name},
                                             udp::endpoint(endpoint.address(), endpoint.port()),
-                                            deadline_,
+                                            target_.confirm_by.value_or(deadline_),
                                             target_.dead_peer};
         auto tunnel = ClientTunnel::create(
             context_, tools_, options, [self = shared_from_this(), key = next.key](const Result<>& result) {
@@ -73,8 +73,9 @@ class StreamDialler : public std::enable_shared_from_this<StreamDialler> {
         tunnel_->start();
         const bool last = next_ == tries_.size();
         const auto share = (deadline_ - now()) / static_cast<int>(tries_.size() - next_ + 1);
-        if (last) return (void)timer_.cancel();
-        wait_until(now() + std::clamp<Duration>(share, kLeastTry, kMostTry), [](StreamDialler& self) {
+        if (last && !target_.confirm_by) return (void)timer_.cancel();
+        const Instant until = last ? deadline_ : now() + std::clamp<Duration>(share, kLeastTry, kMostTry);
+        wait_until(until, [](StreamDialler& self) {
             if (self.tunnel_ && !self.tunnel_->has_cookie()) self.tunnel_->stop();
         });
     }

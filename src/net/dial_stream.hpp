@@ -3,6 +3,8 @@
 #include "net/client_tunnel.hpp"
 #include "net/dial.hpp"
 
+#include <optional>
+
 namespace curvegate::net {
 
 /// What is known of a CurveCP server.
@@ -13,6 +15,8 @@ struct StreamTarget {
     wire::curvecp::Extensions extensions;
     wire::curvecp::ServerName name;  ///< of the service
     Duration dead_peer = std::chrono::seconds(60);
+    /// When the server's first Message must be there; nothing: the deadline of the dial.
+    std::optional<Instant> confirm_by = std::nullopt;
 };
 
 struct DialedStream {

@@ -6,7 +6,7 @@ namespace curvegate::net {
 
 struct Flows::Flow {
     Path path;
-    std::string source;
+    Who who;
     ForwarderLimits limits;
     std::optional<DatagramPipe> pipe;        // none while it is dialled
     std::vector<std::vector<Byte>> waiting;  // for the tunnel
@@ -82,16 +82,15 @@ Flows::FlowPtr Flows::open(const Path& from) {
     if (table_.size() >= limits_.flows) end(by_use_.back(), Ending::evicted);
     auto flow = std::make_shared<Flow>();
     flow->path = from;
-    flow->source = source_text(from.peer, form_);
+    flow->who.source = source_text(from.peer, form_);
     flow->limits.idle = limits_.idle;
     flow->limits.dead_peer = limits_.dead_peer;
     flow->place = by_use_.insert(by_use_.begin(), flow);
     table_.emplace(from.peer, flow);
-    dial_(flow->source,
-          [this, alive = alive_, weak = std::weak_ptr(flow)](Result<std::unique_ptr<MessagePipe>> result) {
-              const auto dialled = weak.lock();
-              if (*alive && dialled && !dialled->over) on_dialed(dialled, std::move(result));
-          });
+    dial_(flow->who.source, [this, alive = alive_, weak = std::weak_ptr(flow)](Result<Tunnel> result) {
+        const auto dialled = weak.lock();
+        if (*alive && dialled && !dialled->over) on_dialed(dialled, std::move(result));
+    });
     return flow;
 }
 
@@ -104,11 +103,14 @@ void Flows::queue(Flow& flow, Bytes datagram) {
     flow.waiting_bytes += datagram.size();
 }
 
-void Flows::on_dialed(const FlowPtr& flow, Result<std::unique_ptr<MessagePipe>> result) {
+void Flows::on_dialed(const FlowPtr& flow, Result<Tunnel> result) {
     if (!result) return end(flow, Ending::stopped);
     began_();
     if (limits_.max_session) flow->limits.max_session = now() + *limits_.max_session;
-    flow->pipe.emplace(std::move(*result), counters_);
+    flow->who.peer = std::move(result->peer);
+    flow->who.key = result->key;
+    flow->who.target = std::move(result->target);
+    flow->pipe.emplace(std::move(result->pipe), counters_);
     for (const auto& datagram : std::exchange(flow->waiting, {})) flow->pipe->send(datagram);
     flow->pipe->flush();
     const auto deliver = [this, raw = flow.get()](Bytes datagram) {
@@ -137,7 +139,7 @@ void Flows::end(const FlowPtr& ending, Ending why) {
     flow->pipe->flush();
     const auto summary = flow->pipe->summary(why);
     flow->pipe.reset();
-    ended_(flow->source, summary);
+    ended_(flow->who, summary);
 }
 
 void Flows::sweep(Instant at) {
@@ -153,9 +155,20 @@ void Flows::cut(Ending why) {
     while (!by_use_.empty()) end(by_use_.back(), why);
 }
 
+std::size_t Flows::cut_if(const std::function<bool(const Who&)>& which, Ending why) {
+    std::size_t count = 0;
+    for (auto next = by_use_.begin(); next != by_use_.end();) {
+        const FlowPtr flow = *next++;
+        if (!flow->pipe || !which(flow->who)) continue;
+        end(flow, why);
+        ++count;
+    }
+    return count;
+}
+
 void Flows::show(Instant at, const ShowFn& show) const {
     for (const FlowPtr& flow : by_use_) {
-        if (flow->pipe) show(flow->source, at - flow->pipe->started(), flow->pipe->traffic());
+        if (flow->pipe) show(flow->who, at - flow->pipe->started(), flow->pipe->traffic());
     }
 }
 

@@ -1,11 +1,13 @@
 #pragma once
 
+#include "crypto/keys.hpp"
 #include "net/datagram_pipe.hpp"
 #include "net/udp_socket.hpp"
 
 #include <functional>
 #include <list>
 #include <memory>
+#include <optional>
 #include <string>
 #include <unordered_map>
 #include <vector>
@@ -27,14 +29,28 @@ class Flows {
         Duration dead_peer = std::chrono::seconds(60);
         std::optional<Duration> max_session;
     };
-    using DialedFn = std::move_only_function<void(Result<std::unique_ptr<MessagePipe>>)>;
+    /// A flow's tunnel, and who is at its other end.
+    struct Tunnel {
+        std::unique_ptr<MessagePipe> pipe;
+        std::string peer;
+        std::optional<crypto::PublicKey> key;
+        std::string target;  ///< empty: there is only one
+    };
+    /// Who has a flow.
+    struct Who {
+        std::string source;  ///< as it may be shown
+        std::string peer;
+        std::optional<crypto::PublicKey> key;
+        std::string target;
+    };
+    using DialedFn = std::move_only_function<void(Result<Tunnel>)>;
     /// Dials a tunnel for the flow from `source` (as it may be shown) and calls `done` once, never from
     /// within. After an error the flow is forgotten; its next datagram dials anew.
     using DialFn = std::function<void(const std::string& source, DialedFn done)>;
     /// A flow has its tunnel.
     using BeganFn = std::function<void()>;
     /// A flow that began is over; it is not counted in size() any more.
-    using EndedFn = std::function<void(const std::string& source, const ForwarderSummary& summary)>;
+    using EndedFn = std::function<void(const Who& who, const ForwarderSummary& summary)>;
 
     /// `listening` is a bound UDP socket. `counters` outlives it. The handlers may not destroy this.
     Flows(asio::io_context& context, os::UniqueFd listening, const Limits& limits, Counters& counters,
@@ -48,8 +64,10 @@ class Flows {
     void stop_accepting() noexcept { accepting_ = false; }
     /// Ends all flows at once; `ended` is called from within.
     void cut(Ending why);
+    /// The same for the flows that have their tunnel and of which `which` says so. Gives how many.
+    std::size_t cut_if(const std::function<bool(const Who&)>& which, Ending why);
     /// Shows each flow that has its tunnel.
-    using ShowFn = std::function<void(const std::string& source, Duration lasted, const Traffic& traffic)>;
+    using ShowFn = std::function<void(const Who& who, Duration lasted, const Traffic& traffic)>;
     void show(Instant at, const ShowFn& show) const;
     /// For flows to come.
     void set_limits(const Limits& limits) noexcept { limits_ = limits; }
@@ -73,7 +91,7 @@ class Flows {
     void on_datagram(const Path& from, Bytes datagram);
     [[nodiscard]] FlowPtr flow_of(const Path& from);
     [[nodiscard]] FlowPtr open(const Path& from);
-    void on_dialed(const FlowPtr& flow, Result<std::unique_ptr<MessagePipe>> result);
+    void on_dialed(const FlowPtr& flow, Result<Tunnel> result);
     void queue(Flow& flow, Bytes datagram);
     void use(Flow& flow);
     void end(const FlowPtr& ending, Ending why);

@@ -52,6 +52,7 @@ std::string_view describe(Ending ending) {
         case Ending::bad_message: return "message does not open or is out of order";
         case Ending::after_end: return "message after the end of stream";
         case Ending::plain_reset: return "local side reset the connection";
+        case Ending::too_long: return "a record is longer than a message may be (65,503 bytes)";
         case Ending::numbers_used_up: return "message numbers are used up";
         case Ending::idle: return "idle-timeout";
         case Ending::evicted: return "another flow needed its place";

@@ -22,6 +22,7 @@ enum class Ending {
     bad_message,  ///< the peer sent what does not open or is out of order, or acknowledged what never was
     after_end,    ///< the peer sent a message after its end of stream
     plain_reset,  ///< the local side reset
+    too_long,     ///< seqpacket: a record of the local side is longer than a message may be
     numbers_used_up,  ///< the last message number was used
     idle,             ///< idle-timeout, or flow-idle
     evicted,          ///< a flow that was used least lately, and another needed its place

@@ -17,7 +17,14 @@ namespace curvegate::net {
 
 enum class Side { client, server };
 enum class Carrier { curve_tun, curvecp };  ///< of the tunnel: over TCP, over UDP
-enum class PlainSide { stream, datagrams };
+enum class PlainSide { stream, datagrams, records };
+
+/// One of the places that a service leads to.
+struct ServiceTarget {
+    Target address;
+    std::string peer;  ///< client: whose key must answer there
+    std::string text;  ///< as the configuration writes the address
+};
 
 /// One section of the configuration, as the network part needs it.
 struct ServiceSpec {
@@ -25,8 +32,10 @@ struct ServiceSpec {
     Side side = Side::server;
     Carrier carrier = Carrier::curve_tun;
     PlainSide plain = PlainSide::stream;
-    Target connect;
-    std::string peer;                                      ///< client: whose key must answer
+    std::vector<ServiceTarget> targets;     ///< never empty
+    std::vector<std::string> target_texts;  ///< of each
+    Failover failover = Failover::prio;
+    std::string peer;                                      ///< client: its peers, for the log
     registry::AllowList allow;                             ///< server
     std::optional<wire::curvecp::ServerName> server_name;  ///< udp; server: none takes any name
     wire::curvecp::Extensions extensions;                  ///< udp
@@ -42,6 +51,11 @@ struct ServiceSpec {
     Duration flow_idle = std::chrono::seconds(60);  ///< client end with datagrams
     std::size_t flows = 1'024;                      ///< the same
     std::shared_ptr<ServiceCounters> counters = std::make_shared<ServiceCounters>();
+
+    void lead_to(ServiceTarget target) {
+        target_texts.push_back(target.text);
+        targets.push_back(std::move(target));
+    }
 };
 using SpecPtr = std::shared_ptr<const ServiceSpec>;
 

@@ -179,7 +179,7 @@ SpecPtr Worker::spec_now(const std::string& name) const {
 std::string_view Worker::unwelcome(const Connection& connection) const {
     if (!connection.key) return {};  // it has proven nothing yet, and is looked at when it has
     if (connection.spec.side == Side::client)
-        return is_pinned(connection.spec, *connection.key) ? std::string_view() : describe(DialErrc::no_pin);
+        return is_pinned(connection.peer, *connection.key) ? std::string_view() : describe(DialErrc::no_pin);
     const SpecPtr spec = spec_now(connection.spec.name);
     const auto& allow = spec ? spec->allow : connection.spec.allow;
     const auto decision = registry_->authorise(*connection.key, allow, connection.address, wall_now());
@@ -198,12 +198,10 @@ std::size_t Worker::end_unwelcome() {
     }
     for (auto& [key, door] : doors_) {
         if (!door.flows) continue;
-        // All flows of a service go to the server that answered last.
-        const ServiceSpec& spec = *door.specs->front();
-        const auto server = last_good_.find(spec.name);
-        if (server == last_good_.end() || is_pinned(spec, server->second)) continue;
-        ended += door.flows->size();
-        door.flows->cut(Ending::revoked);
+        const auto is_unwelcome = [&](const Flows::Who& who) {
+            return who.key && !is_pinned(who.peer, *who.key);
+        };
+        ended += door.flows->cut_if(is_unwelcome, Ending::revoked);
     }
     return ended;
 }
@@ -218,9 +216,9 @@ void Worker::report(std::move_only_function<void(Report)> done) {
         for (const auto& [key, door] : doors_) {
             if (!door.flows) continue;
             const ServiceSpec& spec = *door.specs->front();
-            door.flows->show(at, [&](const std::string& source, Duration lasted, const Traffic& traffic) {
+            door.flows->show(at, [&](const Flows::Who& who, Duration lasted, const Traffic& traffic) {
                 out.sessions.push_back(
-                    {0, spec.name, spec.peer, source, lasted, traffic.bytes_down, traffic.bytes_up, {}});
+                    {0, spec.name, who.peer, who.source, lasted, traffic.bytes_down, traffic.bytes_up, {}});
             });
         }
         done(std::move(out));
@@ -324,8 +322,7 @@ void Worker::session_begins(const ServiceSpec& spec) {
     ++spec.counters->sessions;
 }
 
-void Worker::session_ended(const ServiceSpec& spec, const std::string& peer, const std::string& source,
-                           const ForwarderSummary& summary) {
+void Worker::session_ended(const ServiceSpec& spec, const Flows::Who& who, const ForwarderSummary& summary) {
     auto& counters = *shared_.counters;
     --counters.sessions;
     --spec.counters->sessions;
@@ -334,19 +331,19 @@ void Worker::session_ended(const ServiceSpec& spec, const std::string& peer, con
     counters.bytes_down += summary.bytes_down;
     spec.counters->bytes_out += summary.bytes_up;
     spec.counters->bytes_in += summary.bytes_down;
-    counters.peer_left(known_name(peer), summary.bytes_down, summary.bytes_up);
+    counters.peer_left(known_name(who.peer), summary.bytes_down, summary.bytes_up);
     // Datagrams have no end but that they cease.
     const bool ceased = spec.plain == PlainSide::datagrams &&
                         (summary.ending == Ending::idle || summary.ending == Ending::evicted);
     const bool as_it_should = summary.ending == Ending::orderly || ceased;
-    log::event(as_it_should ? log::Level::info : log::Level::warning, "session_close",
-               {{"service", spec.name},
-                {"peer", peer},
-                {"src", source},
-                {"reason", std::string(describe(summary.ending))},
-                {"bytes_in", std::to_string(summary.bytes_down)},
-                {"bytes_out", std::to_string(summary.bytes_up)},
-                {"duration_s", seconds_of(summary.lasted)}});
+    log_of(spec, who, [&](const auto&... where) {
+        log::event(as_it_should ? log::Level::info : log::Level::warning, "session_close",
+                   {where...,
+                    {"reason", std::string(describe(summary.ending))},
+                    {"bytes_in", std::to_string(summary.bytes_down)},
+                    {"bytes_out", std::to_string(summary.bytes_up)},
+                    {"duration_s", seconds_of(summary.lasted)}});
+    });
 }
 
 // What a table of peers may hold: a key that has no name is no word of ours.
@@ -367,7 +364,8 @@ Duration Worker::Connection::shortest_limit() const {
 }
 
 void Worker::Connection::log_handshake() const {
-    log::event(log::Level::info, "handshake_ok", {{"service", spec.name}, {"peer", peer}, {"src", source}});
+    log_of(spec, who(),
+           [](const auto&... where) { log::event(log::Level::info, "handshake_ok", {where...}); });
 }
 
 void Worker::Connection::cut(Ending why) {
@@ -412,7 +410,7 @@ void Worker::Connection::run(const std::shared_ptr<ForwarderBase>& forwarder) {
 
 void Worker::Connection::ended(const ForwarderSummary& summary) {
     if (!decided_.empty()) worker_.shared_.audit->ended(record(decided_));
-    worker_.session_ended(spec, peer, source, summary);
+    worker_.session_ended(spec, who(), summary);
     forwarder_.reset();
     worker_.remove(shared_from_this());
 }

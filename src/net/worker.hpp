@@ -10,6 +10,7 @@
 #include "net/listener.hpp"
 #include "net/proxy_header.hpp"
 #include "net/service.hpp"
+#include "net/try_targets.hpp"
 #include "net/vault_client.hpp"
 #include "os/random.hpp"
 #include "os/socket.hpp"
@@ -114,24 +115,25 @@ class Worker {
 
     // the client end
     void serve_plain(SpecPtr spec, Stream stream, std::string source);
+    template <class Dialed>
     void open_tunnel(const std::shared_ptr<Connection>& connection, Stream plain);
-    void open_stream_tunnel(const std::shared_ptr<Connection>& connection, Stream plain);
     void not_connected(const std::shared_ptr<Connection>& connection, Stream plain, const Error& why);
     void open_flow(const SpecPtr& service, const std::string& source, Flows::DialedFn done);
     [[nodiscard]] static Flows::Limits flow_limits(const ServiceSpec& spec);
-    [[nodiscard]] StreamTarget stream_target(const ServiceSpec& spec) const;
-    [[nodiscard]] std::vector<crypto::PublicKey> keys_to_try(const ServiceSpec& spec) const;
-    [[nodiscard]] bool is_pinned(const ServiceSpec& spec, const crypto::PublicKey& server) const;
-    void greeted(const ServiceSpec& spec, const crypto::PublicKey& server);
-    [[nodiscard]] Result<> may_greet(const ServiceSpec& spec, const crypto::PublicKey& server,
-                                     const std::string& source);
+    void dial_server(const SpecPtr& spec, TargetTries<Established>::DoneFn done);
+    void dial_server(const SpecPtr& spec, TargetTries<DialedStream>::DoneFn done);
+    [[nodiscard]] std::vector<crypto::PublicKey> keys_to_try(const ServiceSpec& spec,
+                                                             const ServiceTarget& target) const;
+    [[nodiscard]] bool is_pinned(const std::string& peer, const crypto::PublicKey& server) const;
+    void greeted(const ServiceSpec& spec, const ServiceTarget& target, const crypto::PublicKey& server);
+    [[nodiscard]] Result<> may_greet(const ServiceSpec& spec, const ServiceTarget& target,
+                                     const crypto::PublicKey& server, const std::string& source);
     void not_greeted(const ServiceSpec& spec, const std::string& source, const Error& why);
 
     // connections
     [[nodiscard]] bool take_slot(Connection& connection, const std::optional<SessionLimits::Client>& client);
     void session_begins(const ServiceSpec& spec);
-    void session_ended(const ServiceSpec& spec, const std::string& peer, const std::string& source,
-                       const ForwarderSummary& summary);
+    void session_ended(const ServiceSpec& spec, const Flows::Who& who, const ForwarderSummary& summary);
     void watch(StreamTunnel& tunnel, const std::shared_ptr<Connection>& connection);
     [[nodiscard]] std::string known_name(const std::string& peer) const;
     void tell_if_empty();
@@ -163,7 +165,7 @@ class Worker {
     std::unordered_set<std::shared_ptr<Connection>> connections_;
     std::function<void()> when_empty_;
     std::unordered_map<std::string, crypto::PublicKey>
-        last_good_;                // which of a peer's keys answered, by service
+        last_good_;                // which of a peer's keys answered, by service and target
     std::size_t undelivered_ = 0;  // tunnels over udp whose peers do not have everything yet
     bool sweeping_ = false;
     bool draining_ = false;

@@ -12,59 +12,87 @@ void Worker::serve_plain(SpecPtr spec, Stream stream, std::string source) {
     // tunnel would look like an end.
     set_plain_options(stream.native_handle());
     auto connection = std::make_shared<Connection>(*this, std::move(spec), std::move(source));
-    connection->peer = connection->spec.peer;
+    connection->peer = connection->spec.targets.front().peer;  // until one has answered
     if (!take_slot(*connection, std::nullopt))
         return not_connected(connection, std::move(stream), *connection->turned_away);
     add(connection);
     if (connection->spec.carrier == Carrier::curvecp) {
-        open_stream_tunnel(connection, std::move(stream));
+        open_tunnel<DialedStream>(connection, std::move(stream));
     } else {
-        open_tunnel(connection, std::move(stream));
+        open_tunnel<Established>(connection, std::move(stream));
     }
 }
 
+// One for each carrier.
+void Worker::dial_server(const SpecPtr& spec, TargetTries<Established>::DoneFn done) {
+    const auto dial = [this, spec](const ServiceTarget& target, Instant until, auto tried) {
+        dial_tunnel(context_, *shared_.resolver, tools(),
+                    {target.address, target.peer, keys_to_try(*spec, target)}, until, std::move(tried));
+    };
+    try_targets<Established>(spec, now() + spec->connect_timeout, dial, std::move(done));
+}
+
+void Worker::dial_server(const SpecPtr& spec, TargetTries<DialedStream>::DoneFn done) {
+    const Instant deadline = now() + spec->connect_timeout;
+    const auto dial = [this, spec, deadline](const ServiceTarget& target, Instant until, auto tried) {
+        StreamTarget server{
+            target.address,  target.peer, keys_to_try(*spec, target), spec->extensions, *spec->server_name,
+            spec->dead_peer, {}};
+        // Once it has answered, whatever the others might have needed is its own.
+        if (until != deadline) server.confirm_by = deadline;
+        dial_stream(context_, *shared_.resolver, tools(), std::move(server), until, std::move(tried));
+    };
+    try_targets<DialedStream>(spec, deadline, dial, std::move(done));
+}
+
+namespace {
+
+Established take_tunnel(Established& dialed) {
+    return std::move(dialed);
+}
+TunnelHandle take_tunnel(DialedStream& dialed) {
+    return std::move(dialed.tunnel);
+}
+
+}  // namespace
+
+template <class Dialed>
 void Worker::open_tunnel(const std::shared_ptr<Connection>& connection, Stream plain) {
-    const ServiceSpec& spec = connection->spec;
-    TunnelTarget target{spec.connect, spec.peer, keys_to_try(spec)};
-    dial_tunnel(context_, *shared_.resolver, tools(), std::move(target), now() + spec.connect_timeout,
-                [this, connection, plain = std::move(plain)](Result<Established> result) mutable {
-                    if (!result) return not_connected(connection, std::move(plain), result.error());
-                    const auto may = may_greet(connection->spec, result->peer, connection->source);
-                    if (!may) return not_connected(connection, std::move(plain), may.error());
-                    greeted(connection->spec, result->peer);
-                    connection->key = result->peer;
-                    connection->log_handshake();
-                    set_tunnel_options(result->stream.native_handle(), connection->spec.dead_peer);
-                    connection->forward(std::move(plain), std::move(*result));
-                });
+    dial_server(connection->service(), [this, connection, plain = std::move(plain)](
+                                           Result<Dialed> result, const ServiceTarget* target) mutable {
+        if (!result) return not_connected(connection, std::move(plain), result.error());
+        const auto may = may_greet(connection->spec, *target, result->peer, connection->source);
+        if (!may) return not_connected(connection, std::move(plain), may.error());
+        greeted(connection->spec, *target, result->peer);
+        connection->peer = target->peer;
+        connection->key = result->peer;
+        connection->found(*target);
+        connection->log_handshake();
+        if constexpr (std::is_same_v<Dialed, DialedStream>) {
+            watch(*result->tunnel, connection);
+        } else {
+            set_tunnel_options(result->stream.native_handle(), connection->spec.dead_peer);
+        }
+        auto tunnel = take_tunnel(*result);
+        if (connection->spec.plain == PlainSide::records) {
+            return connection->forward_records(std::move(plain),
+                                               pipe_of(std::move(tunnel), connection->spec.dead_peer));
+        }
+        connection->forward(std::move(plain), std::move(tunnel));
+    });
 }
 
-void Worker::open_stream_tunnel(const std::shared_ptr<Connection>& connection, Stream plain) {
-    const ServiceSpec& spec = connection->spec;
-    dial_stream(context_, *shared_.resolver, tools(), stream_target(spec), now() + spec.connect_timeout,
-                [this, connection, plain = std::move(plain)](Result<DialedStream> result) mutable {
-                    if (!result) return not_connected(connection, std::move(plain), result.error());
-                    const auto may = may_greet(connection->spec, result->peer, connection->source);
-                    if (!may) return not_connected(connection, std::move(plain), may.error());
-                    greeted(connection->spec, result->peer);
-                    connection->key = result->peer;
-                    connection->log_handshake();
-                    watch(*result->tunnel, connection);
-                    connection->forward(std::move(plain), std::move(result->tunnel));
-                });
-}
-
-void Worker::greeted(const ServiceSpec& spec, const crypto::PublicKey& server) {
+void Worker::greeted(const ServiceSpec& spec, const ServiceTarget& target, const crypto::PublicKey& server) {
     ++shared_.counters->handshakes;
     ++spec.counters->handshakes;
-    shared_.counters->peer_came(known_name(spec.peer), server.text(), wall_now());
-    last_good_.insert_or_assign(spec.name, server);
+    shared_.counters->peer_came(known_name(target.peer), server.text(), wall_now());
+    last_good_.insert_or_assign(spec.name + "\n" + target.text, server);
 }
 
 // The server has proven its key. Error: it cannot be written that we go on with it.
-Result<> Worker::may_greet(const ServiceSpec& spec, const crypto::PublicKey& server,
-                           const std::string& source) {
-    if (shared_.audit->let_in({spec.name, spec.peer, server, source, {}})) return {};
+Result<> Worker::may_greet(const ServiceSpec& spec, const ServiceTarget& target,
+                           const crypto::PublicKey& server, const std::string& source) {
+    if (shared_.audit->let_in({spec.name, target.peer, server, source, {}})) return {};
     return fail(AuditErrc::unavailable);
 }
 
@@ -86,23 +114,21 @@ void Worker::not_connected(const std::shared_ptr<Connection>& connection, Stream
     remove(connection);
 }
 
-// In the order of the file, but the one that answered last comes first.
-std::vector<crypto::PublicKey> Worker::keys_to_try(const ServiceSpec& spec) const {
-    auto keys = registry_->keys_of(spec.peer, wall_now());
-    const auto last = last_good_.find(spec.name);
+// In the order of the file, but the one that answered last comes first. Of the target's own peer: a key is
+// never good for another.
+std::vector<crypto::PublicKey> Worker::keys_to_try(const ServiceSpec& spec,
+                                                   const ServiceTarget& target) const {
+    auto keys = registry_->keys_of(target.peer, wall_now());
+    const auto last = last_good_.find(spec.name + "\n" + target.text);
     if (last == last_good_.end()) return keys;
     const auto good = std::ranges::find(keys, last->second);
     if (good != keys.end()) std::rotate(keys.begin(), good, good + 1);
     return keys;
 }
 
-bool Worker::is_pinned(const ServiceSpec& spec, const crypto::PublicKey& server) const {
-    const auto keys = registry_->keys_of(spec.peer, wall_now());
+bool Worker::is_pinned(const std::string& peer, const crypto::PublicKey& server) const {
+    const auto keys = registry_->keys_of(peer, wall_now());
     return std::ranges::find(keys, server) != keys.end();
-}
-
-StreamTarget Worker::stream_target(const ServiceSpec& spec) const {
-    return {spec.connect, spec.peer, keys_to_try(spec), spec.extensions, *spec.server_name, spec.dead_peer};
 }
 
 // ---- a service with datagrams ----
@@ -118,13 +144,15 @@ void Worker::serve_datagrams(Open& door, os::UniqueFd listening) {
             open_flow(door.specs->front(), source, std::move(done));
         },
         [this, &door] { session_begins(*door.specs->front()); },
-        [this, &door](const std::string& source, const ForwarderSummary& summary) {
+        [this, &door](const Flows::Who& who, const ForwarderSummary& summary) {
             const ServiceSpec& spec = *door.specs->front();
             const bool revoked = summary.ending == Ending::revoked;
             const bool closed = summary.ending == Ending::stopped && !draining_;
-            if (revoked) shared_.audit->ended({spec.name, spec.peer, {}, source, describe(DialErrc::no_pin)});
-            if (closed) shared_.audit->ended({spec.name, spec.peer, {}, source, kPortClosed});
-            session_ended(spec, spec.peer, source, summary);
+            if (revoked || closed) {
+                shared_.audit->ended({spec.name, who.peer, who.key, who.source,
+                                      revoked ? describe(DialErrc::no_pin) : kPortClosed});
+            }
+            session_ended(spec, who, summary);
         },
         shared_.addresses);
     door.flows->start();
@@ -135,35 +163,36 @@ void Worker::open_flow(const SpecPtr& service, const std::string& source, Flows:
     ++shared_.counters->accepted;
     ++spec.counters->accepted;
     if (!sweeping_) sweep();
-    const auto finish = [this, service, source]<class Tunnel>(Result<Tunnel>& result, Flows::DialedFn& tell,
-                                                              auto take) {
+    const auto finish = [this, service, source](auto& result, const ServiceTarget* target,
+                                                Flows::DialedFn& tell) {
         // A reload may have taken the pin away while this was dialled.
-        if (result && !is_pinned(*service, result->peer)) result = fail(DialErrc::no_pin, service->peer);
+        if (result && !is_pinned(target->peer, result->peer)) result = fail(DialErrc::no_pin, target->peer);
         if (result) {
-            if (auto may = may_greet(*service, result->peer, source); !may) result = fail(std::move(may));
+            if (auto may = may_greet(*service, *target, result->peer, source); !may)
+                result = fail(std::move(may));
         }
         if (!result) {
             not_greeted(*service, source, result.error());
             return tell(fail(std::move(result)));
         }
-        greeted(*service, result->peer);
-        log::event(log::Level::info, "handshake_ok",
-                   {{"service", service->name}, {"peer", service->peer}, {"src", source}});
-        tell(pipe_of(take(*result), service->dead_peer));
+        greeted(*service, *target, result->peer);
+        const std::string moved = service->targets.size() > 1 ? target->text : "";
+        const Flows::Who who{source, target->peer, result->peer, moved};
+        log_of(*service, who,
+               [](const auto&... where) { log::event(log::Level::info, "handshake_ok", {where...}); });
+        tell(Flows::Tunnel{pipe_of(take_tunnel(*result), service->dead_peer), who.peer, who.key, moved});
     };
-    const Instant deadline = now() + spec.connect_timeout;
     if (spec.carrier == Carrier::curvecp) {
-        return dial_stream(context_, *shared_.resolver, tools(), stream_target(spec), deadline,
-                           [this, finish, done = std::move(done)](Result<DialedStream> result) mutable {
-                               if (result) watch(*result->tunnel, nullptr);
-                               finish(result, done,
-                                      [](DialedStream& dialed) { return std::move(dialed.tunnel); });
-                           });
+        return dial_server(service, [this, finish, done = std::move(done)](
+                                        Result<DialedStream> result, const ServiceTarget* target) mutable {
+            if (result) watch(*result->tunnel, nullptr);
+            finish(result, target, done);
+        });
     }
-    dial_tunnel(context_, *shared_.resolver, tools(), {spec.connect, spec.peer, keys_to_try(spec)}, deadline,
-                [finish, done = std::move(done)](Result<Established> result) mutable {
-                    finish(result, done, [](Established& established) { return std::move(established); });
-                });
+    dial_server(service, [finish, done = std::move(done)](Result<Established> result,
+                                                          const ServiceTarget* target) mutable {
+        finish(result, target, done);
+    });
 }
 
 }  // namespace curvegate::net

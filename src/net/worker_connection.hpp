@@ -1,5 +1,6 @@
 #pragma once
 
+#include "log/log.hpp"
 #include "net/forwarding.hpp"
 #include "net/worker.hpp"
 
@@ -12,9 +13,19 @@ namespace curvegate::net {
 /// Why a session over UDP ends by a reload, for the audit.
 inline constexpr std::string_view kPortClosed = "a reload closed its port";
 
-/// The messages of a tunnel whose plain side has datagrams.
+/// The messages of a tunnel whose plain side has datagrams or records.
 [[nodiscard]] std::unique_ptr<MessagePipe> pipe_of(Established tunnel, Duration dead_peer);
 [[nodiscard]] std::unique_ptr<MessagePipe> pipe_of(TunnelHandle tunnel, Duration dead_peer);
+
+/// Calls `log` with the fields that tell which connection it is.
+template <class Log>
+void log_of(const ServiceSpec& spec, const Flows::Who& who, const Log& log) {
+    const log::Field service{"service", spec.name};
+    const log::Field peer{"peer", who.peer};
+    const log::Field source{"src", who.source};
+    if (who.target.empty()) return log(service, peer, source);
+    log(service, peer, source, log::Field{"target", who.target});
+}
 
 /// One forwarded connection from accept to end: who it is, what it holds, and its forwarder once both sides
 /// are there.
@@ -43,11 +54,19 @@ class Worker::Connection : public std::enable_shared_from_this<Connection> {
     std::optional<SessionLimits::Slot> slot;
     std::optional<Error> turned_away;  ///< it may come, but there is no place: a limit, or the audit
     std::optional<wire::proxy::Addresses> addresses;  ///< server end: of the client, for a PROXY header
+    std::string target;                               ///< of several the one that answered
 
     void forward(Stream plain, Established tunnel);
     void forward(Stream plain, TunnelHandle tunnel);
     void forward_datagrams(os::UniqueFd plain, std::unique_ptr<MessagePipe> pipe);
+    void forward_records(Stream plain, std::unique_ptr<MessagePipe> pipe);
 
+    [[nodiscard]] SpecPtr service() const { return holder_; }
+    [[nodiscard]] Flows::Who who() const { return {source, peer, key, target}; }
+    /// `reached` answered.
+    void found(const ServiceTarget& reached) {
+        if (spec.targets.size() > 1) target = reached.text;
+    }
     void log_handshake() const;
     /// What the application is told of the client. A key without a name has none.
     [[nodiscard]] wire::proxy::Introduction introduction() const {

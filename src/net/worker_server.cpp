@@ -2,6 +2,7 @@
 #include "net/clock.hpp"
 #include "net/datagram_forwarder.hpp"
 #include "net/dial_udp.hpp"
+#include "net/message_forwarder.hpp"
 #include "net/stream_forwarder.hpp"
 #include "net/worker_connection.hpp"
 
@@ -18,6 +19,9 @@ void Worker::Connection::forward(Stream plain, Established tunnel) {
 }
 void Worker::Connection::forward(Stream plain, TunnelHandle tunnel) {
     run(std::make_shared<StreamForwarder>(std::move(plain), std::move(tunnel), limits()));
+}
+void Worker::Connection::forward_records(Stream plain, std::unique_ptr<MessagePipe> pipe) {
+    run(std::make_shared<MessageForwarder>(std::move(plain), std::move(pipe), limits(), worker_.scratch_));
 }
 void Worker::Connection::forward_datagrams(os::UniqueFd plain, std::unique_ptr<MessagePipe> pipe) {
     run(std::make_shared<DatagramForwarder>(worker_.context_, std::move(plain), std::move(pipe), limits(),
@@ -240,32 +244,51 @@ void Worker::shake_hands(const std::shared_ptr<Connection>& connection, Stream s
 
 template <class Tunnel>
 void Worker::reach_application(const std::shared_ptr<Connection>& connection, Tunnel tunnel) {
-    const ServiceSpec& spec = connection->spec;
-    const Instant deadline = now() + spec.connect_timeout;
+    const SpecPtr spec = connection->service();
+    const Instant deadline = now() + spec->connect_timeout;
     const auto give_up = [this, connection](const Error& why) {
         log::limited(
             log::Level::error, "connect_failed",
             {{"service", connection->spec.name}, {"peer", connection->peer}, {"reason", why.text()}});
         remove(connection);
     };
-    if (spec.plain == PlainSide::datagrams) {
-        return dial_udp(context_, *shared_.resolver, spec.connect, deadline,
-                        [connection, give_up, pipe = pipe_of(std::move(tunnel), spec.dead_peer)](
-                            Result<os::UniqueFd> plain) mutable {
-                            if (!plain) return give_up(plain.error());
-                            connection->forward_datagrams(std::move(*plain), std::move(pipe));
-                        });
+    if (spec->plain == PlainSide::datagrams) {
+        const auto dial_one = [this](const ServiceTarget& target, Instant until, auto tried) {
+            dial_udp(context_, *shared_.resolver, target.address, until, std::move(tried));
+        };
+        return try_targets<os::UniqueFd>(
+            spec, deadline, dial_one,
+            [connection, give_up, pipe = pipe_of(std::move(tunnel), spec->dead_peer)](
+                Result<os::UniqueFd> plain, const ServiceTarget* target) mutable {
+                if (!plain) return give_up(plain.error());
+                connection->found(*target);
+                connection->forward_datagrams(std::move(*plain), std::move(pipe));
+            });
     }
-    dial(context_, *shared_.resolver, spec.connect, deadline,
-         [connection, give_up, tunnel = std::move(tunnel)](Result<Stream> plain) mutable {
-             if (!plain) return give_up(plain.error());
-             set_plain_options(plain->native_handle());
-             if (connection->spec.proxy) {
-                 const auto written = write_proxy_header(*plain, connection->introduction());
-                 if (!written) return give_up(written.error());
-             }
-             connection->forward(std::move(*plain), std::move(tunnel));
-         });
+    const auto dial_one = [this](const ServiceTarget& target, Instant until, auto tried) {
+        dial(context_, *shared_.resolver, target.address, until, std::move(tried));
+    };
+    if (spec->plain == PlainSide::records) {
+        return try_targets<Stream>(spec, deadline, dial_one,
+                                   [connection, give_up, pipe = pipe_of(std::move(tunnel), spec->dead_peer)](
+                                       Result<Stream> plain, const ServiceTarget* target) mutable {
+                                       if (!plain) return give_up(plain.error());
+                                       connection->found(*target);
+                                       connection->forward_records(std::move(*plain), std::move(pipe));
+                                   });
+    }
+    try_targets<Stream>(spec, deadline, dial_one,
+                        [connection, give_up, tunnel = std::move(tunnel)](
+                            Result<Stream> plain, const ServiceTarget* target) mutable {
+                            if (!plain) return give_up(plain.error());
+                            connection->found(*target);
+                            set_plain_options(plain->native_handle());
+                            if (connection->spec.proxy) {
+                                const auto written = write_proxy_header(*plain, connection->introduction());
+                                if (!written) return give_up(written.error());
+                            }
+                            connection->forward(std::move(*plain), std::move(tunnel));
+                        });
 }
 
 }  // namespace curvegate::net

@@ -61,6 +61,18 @@ void write(Writer& out, const Traffic& traffic) {
     out.key("bytes_in").number(traffic.bytes_in).key("bytes_out").number(traffic.bytes_out);
 }
 
+void write(Writer& out, const Target& target) {
+    out.open('{').key("target").text(target.address).key("up").boolean(target.up);
+    out.key("rests_s").duration(target.rests).close('}');
+}
+
+template <class Items>
+void write_all(Writer& out, std::string_view key, const Items& items) {
+    out.key(key).open('[');
+    for (const auto& item : items) write(out, item);
+    out.close(']');
+}
+
 void write(Writer& out, const Service& service) {
     out.open('{').key("service").text(service.name).key("side").text(service.side);
     out.key("carrier").text(service.carrier).key("accept").text(service.accept);
@@ -73,7 +85,9 @@ void write(Writer& out, const Service& service) {
         out.key("sessions_per_peer").number(service.limits.per_peer);
         out.key("sessions_per_source").number(service.limits.per_source);
     }
-    out.close('}').close('}');
+    out.close('}');
+    write_all(out, "targets", service.targets);
+    out.close('}');
 }
 
 void write(Writer& out, const Peer& peer) {
@@ -108,13 +122,6 @@ void write(Writer& out, const ServerKey& key) {
     out.key("peers").number(key.peers).key("names").open('[');
     for (const auto& name : key.names) out.text(name);
     out.close(']').close('}');
-}
-
-template <class Items>
-void write_all(Writer& out, std::string_view key, const Items& items) {
-    out.key(key).open('[');
-    for (const auto& item : items) write(out, item);
-    out.close(']');
 }
 
 void write_configuration(Writer& out, const Snapshot& snapshot) {

@@ -187,6 +187,14 @@ void put_services(Page& page, const Snapshot& snapshot) {
     page.family("bytes_total", Type::counter,
                 "Payload by service; in: from the tunnel to the application, out: the other way.");
     bytes_of(page, services, "service");
+    page.family("target_up", Type::gauge, "0 if the last try to reach this target of the service failed.");
+    for (const auto& [_, service] : services) {
+        std::set<std::string> seen;
+        for (const auto& target : service.targets) {
+            if (!seen.insert(label_text(target.address)).second) continue;
+            page.sample(target.up ? 1 : 0, {{"service", service.name}, {"target", target.address}});
+        }
+    }
 }
 
 void put_peers(Page& page, const Snapshot& snapshot) {

@@ -26,6 +26,13 @@ struct SessionLimits {
     std::uint64_t per_source = 0;  ///< the same
 };
 
+/// One of the places that a service leads to.
+struct Target {
+    std::string address;  ///< as the configuration writes it
+    bool up = true;       ///< its last try did not fail
+    Duration rests{};     ///< for so long it is asked after the others
+};
+
 /// A section of the configuration, over all workers.
 struct Service {
     std::string name;
@@ -40,6 +47,7 @@ struct Service {
     std::uint64_t refused = 0;
     Traffic traffic;
     SessionLimits limits = {};
+    std::vector<Target> targets = {};  ///< those of `connect`, each once
 };
 
 /// A name of known_hosts.

@@ -132,6 +132,15 @@ std::string state_of(const Peer& peer) {
     return peer.last_handshake ? "away" : "never";
 }
 
+/// Where a service leads: several targets with what is known against them.
+std::string connect_of(const Service& service) {
+    if (service.targets.size() < 2) return service.connect;
+    std::string out;
+    for (const auto& target : service.targets)
+        out += (out.empty() ? "" : ", ") + target.address + (target.up ? "" : " (down)");
+    return out;
+}
+
 Section services(const View& view) {
     const auto columns = flow_columns(view, {"SERVICE", "ACCEPTED", "REFUSED", "WHERE"});
     const auto* rates = view.rates == nullptr ? nullptr : &view.rates->services;
@@ -141,7 +150,7 @@ Section services(const View& view) {
     for (const auto& service : view.snapshot.services) {
         const auto flow = flow_of(service, rates);
         const std::string where = plain(service.side + " " + service.accept, view.glyphs) + arrow +
-                                  plain(service.connect, view.glyphs);
+                                  plain(connect_of(service), view.glyphs);
         out.rows.push_back(line_of(view, columns,
                                    flow_cells({plain(service.name, view.glyphs), state_of(view, service),
                                                count_text(service.sessions), count_text(service.accepted),

@@ -283,6 +283,20 @@ def test_counter_recovery(open_guide: OpenGuide, serve_web: ServeWeb) -> None:
     guide.run()
 
 
+def test_messages_through_unix_sockets(open_guide: OpenGuide) -> None:
+    """The part of unix-sockets.md that is about seqpacket:; the keys are those of the parts before."""
+    s.need_tool("socat")
+    guide = open_guide("unix-sockets.md", 4435, **{"db.example": "localhost"})
+    for machine, role in (("db.example", "server"), ("app", "client")):
+        script = f"mkdir -p ~/tunnel/run\ncurvegate keygen --role {role} -o ~/tunnel/{role}.key"
+        guide.do_run(g.Block("run", f"{machine}, gives {role.upper()}KEY", "sh", script, 0))
+    for machine, peer, role in (("db.example", "app", "client"), ("app", "localhost", "server")):
+        line = f"{peer} curve25519 {guide.words[role.upper() + 'KEY']}\n"
+        guide.write(machine, "tunnel/known_hosts", line)
+    guide.run()
+    assert guide.ran == len(guide.blocks) and len(guide.staying) == 3
+
+
 # ---- what holds for all of them ----
 
 

@@ -44,6 +44,7 @@ struct Door {
     std::vector<std::pair<std::string, Ending>> ended;
     std::uint16_t port = 0;
     std::optional<Flows> flows;
+    std::string peer = "gate";
     bool at_once = true;  ///< answer a dial as soon as the loop runs
     On carrier;
 
@@ -58,8 +59,8 @@ struct Door {
                 if (at_once) asio::post(context, [this] { answer(); });
             },
             [this] { ++began; },
-            [this](const std::string& source, const ForwarderSummary& summary) {
-                ended.emplace_back(source, summary.ending);
+            [this](const Flows::Who& who, const ForwarderSummary& summary) {
+                ended.emplace_back(who.source, summary.ending);
             });
         flows->start();
     }
@@ -72,7 +73,7 @@ struct Door {
         auto dial = std::move(dials.front());
         dials.pop_front();
         auto& tunnel = tunnels.emplace_back(context, carrier);
-        dial.done(std::move(tunnel.pair.near));
+        dial.done(Flows::Tunnel{std::move(tunnel.pair.near), peer, {}, {}});
         return tunnel.far;
     }
     void refuse() {
@@ -143,6 +144,20 @@ TEST_CASE("what comes while the tunnel is dialled is kept within bounds", "[net]
     app.say(pattern(3), door.port);
     REQUIRE(door.until([&] { return far.got.back() == pattern(3); }));
     CHECK(door.tunnels.size() == 1);
+}
+
+TEST_CASE("flows are ended by who is at their other end", "[net][flows]") {
+    Door door(either());
+    std::list<App> apps;
+    for (int i = 0; i < 2; ++i) {
+        door.peer = i == 0 ? "one" : "two";
+        door.open(apps.emplace_back(door.context));
+    }
+    const auto is_one = [](const Flows::Who& who) { return who.peer == "one"; };
+    CHECK(door.flows->cut_if(is_one, Ending::revoked) == 1);
+    CHECK(door.ended == std::vector{std::pair(apps.front().name(), Ending::revoked)});
+    CHECK(door.flows->size() == 1);
+    CHECK(door.flows->cut_if(is_one, Ending::revoked) == 0);
 }
 
 TEST_CASE("a failed dial forgets the flow, and its next datagram dials anew", "[net][flows]") {

@@ -93,7 +93,7 @@ ServiceSpec client_end_of(std::uint16_t tunnel_port) {
     ServiceSpec out;
     out.name = "client-end";
     out.side = Side::client;
-    out.connect = local_port(tunnel_port);
+    out.lead_to({local_port(tunnel_port), "server", "tunnel"});
     out.peer = "server";
     return out;
 }
@@ -194,7 +194,7 @@ TEST_CASE("two workers and a vault on threads of their own carry many connection
     const Shared& shared = common.shared;
     ServiceSpec server_end;
     server_end.name = "server-end";
-    server_end.connect = local_port(plain.local_endpoint().port());
+    server_end.lead_to({local_port(plain.local_endpoint().port()), "", "plain"});
     server_end.allow.names = {"client"};
     const ServiceSpec client_end = client_end_of(tunnel_port);
     WorkerThread server(shared, common.registry, server_end, std::move(tunnel_listener),

@@ -51,11 +51,11 @@ server-name = web
     CHECK(server.side == Side::server);
     CHECK(server.accept ==
           Address{.kind = Address::Kind::tcp, .host = "0.0.0.0", .port = 4433, .path = "", .passed = ""});
-    CHECK(server.connect.text() == "127.0.0.1:8080");
+    CHECK(server.connect_text() == "127.0.0.1:8080");
     CHECK(server.allow.names == std::vector<std::string>{"laptop", "phone"});
     const Service& client = config.services[1];
     CHECK(client.side == Side::client);
-    CHECK(client.connect.text() == "udp:server.example:4433");
+    CHECK(client.connect_text() == "udp:server.example:4433");
     CHECK(client.peer == "server.example");
     CHECK(client.server_name == "web");
     CHECK(config.find_service("web") == &server);
@@ -281,7 +281,7 @@ TEST_CASE("a key of a later version is refused as not yet known, wherever it sta
         CHECK_THAT(problems_of(kHead + kServer + std::string(key.name) + " = x\n"),
                    Equals(std::vector{"6: " + expected}));
     }
-    CHECK(count == 1);
+    CHECK(count == 0);
 }
 
 TEST_CASE("what is written down, and whether it must be", "[config]") {
@@ -390,8 +390,8 @@ TEST_CASE("damage gives problems or a configuration, never worse", "[config]") {
         ++accepted;
         for (const Service& service : parsed->config.services) {
             CHECK(service.accept != Address{});
-            CHECK(service.connect != Address{});
-            CHECK((service.side == Side::server || !service.peer.empty()));
+            CHECK_FALSE(service.connect.empty());
+            CHECK((service.side == Side::server || !service.peers().empty()));
         }
     }
     CHECK(accepted > 100);

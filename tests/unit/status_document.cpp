@@ -55,6 +55,7 @@ TEST_CASE("docs/CONTROL.md lists the keys of the JSON status, and no others", "[
     keys.erase("limits");
     add_keys(keys, status.at("limits").as_object(), "limits.");
     add_keys(keys, status.at("services").as_array().at(0).at("limits").as_object(), "limits.");
+    add_keys(keys, status.at("services").as_array().at(0).at("targets").as_array().at(0).as_object());
     CHECK(documented(section("Status as JSON")) == keys);
 }
 

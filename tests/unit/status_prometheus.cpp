@@ -59,6 +59,10 @@ TEST_CASE("services and peers are labels, what was never seen is absent", "[stat
           "curvegate_bytes_total{service=\"dns\",direction=\"out\"} 0\n"
           "curvegate_bytes_total{service=\"web\",direction=\"in\"} 3072\n"
           "curvegate_bytes_total{service=\"web\",direction=\"out\"} 1024\n");
+    CHECK(family(page, "target_up") ==
+          "# TYPE curvegate_target_up gauge\n"
+          "curvegate_target_up{service=\"dns\",target=\"udp:server.example:4433\"} 0\n"
+          "curvegate_target_up{service=\"web\",target=\"127.0.0.1:8080\"} 1\n");
     CHECK(family(page, "peer_up") ==
           "# TYPE curvegate_peer_up gauge\n"
           "curvegate_peer_up{peer=\"laptop\"} 1\ncurvegate_peer_up{peer=\"phone\"} 0\n");
@@ -87,9 +91,9 @@ TEST_CASE("a failed reload and a drain show", "[status]") {
     CHECK_FALSE(page.contains("curvegate.conf"));
 }
 
-TEST_CASE("no address and no key is on the page", "[status]") {
+TEST_CASE("no address but those of connect, and no key is on the page", "[status]") {
     const auto page = render_prometheus(small_snapshot());
-    for (const std::string_view text : {"192.0.2.7", "2001:db8", "0.0.0.0", "oQ1W3", "127.0.0.1"})
+    for (const std::string_view text : {"192.0.2.7", "2001:db8", "0.0.0.0", "oQ1W3", "udp:127.0.0.1"})
         CHECK_FALSE(page.contains(text));
 }
 

@@ -1,0 +1,31 @@
+#include "net/try_targets.hpp"
+
+#include "handshake/errors.hpp"
+#include "log/log.hpp"
+
+namespace curvegate::net {
+
+bool is_targets_fault(const Error& why) {
+    return !is_final(why) && !why.is(DialErrc::no_pin);
+}
+
+bool is_final(const Error& why) {
+    using handshake::Errc;
+    return why.is(Errc::vault_unavailable) || why.is(Errc::vault_timeout) || why.is(Errc::no_secret_memory) ||
+           why.is(Errc::stopped) || why.is(Errc::bug);
+}
+
+void log_failing(const ServiceSpec& spec, const ServiceTarget& target, const Error& why, Duration rests) {
+    const auto seconds = std::chrono::ceil<std::chrono::seconds>(rests).count();
+    log::limited(log::Level::warning, "target_failed",
+                 {{"service", spec.name},
+                  {"target", target.text},
+                  {"reason", why.text()},
+                  {"rests_s", std::to_string(seconds)}});
+}
+
+void log_back(const ServiceSpec& spec, const ServiceTarget& target) {
+    log::limited(log::Level::info, "target_back", {{"service", spec.name}, {"target", target.text}});
+}
+
+}  // namespace curvegate::net
