@@ -2,7 +2,7 @@
 # The tables come from the programs' own --help: scripts/documents.py --update writes them.
 
 # generated: tables (scripts/documents.py)
-_curvegate_verbs='keygen import pubkey fingerprint peers check counter probe run status reload revoke drain rotate audit events --help --version'
+_curvegate_verbs='keygen import pubkey fingerprint peers check counter probe connect run status reload revoke drain rotate audit events --help --version'
 declare -gA _curvegate_subverbs=(
     [peers]='list add remove revoke'
     [counter]='init'
@@ -15,9 +15,10 @@ declare -gA _curvegate_options=(
     [pubkey]='-h --help --format'
     [fingerprint]='-h --help'
     [peers]='-h --help --known-hosts --from --valid-until --comment'
-    [check]='-h --help -c --config --peer --service --address -v --verbose'
+    [check]='-h --help -c --config --peer --service --address -v --verbose --production --dial'
     [counter]='-h --help -c --config'
     [probe]='-h --help -c --config'
+    [connect]='-h --help -c --config'
     [run]='-h --help -c --config'
     [status]='-h --help -c --config --socket --json -w --watch'
     [reload]='-h --help -c --config --socket'
@@ -52,6 +53,8 @@ declare -gA _curvegate_values=(
     ['counter --config']='FILE'
     ['probe -c']='FILE'
     ['probe --config']='FILE'
+    ['connect -c']='FILE'
+    ['connect --config']='FILE'
     ['run -c']='FILE'
     ['run --config']='FILE'
     ['status -c']='FILE'

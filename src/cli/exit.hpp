@@ -19,6 +19,7 @@ inline constexpr int kNoInput = 66;       ///< a file is not there
 inline constexpr int kUnavailable = 69;   ///< not in this version, or a program is missing
 inline constexpr int kCannotCreate = 73;  ///< a file exists or cannot be written
 inline constexpr int kIoError = 74;
+inline constexpr int kProtocol = 76;  ///< the other end is not who it should be, or broke off
 inline constexpr int kNoPermission = 77;
 inline constexpr int kConfig = 78;  ///< the configuration, or a file that it names, has problems
 }  // namespace exit_code

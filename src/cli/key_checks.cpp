@@ -42,19 +42,16 @@ Result<> read_at(int fd, std::size_t at, MutableBytes into, const std::string& p
     return {};
 }
 
-/// What a vault would say about the counter at its start, without the lock and without a write.
-Result<> check_counter(const std::string& path, const crypto::PublicKey& key) {
+Result<vault::CounterState> read_counter(const std::string& path, const crypto::PublicKey& key) {
     if (::access(path.c_str(), F_OK) != 0 && errno == ENOENT) return fail(vault::CounterErrc::missing, path);
     auto fd = os::open_checked(path, os::Privacy::secret);
     if (!fd) return fail(std::move(fd));
     vault::CounterSlots both{};
     for (std::size_t i = 0; i < both.size(); ++i) {
         if (auto read = read_at(fd->get(), i * vault::kCounterSlotDistance, both[i], path); !read)
-            return read;
+            return fail(std::move(read));
     }
-    const auto state = vault::choose_counter_slot(both, key);
-    if (!state) return std::unexpected(state.error());
-    return {};
+    return vault::choose_counter_slot(both, key);
 }
 
 Result<os::UniqueFd> open_key(const KeyUse& use) {
@@ -92,8 +89,8 @@ std::string check_key(const config::Config& config, const KeyUse& use, std::vect
     }
     seen.push_back(header->public_key);
     const std::string counter = counter_of(config, use, header->public_key);
-    const auto counted = check_counter(counter, header->public_key);
-    return counted ? "" : key + ": " + about(counter, counted.error());
+    const auto counted = look_at_counter(counter, header->public_key);
+    return counted.problem.empty() ? "" : key + ": " + counted.problem;
 }
 
 }  // namespace
@@ -128,6 +125,12 @@ Result<vault::KeyFileHeader> read_key_header(const KeyUse& use) {
 
 std::string counter_of(const config::Config& config, const KeyUse& use, const crypto::PublicKey& key) {
     return vault::counter_path(config.state_dir.empty() ? os::folder_of(use.path) : config.state_dir, key);
+}
+
+CounterLook look_at_counter(const std::string& path, const crypto::PublicKey& key) {
+    const auto state = read_counter(path, key);
+    if (!state) return {about(path, state.error()), false};
+    return {{}, state->recovered};
 }
 
 Problems check_keys(const config::Parsed& parsed) {

@@ -30,6 +30,13 @@ struct KeyUse {
 [[nodiscard]] std::string counter_of(const config::Config& config, const KeyUse& use,
                                      const crypto::PublicKey& key);
 
+/// What a vault would say about a counter at its start, without the lock and without a write.
+struct CounterLook {
+    std::string problem;   ///< why no vault would start with it; empty: one would
+    bool damaged = false;  ///< of its two slots one does not read
+};
+[[nodiscard]] CounterLook look_at_counter(const std::string& path, const crypto::PublicKey& key);
+
 /// Checks each key file (owner, mode, form, role) and its counter; changes nothing.
 [[nodiscard]] Problems check_keys(const config::Parsed& parsed);
 

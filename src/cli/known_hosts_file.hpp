@@ -1,7 +1,7 @@
 #pragma once
 
 #include "cli/exit.hpp"
-#include "os/file.hpp"
+#include "os/locked_file.hpp"
 #include "registry/known_hosts.hpp"
 
 #include <string>
@@ -17,25 +17,19 @@ class KnownHostsFile {
     /// Locks and reads; a file that is missing is empty. What is wrong with it is told, and it is not edited.
     [[nodiscard]] static Outcome<KnownHostsFile> open(const std::string& path);
 
-    [[nodiscard]] const std::string& path() const noexcept { return path_; }
+    [[nodiscard]] const std::string& path() const noexcept { return file_.path(); }
     [[nodiscard]] const std::string& text() const noexcept { return text_; }
     [[nodiscard]] const std::vector<registry::Entry>& entries() const noexcept { return entries_; }
     /// Replaces the file. The exit code; a failure is told, and the old file stands.
     [[nodiscard]] int replace(std::string_view text) const;
 
   private:
-    KnownHostsFile(std::string path, os::FileLock lock) noexcept
-        : path_(std::move(path)), lock_(std::move(lock)) {}
+    explicit KnownHostsFile(os::LockedFile file) noexcept : file_(std::move(file)) {}
     [[nodiscard]] Outcome<> read();
 
-    std::string path_;
-    os::FileLock lock_;
+    os::LockedFile file_;
     std::string text_;
     std::vector<registry::Entry> entries_;
-    bool exists_ = false;
-    unsigned mode_ = 0600;
-    unsigned uid_ = 0;
-    unsigned gid_ = 0;
 };
 
 /// Reads and parses without a lock, for showing. What is wrong is told.

@@ -4,7 +4,6 @@
 #include "cli/places.hpp"
 #include "cli/verbs.hpp"
 #include "crypto/keys.hpp"
-#include "registry/dates.hpp"
 #include "registry/edit.hpp"
 #include "registry/registry.hpp"
 #include "registry/text.hpp"
@@ -115,27 +114,14 @@ int remove(const Options& options, const std::string& path) {
     return finish_output();
 }
 
-/// One entry a key that KEY or NAME stands for; the names are those that the file gives the key.
-std::vector<Entry> entries_to_revoke(const std::string& word, const std::vector<Entry>& present) {
-    std::vector<Entry> out;
-    const auto note = [&](const crypto::PublicKey& key, const std::vector<std::string>& names) {
-        auto found = std::ranges::find(out, key, &Entry::key);
-        if (found == out.end()) {
-            out.push_back(
-                {.revoked = true, .from = {}, .valid_until = {}, .names = {}, .key = key, .comment = {}});
-            found = out.end() - 1;
-        }
-        for (const auto& name : names) {
-            if (std::ranges::find(found->names, name) == found->names.end()) found->names.push_back(name);
-        }
-    };
-    const auto key = crypto::PublicKey::from_text(word);
+/// The keys that KEY or NAME stands for, each once.
+std::vector<crypto::PublicKey> keys_to_revoke(const std::string& word, const std::vector<Entry>& present) {
+    if (const auto key = crypto::PublicKey::from_text(word)) return {*key};
+    std::vector<crypto::PublicKey> out;
     for (const Entry& entry : present) {
         const bool named = std::ranges::find(entry.names, word) != entry.names.end();
-        if (key ? entry.key == *key : named) note(entry.key, entry.names);
+        if (named && std::ranges::find(out, entry.key) == out.end()) out.push_back(entry.key);
     }
-    // A key may be revoked before it was ever added; the grammar wants a name.
-    if (key && out.empty()) note(*key, {"revoked"});
     return out;
 }
 
@@ -143,22 +129,17 @@ int revoke(const Options& options, const std::string& path) {
     const std::string& word = options.operands()[1];
     const auto file = KnownHostsFile::open(path);
     if (!file) return file.error();
-    auto entries = entries_to_revoke(word, file->entries());
-    if (entries.empty()) return complain_no_such_name(*file, word);
+    const auto keys = keys_to_revoke(word, file->entries());
+    if (keys.empty()) return complain_no_such_name(*file, word);
     const registry::Registry registry(file->entries());
-    const auto today = std::chrono::floor<std::chrono::days>(std::chrono::system_clock::now());
-    std::string text = file->text();
-    bool changed = false;
-    for (Entry& entry : entries) {
-        const bool done = registry.is_revoked(entry.key);
-        print((done ? "revoked already: " : "revoked: ") + entry.names.front() + " " +
-              crypto::fingerprint(entry.key));
-        if (done) continue;
-        entry.comment = "revoked " + registry::format_valid_until(today + std::chrono::days(1));
-        text = registry::append_entry(text, entry);
-        changed = true;
+    for (const auto& key : keys) {
+        const std::string_view name = registry.name_of(key);
+        print((registry.is_revoked(key) ? "revoked already: " : "revoked: ") +
+              std::string(name.empty() ? "revoked" : name) + " " + crypto::fingerprint(key));
     }
-    if (changed) {
+    const auto now = std::chrono::floor<std::chrono::seconds>(std::chrono::system_clock::now());
+    const std::string text = registry::append_revoked(file->text(), file->entries(), keys, now);
+    if (text != file->text()) {
         if (const int code = file->replace(text); code != 0) return code;
     }
     return finish_output();

@@ -1,62 +1,15 @@
+#include "cli/client_end.hpp"
 #include "cli/exit.hpp"
-#include "cli/key_checks.hpp"
 #include "cli/options.hpp"
 #include "cli/places.hpp"
 #include "cli/verbs.hpp"
 #include "net/dial_stream.hpp"
-#include "net/vault_handle.hpp"
-#include "vault/counter_store.hpp"
-
-#include <algorithm>
-#include <cstdlib>
-#include <filesystem>
 
 namespace curvegate::cli {
 namespace {
 
 using exit_code::kFailed;
 constexpr Duration kVerdictWait = std::chrono::seconds(1);
-
-/// A folder of our own for the probe's nonce counter: a daemon may hold the lock of the real one, and a fresh
-/// salt makes a second counter for the same key safe.
-class TemporaryFolder {
-  public:
-    TemporaryFolder() {
-        std::string name = (std::filesystem::temp_directory_path() / "curvegate-probe-XXXXXX").string();
-        if (::mkdtemp(name.data()) != nullptr) path_ = name;
-    }
-    ~TemporaryFolder() {
-        std::error_code ignored;
-        if (!path_.empty()) std::filesystem::remove_all(path_, ignored);
-    }
-    TemporaryFolder(const TemporaryFolder&) = delete;
-    TemporaryFolder& operator=(const TemporaryFolder&) = delete;
-    [[nodiscard]] const std::string& path() const noexcept { return path_; }
-
-  private:
-    std::string path_;
-};
-
-std::expected<Vault, std::string> open_vault(net::asio::io_context& context, const config::Parsed& parsed,
-                                             const std::string& state) {
-    const auto& config = parsed.config;
-    if (!config.vault_socket.empty()) return Vault::connect(context, config.vault_socket, config.known_hosts);
-    const auto uses = keys_in_use(parsed);
-    const auto use = std::ranges::find(uses, vault::KeyRole::client, &KeyUse::role);
-    if (use == uses.end() || use->path.empty()) return std::unexpected("client-key is missing");
-    const auto header = read_key_header(*use);
-    if (!header) return std::unexpected(header.error().text());
-    os::SystemRandom random;
-    const auto made =
-        vault::init_counter(vault::counter_path(state, header->public_key), header->public_key, random);
-    if (!made) return std::unexpected(made.error().text());
-    VaultFiles files;
-    files.client_key = use->path;
-    files.known_hosts = config.known_hosts;
-    files.state_dir = state;
-    files.passphrase_file = config.passphrase_file;
-    return Vault::spawn(context, files);
-}
 
 /// Runs one asynchronous step to its end.
 template <class Value, class Start>
@@ -133,13 +86,8 @@ struct Dialled {
 int shake_hands_over_udp(const Dialled& dialled, const Vault& vault, net::asio::io_context& context) {
     auto& with = *vault.impl();
     const auto& service = dialled.service;
-    net::StreamTarget target{{dialled.target.host, dialled.target.port, {}},
-                             dialled.peer(),
-                             dialled.keys,
-                             {{service.server_extension}, {service.client_extension}},
-                             *wire::curvecp::encode_server_name(service.server_name),
-                             service.limits.dead_peer,
-                             {}};
+    auto target =
+        stream_target(service, {dialled.target.host, dialled.target.port, {}}, dialled.peer(), dialled.keys);
     const Instant deadline = std::chrono::steady_clock::now() + service.limits.connect_timeout;
     auto dialed = await<net::DialedStream>(context, [&](auto done) {
         net::dial_stream(context, *with.resolver, with.tools(), std::move(target), deadline, std::move(done));
@@ -201,9 +149,8 @@ int shake_hands_over_tcp(const Dialled& dialled, const Vault& vault, net::asio::
 
 int shake_hands(const config::Service& service, const config::Address& target, const Vault& vault,
                 net::asio::io_context& context) {
-    const auto wall = std::chrono::floor<std::chrono::seconds>(std::chrono::system_clock::now());
     const std::string& peer = service.peer_of(target);
-    const auto keys = vault.impl()->registry.keys_of(peer, wall);
+    const auto keys = pinned_keys(vault, peer);
     if (keys.empty()) return complain(kFailed, "pin: known_hosts has no valid key for " + peer);
     print("pin: " + std::to_string(keys.size()) + " key(s) for " + peer);
     const Dialled dialled{service, target, keys};
@@ -234,21 +181,13 @@ int probe(const Verb& self, const Arguments& arguments) {
     if (const auto end = options.parse(arguments)) return *end;
     const auto parsed = load_config(options.has("config") ? options.get("config") : default_config());
     if (!parsed) return parsed.error();
-    const auto& services = parsed->config.services;
-    const auto& name = options.operands().front();
-    const auto service = std::ranges::find(services, name, &config::Service::name);
-    if (service == services.end())
-        return complain(exit_code::kUsage, parsed->config.file + " has no section [" + name + "]");
-    if (service->side != config::Side::client) {
-        return complain(exit_code::kUsage,
-                        "[" + name + "] is a server end; probe dials the tunnel of a client end");
-    }
+    const auto service = find_client_end(parsed->config, options.operands().front());
+    if (!service) return service.error();
     net::asio::io_context context;
-    const TemporaryFolder state;
-    const auto vault = open_vault(context, *parsed, state.path());
-    if (!vault) return complain(kFailed, "vault: " + vault.error());
+    const auto vault = open_own_vault(context, *parsed);
+    if (!vault) return complain(kFailed, "vault: " + vault.error().why);
     print("vault: ready");
-    return try_all(*service, *vault, context);
+    return try_all(**service, *vault, context);
 }
 
 }  // namespace curvegate::cli

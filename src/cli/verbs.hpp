@@ -24,6 +24,7 @@ int fingerprint(const Verb& self, const Arguments& arguments);  // public_keys.c
 int peers(const Verb& self, const Arguments& arguments);        // peers.cpp
 int check(const Verb& self, const Arguments& arguments);        // check.cpp
 int probe(const Verb& self, const Arguments& arguments);        // probe.cpp
+int connect(const Verb& self, const Arguments& arguments);      // connect.cpp
 int counter(const Verb& self, const Arguments& arguments);      // counter.cpp
 int run(const Verb& self, const Arguments& arguments);          // run.cpp
 int status(const Verb& self, const Arguments& arguments);       // control.cpp

@@ -16,6 +16,7 @@ constexpr std::string_view kUdp = "udp:";
 constexpr std::string_view kUnix = "unix:";
 constexpr std::string_view kSeqpacket = "seqpacket:";
 constexpr std::string_view kSystemd = "systemd:";
+constexpr std::string_view kNone = "none";
 constexpr std::size_t kLongestHost = 253;
 
 bool is_host_name(std::string_view host) {
@@ -97,6 +98,8 @@ Value<Address> parse_tunnel(std::string_view text, Use use) {
 }
 
 Value<Address> parse_plain(std::string_view text, Use use) {
+    if (use == Use::accept && text == kNone)
+        return Address{.kind = Address::Kind::none, .host = {}, .port = 0, .path = {}, .passed = {}};
     if (text.starts_with(kSystemd)) return parse_carried(Address::Kind::tcp, text, use);
     if (text.starts_with(kTcp)) return parse_carried(Address::Kind::tcp, text.substr(kTcp.size()), use);
     if (text.starts_with(kUdp)) return parse_carried(Address::Kind::udp, text.substr(kUdp.size()), use);
@@ -109,6 +112,7 @@ Value<Address> parse_plain(std::string_view text, Use use) {
 }
 
 std::string Address::text() const {
+    if (kind == Kind::none) return std::string(kNone);
     if (kind == Kind::unix_socket) return std::string(kUnix) + path;
     if (kind == Kind::seqpacket) return std::string(kSeqpacket) + path;
     const std::string carrier(kind == Kind::udp ? kUdp : std::string_view());
@@ -129,6 +133,7 @@ Value<Address> parse_metrics(std::string_view text) {
 }
 
 bool overlap(const Address& a, const Address& b) {
+    if (a.kind == Address::Kind::none || b.kind == Address::Kind::none) return false;
     if (!a.passed.empty() || !b.passed.empty()) return a.passed == b.passed;
     if (!a.path.empty() || !b.path.empty()) return a.path == b.path;  // of either kind
     if (a.kind != b.kind || a.port != b.port) return false;

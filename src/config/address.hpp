@@ -14,7 +14,7 @@ enum class Use { accept, connect };
 [[nodiscard]] Value<Address> parse_tunnel(std::string_view text, Use use);
 /// The side of the application: `[tcp:]HOST:PORT` or `unix:/path` for streams, `udp:HOST:PORT` for datagrams,
 /// `seqpacket:/path` for messages; to accept by also `[tcp:]systemd:NAME` for streams, `udp:systemd:NAME` for
-/// datagrams.
+/// datagrams, and `none`: nobody listens.
 [[nodiscard]] Value<Address> parse_plain(std::string_view text, Use use);
 
 /// Where counters are served: a loopback address with its port, or `unix:/path`; nobody else may ask.

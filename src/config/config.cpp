@@ -182,7 +182,8 @@ PlainForm plain_form(const Address& plain) noexcept {
         case Address::Kind::udp: return PlainForm::datagrams;
         case Address::Kind::seqpacket: return PlainForm::records;
         case Address::Kind::tcp:
-        case Address::Kind::unix_socket: return PlainForm::stream;
+        case Address::Kind::unix_socket:
+        case Address::Kind::none: return PlainForm::stream;
     }
     return PlainForm::stream;
 }

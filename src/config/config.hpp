@@ -23,6 +23,7 @@ struct Address {
         unix_socket,  ///< plain only: a stream
         udp,          ///< tunnel: CurveCP; plain: datagrams
         seqpacket,    ///< plain only: a unix socket whose records are messages
+        none,         ///< plain side of a client end: nobody listens; for `curvegate connect` alone
     };
     Kind kind = Kind::tcp;
     std::string host;
@@ -32,7 +33,7 @@ struct Address {
     /// and `tcp` means any stream. Empty: none.
     std::string passed;
     /// As it is written in the file: "127.0.0.1:80", "[::1]:80", "unix:/path", "udp:127.0.0.1:53",
-    /// "seqpacket:/path", "systemd:name", "udp:systemd:name".
+    /// "seqpacket:/path", "systemd:name", "udp:systemd:name", "none".
     [[nodiscard]] std::string text() const;
     friend bool operator==(const Address&, const Address&) = default;
 };

@@ -161,7 +161,9 @@ constexpr auto kKeys = std::to_array<Key>({
 
     {"client", service, works, "yes|no", "yes: plain in, tunnel out; no: tunnel in, plain out (default no)",
      [](Setting& s) { s.store(s.service.service.side, parse_choice(s.value, kSides)); }},
-    {"accept", service, works, "ADDRESS", "where to listen", [](Setting& s) { s.service.accept = s.value; }},
+    {"accept", service, works, "ADDRESS|none",
+     "where to listen (client with none: nowhere; for curvegate connect alone)",
+     [](Setting& s) { s.service.accept = s.value; }},
     {"connect", service, works, "ADDRESS,...",
      "where to connect to; several lines or a list: the next one where one fails", add_targets, Times::any},
     {"failover", service, works, "prio|rr",

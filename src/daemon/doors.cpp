@@ -18,6 +18,7 @@ std::string key_of(const config::Service& service) {
 std::vector<DoorPlan> doors_of(const config::Config& config) {
     std::vector<DoorPlan> out;
     for (std::size_t i = 0; i < config.services.size(); ++i) {
+        if (config.services[i].accept.kind == config::Address::Kind::none) continue;
         const std::string key = key_of(config.services[i]);
         const auto known = std::ranges::find(out, key, &DoorPlan::key);
         if (known != out.end()) {

@@ -2,11 +2,10 @@
 
 #include "config/include.hpp"
 #include "os/file.hpp"
-#include "registry/dates.hpp"
+#include "os/locked_file.hpp"
 #include "registry/edit.hpp"
 
 #include <fcntl.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -21,7 +20,6 @@ constexpr int kNoInput = 66;
 constexpr int kNoPermission = 77;
 constexpr int kConfig = 78;
 constexpr std::size_t kLargestFile = std::size_t{16} * 1024 * 1024;
-constexpr unsigned kLockWait = 5000;  // milliseconds: another editor takes much less
 
 std::expected<std::string, LoadFailure> read(const std::string& path) {
     auto text = os::read_checked(path, os::Privacy::trusted, kLargestFile);
@@ -175,35 +173,16 @@ std::vector<std::string> difference(const Loaded& before, const Loaded& after) {
 }
 
 Result<> write_revoked(const std::string& known_hosts, const std::vector<crypto::PublicKey>& keys) {
-    auto lock = os::FileLock::acquire(known_hosts + ".lock", kLockWait);
-    if (!lock) return fail(std::move(lock));
-    struct stat info{};
-    if (::lstat(known_hosts.c_str(), &info) != 0) return os::fail_errno(known_hosts);
-    auto text = os::read_checked(known_hosts, os::Privacy::trusted, kLargestFile);
+    auto file = os::LockedFile::lock(known_hosts);
+    if (!file) return fail(std::move(file));
+    auto text = file->read(kLargestFile);
     if (!text) return fail(std::move(text));
-    auto entries = registry::parse_known_hosts(*text, known_hosts);
+    if (!*text) return fail(os::Errc::system, known_hosts + " is gone");
+    const auto entries = registry::parse_known_hosts(**text, known_hosts);
     if (!entries) return fail(os::Errc::system, entries.error().front().message());
-    const registry::Registry registry(std::move(*entries));
-    const auto today = std::chrono::floor<std::chrono::days>(std::chrono::system_clock::now());
-    bool changed = false;
-    for (const auto& key : keys) {
-        if (registry.is_revoked(key)) continue;
-        const std::string_view name = registry.name_of(key);
-        const registry::Entry line{
-            true, {},
-            {},   {name.empty() ? "revoked" : std::string(name)},
-            key,  "revoked " + registry::format_valid_until(today + std::chrono::days(1)),
-            0};
-        text = registry::append_entry(*text, line);
-        changed = true;
-    }
-    if (!changed) return {};
-    if (auto replaced = os::replace_file(known_hosts, as_bytes(*text), info.st_mode & 07777); !replaced)
-        return replaced;
-    const bool is_ours = info.st_uid == ::geteuid() && info.st_gid == ::getegid();
-    if (!is_ours && ::lchown(known_hosts.c_str(), info.st_uid, info.st_gid) != 0)
-        return os::fail_errno("chown " + known_hosts);
-    return {};
+    const auto now = std::chrono::floor<std::chrono::seconds>(std::chrono::system_clock::now());
+    const auto revoked = registry::append_revoked(**text, *entries, keys, now);
+    return revoked == **text ? Result<>() : file->replace(revoked);
 }
 
 }  // namespace curvegate::daemon

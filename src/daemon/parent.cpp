@@ -509,6 +509,7 @@ class Parent {
         say_ready();
         if (notifier_.watchdog()) watch_at_ = now() + *notifier_.watchdog() / 3;
         for (const auto& service : loaded_.config->services) {
+            if (service.accept.kind == config::Address::Kind::none) continue;
             log::event(Level::info, "listening",
                        {{"service", service.name},
                         {"address", service.accept.text()},

@@ -1,5 +1,6 @@
 #include "registry/edit.hpp"
 
+#include "registry/dates.hpp"
 #include "registry/text.hpp"
 
 #include <algorithm>
@@ -23,12 +24,46 @@ std::string without_name(std::string_view line, std::string_view name) {
     return std::string(line.substr(0, start)) + kept + std::string(line.substr(start + list.size()));
 }
 
+/// All names that the file gives the key, each once; nothing: it is revoked already.
+std::optional<std::vector<std::string>> names_to_revoke(const std::vector<Entry>& entries,
+                                                        const crypto::PublicKey& key) {
+    std::vector<std::string> out;
+    for (const Entry& entry : entries) {
+        if (entry.key != key) continue;
+        if (entry.revoked) return std::nullopt;
+        for (const auto& name : entry.names) {
+            if (std::ranges::find(out, name) == out.end()) out.push_back(name);
+        }
+    }
+    // A key may be revoked before it was ever added; the grammar wants a name.
+    if (out.empty()) out.emplace_back("revoked");
+    return out;
+}
+
 }  // namespace
 
 std::string append_entry(std::string_view text, const Entry& entry) {
     std::string out(text);
     if (!out.empty() && !out.ends_with('\n')) out += '\n';
     return out + format(entry) + '\n';
+}
+
+std::string append_revoked(std::string_view text, const std::vector<Entry>& entries,
+                           const std::vector<crypto::PublicKey>& keys, WallTime now) {
+    std::string out(text);
+    const auto tomorrow = std::chrono::floor<std::chrono::days>(now) + std::chrono::days(1);
+    const std::string comment = "revoked " + format_valid_until(tomorrow);  // the last day before is today
+    for (auto key = keys.begin(); key != keys.end(); ++key) {
+        auto names = names_to_revoke(entries, *key);
+        if (!names || std::find(keys.begin(), key, *key) != key) continue;
+        out = append_entry(out, {.revoked = true,
+                                 .from = {},
+                                 .valid_until = {},
+                                 .names = std::move(*names),
+                                 .key = *key,
+                                 .comment = comment});
+    }
+    return out;
 }
 
 Removal remove_name(std::string_view text, const std::vector<Entry>& entries, std::string_view name) {

@@ -13,6 +13,11 @@ namespace curvegate::registry {
 /// The text with the entry as one more line at its end.
 [[nodiscard]] std::string append_entry(std::string_view text, const Entry& entry);
 
+/// The text with a `@revoked` line at its end for each of these keys that has none yet, under the names that
+/// `entries` (which parse_known_hosts found in `text`) give it; one that it does not hold is named "revoked".
+[[nodiscard]] std::string append_revoked(std::string_view text, const std::vector<Entry>& entries,
+                                         const std::vector<crypto::PublicKey>& keys, WallTime now);
+
 struct Removal {
     std::string text;
     std::size_t lines = 0;  ///< lines that lost the name; gone if it was their only one

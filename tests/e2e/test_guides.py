@@ -173,7 +173,8 @@ def sshd(guide: g.Guide, port: int) -> str:
     lines += [f"AuthorizedKeysFile {home}/sshd/authorized_keys", "PidFile none"]
     guide.write("server", "sshd/config", "\n".join(lines) + "\n")
     client = guide.write("laptop", ".ssh/id", (keys / "client").read_bytes())
-    known = guide.write("laptop", ".ssh/known_hosts", f"[localhost]:{port} {(keys / 'host.pub').read_text()}")
+    host = (keys / "host.pub").read_text()
+    known = guide.write("laptop", ".ssh/known_hosts", f"[localhost]:{port} {host}localhost {host}")
     lines = [f"Port {port}", f"IdentityFile {client}", "IdentitiesOnly yes", f"UserKnownHostsFile {known}"]
     lines += ["StrictHostKeyChecking yes", "BatchMode yes", "ExitOnForwardFailure yes"]
     config = guide.write("laptop", ".ssh/config", "\n".join(lines) + "\n")
@@ -189,9 +190,11 @@ def sshd(guide: g.Guide, port: int) -> str:
 def test_from_ssh(open_guide: OpenGuide, serve_web: ServeWeb) -> None:
     s.need_tool("sshd")
     s.need_tool("ssh")
-    guide = open_guide("from-ssh.md", 4433, 4434, 4435, 8080, 8081, 8082, 8000, **{"laptop.example": "localhost"})
-    user = sshd(guide, s.free_port())
-    guide.words["you"] = user
+    ports = (4433, 4434, 4435, 4436, 8080, 8081, 8082, 8083, 8000)
+    guide = open_guide("from-ssh.md", *ports, **{"laptop.example": "localhost"})
+    port = s.free_port()
+    guide.words["you"] = sshd(guide, port)
+    guide.words["127.0.0.1:22"] = f"127.0.0.1:{port}"
     web, files = serve_web(guide.real[8080]), serve_web(guide.real[8000])
     guide.run(until="2.")
     carries_bytes(guide.real[8081])  # ssh -L
@@ -207,6 +210,9 @@ def test_from_ssh(open_guide: OpenGuide, serve_web: ServeWeb) -> None:
     guide.run(until="5.")
     carries_bytes(guide.real[8082])  # through the way that ssh -R makes
     assert web.asked == at and files.asked > 6
+    guide.run(until="6.")
+    carries_bytes(guide.real[8083])  # ssh through a tunnel
+    assert web.asked > at
     guide.run()
 
 
@@ -273,8 +279,9 @@ def test_from_nacl_tools(open_guide: OpenGuide, serve_web: ServeWeb) -> None:
 def test_production(open_guide: OpenGuide, serve_web: ServeWeb) -> None:
     guide = open_guide("production.md", 4433, 8080, 8081)
     serve_web(guide.real[8080])
-    guide.run()
+    guide.run(until="3.")
     carries_bytes(guide.real[8081])
+    guide.run()
 
 
 def test_counter_recovery(open_guide: OpenGuide, serve_web: ServeWeb) -> None:
@@ -342,7 +349,7 @@ def test_the_check_list_is_numbered_and_speaks_of_keys_that_exist() -> None:
     assert {"allow", "vault", "max-session", "half-open"} <= keys
     rules = " ".join(row[4] for row in rows)
     written = {word for word in re.findall(r"`([a-z][a-z-]*)(?: = [^`]*)?`", rules)}
-    others = {"statfs", "statvfs", "adjtimex", "localhost", "curvegate", "curvegated", "curvegate-vault"}
+    others = {"statfs", "statvfs", "adjtimex", "localhost", "none", "curvegate", "curvegated", "curvegate-vault"}
     assert written - keys - others - {"require", "info"} == set()
 
 

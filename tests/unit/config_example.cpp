@@ -46,12 +46,13 @@ TEST_CASE(
     REQUIRE(all);
     const Config& a = plain->config;
     const Config& b = all->config;
-    REQUIRE(b.services.size() == 9);
+    REQUIRE(b.services.size() == 10);
     CHECK(all->warnings.empty());
     CHECK(b.services[3].accept == b.services[4].accept);
     CHECK(b.services[5].server_name == b.services[3].server_name);
     CHECK(b.services[6].server_name == b.services[4].server_name);
     CHECK(b.services[7].failover == a.services[1].failover);
+    CHECK(b.services[9].accept.kind == Address::Kind::none);
     CHECK(b.state_dir == "/var/lib/curvegate");
     CHECK(a.workers == b.workers);
     CHECK(a.log_level == b.log_level);

@@ -315,6 +315,21 @@ TEST_CASE("counters are served on this machine only", "[config]") {
     }
 }
 
+TEST_CASE("a client end may listen nowhere, and a server end may not", "[config]") {
+    const std::string head = "client-key = /a\nknown-hosts = /b\n";
+    const std::string nowhere = "client = yes\naccept = none\nconnect = tcp:gate:1\n";
+    const auto parsed = parse(head + "[a]\n" + nowhere + "[b]\n" + nowhere, "f");
+    REQUIRE(parsed);  // two that listen nowhere do not keep each other out
+    const Service& service = parsed->config.services.front();
+    CHECK(service.accept.kind == Address::Kind::none);
+    CHECK(service.accept.text() == "none");
+    CHECK(service.peer == "gate");
+    CHECK_FALSE(parse("server-key = /a\nknown-hosts = /b\n[a]\naccept = none\nconnect = 127.0.0.1:1\n", "f"));
+    CHECK_FALSE(parse(head + "[a]\nclient = yes\naccept = 127.0.0.1:1\nconnect = none\n", "f"));
+    CHECK_FALSE(parse(head + "[a]\nclient = yes\nconnect = tcp:gate:1\n", "f"));
+    CHECK_FALSE(parse("metrics = none\n" + head + "[a]\n" + nowhere, "f"));
+}
+
 TEST_CASE("a PROXY header stands where there are clients to tell of, and a stream to begin", "[config]") {
     const std::string server = kHead + kServer;
     CHECK(problems_of(server + "proxy = v2\nproxy-from = 10.0.0.0/8, ::1\n").empty());

@@ -18,6 +18,18 @@ TEST_CASE("an entry is appended on a line of its own", "[registry]") {
     CHECK(append_entry("# x", entry) == "# x\n" + line);
 }
 
+TEST_CASE("a key is revoked once, under all its names, at the end of the file", "[registry]") {
+    using namespace std::chrono;
+    const WallTime now = sys_days(2026y / 3 / 4) + 13h;
+    const auto key = [](Byte number) { return *crypto::PublicKey::from_text(key_text(number)); };
+    const std::string text = "a curve25519 " + key_text(1) + "\nb,a curve25519 " + key_text(1) +
+                             "\n@revoked c curve25519 " + key_text(2) + "\n# the end";
+    const auto revoked = append_revoked(text, entries_of(text), {key(1), key(2), key(3), key(1)}, now);
+    CHECK(revoked == text + "\n@revoked a,b curve25519 " + key_text(1) + " revoked 2026-03-04\n" +
+                         "@revoked revoked curve25519 " + key_text(3) + " revoked 2026-03-04\n");
+    CHECK(append_revoked(revoked, entries_of(revoked), {key(1), key(3)}, now) == revoked);
+}
+
 TEST_CASE("a name goes from its lines and everything else stays as it was", "[registry]") {
     const std::string key = key_text(1);
     const std::string before = "# keep a\r\n\n  a curve25519 " + key +

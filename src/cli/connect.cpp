@@ -1,0 +1,294 @@
+#include "cli/client_end.hpp"
+#include "cli/exit.hpp"
+#include "cli/options.hpp"
+#include "cli/places.hpp"
+#include "cli/stdio.hpp"
+#include "cli/verbs.hpp"
+#include "net/clock.hpp"
+#include "net/dial_stream.hpp"
+#include "net/forwarder.hpp"
+#include "net/stream_forwarder.hpp"
+#include "net/try_targets.hpp"
+#include "os/sandbox.hpp"
+
+#include <boost/asio/signal_set.hpp>
+
+#include <csignal>
+
+namespace curvegate::cli {
+namespace {
+
+using net::Ending;
+
+constexpr int kBySignal = 128;  // and the signal's number, as a shell says it
+constexpr Duration kSweep = std::chrono::seconds(1);
+constexpr Duration kLastInput = std::chrono::milliseconds(50);  // until the end of a closed pipe is seen
+constexpr Duration kLastWord = std::chrono::seconds(1);         // of a peer that was told our end
+
+int exit_of(const Error& error) {
+    if (error.is(net::DialErrc::wrong_key)) return exit_code::kProtocol;
+    if (error.is(net::DialErrc::no_pin)) return exit_code::kConfig;
+    return exit_code::kUnavailable;
+}
+
+int exit_of(Ending ending) {
+    switch (ending) {
+        case Ending::orderly: return exit_code::kOk;
+        case Ending::tunnel_cut:
+        case Ending::bad_message:
+        case Ending::after_end: return exit_code::kProtocol;
+        case Ending::dead_peer:
+        case Ending::no_answer: return exit_code::kUnavailable;
+        case Ending::plain_reset: return exit_code::kIoError;
+        default: return exit_code::kFailed;
+    }
+}
+
+std::string words_of(const net::ForwarderSummary& summary) {
+    std::string out(net::describe(summary.ending));
+    if (summary.ending == Ending::tunnel_cut && summary.bytes_down == 0)
+        out += " and before a byte came; does the server know our key, and does its allow name us?";
+    return out;
+}
+
+/// One tunnel between standard input and output, from the dialling to the end, on one thread's io_context.
+class Connection {
+  public:
+    Connection(net::asio::io_context& context, const config::Config& config, const config::Service& service,
+               Vault vault, StandardFds fds)
+        : context_(context),
+          config_(config),
+          service_(service),
+          vault_(std::move(vault)),
+          signals_(context, SIGINT, SIGTERM, SIGHUP),  // ssh ends its ProxyCommand by HUP
+          sweep_(context),
+          stdio_(
+              context, std::move(fds), [this](const auto& why) { local_side_failed(*why); },
+              [this](const auto& why) { output_ended(why); }) {}
+
+    /// The exit code; failures are told.
+    int run() {
+        wait_signal();
+        dial();
+        context_.run();
+        return code_;
+    }
+
+  private:
+    /// The targets of the section, in their order, until one answers.
+    void dial() {
+        const Instant deadline = net::now() + service_.limits.connect_timeout;
+        auto& with = *vault_.impl();
+        if (service_.tunnel().kind == config::Address::Kind::udp) {
+            return dial_any<net::DialedStream>(
+                deadline, [this, &with, deadline](const auto& target, Instant until, auto tried) {
+                    auto server = stream_target(service_, target.address, target.peer,
+                                                pinned_keys(vault_, target.peer));
+                    if (until != deadline) server.confirm_by = deadline;
+                    net::dial_stream(context_, *with.resolver, with.tools(), std::move(server), until,
+                                     std::move(tried));
+                });
+        }
+        dial_any<net::Established>(deadline, [this, &with](const auto& target, Instant until, auto tried) {
+            net::dial_tunnel(context_, *with.resolver, with.tools(),
+                             {target.address, target.peer, pinned_keys(vault_, target.peer)}, until,
+                             std::move(tried));
+        });
+    }
+
+    template <class Dialled>
+    void dial_any(Instant deadline, typename net::TargetTries<Dialled>::DialFn dial_one) {
+        auto spec = std::make_shared<net::ServiceSpec>();
+        spec->name = service_.name;
+        spec->side = net::Side::client;
+        for (const auto& target : service_.connect)
+            spec->lead_to({{target.host, target.port, {}}, service_.peer_of(target), target.text()});
+        net::try_targets<Dialled>(std::move(spec), deadline, std::move(dial_one),
+                                  [this](Result<Dialled> dialled, const net::ServiceTarget*) {
+                                      if (!dialled) return fail(dialled.error());
+                                      forward(std::move(*dialled));
+                                  });
+    }
+
+    void forward(net::Established tunnel) {
+        net::set_tunnel_options(tunnel.stream.native_handle(), service_.limits.dead_peer);
+        auto plain = local_side();
+        if (!plain) return;
+        begin(std::make_shared<net::Forwarder>(std::move(*plain), std::move(tunnel.stream),
+                                               std::move(tunnel.session), limits(), scratch_));
+    }
+
+    void forward(net::DialedStream dialled) {
+        auto plain = local_side();
+        if (!plain) return;
+        // The last bytes of TCP are the kernel's to deliver; those of a stream are ours.
+        undelivered_ = dialled.client.lock();
+        dialled.tunnel->on_delivered = [this] { delivered(); };
+        begin(std::make_shared<net::StreamForwarder>(std::move(*plain), std::move(dialled.tunnel), limits()));
+    }
+
+    /// From here on nothing is opened and nobody is dialled any more, so it is confined before it carries
+    /// a byte.
+    std::optional<net::Stream> local_side() {
+        if (auto confined = os::confine(os::Calls::front, {}); !confined) {
+            if (config_.sandbox == config::Strictness::require) {
+                fail(confined.error());
+                return std::nullopt;
+            }
+        }
+        auto socket = stdio_.start();
+        if (!socket) {
+            fail(socket.error());
+            return std::nullopt;
+        }
+        return net::Stream(context_, net::asio::generic::stream_protocol(AF_UNIX, 0), socket->release());
+    }
+
+    [[nodiscard]] net::ForwarderLimits limits() const {
+        const bool by_message = service_.end_of_stream == config::EndOfStream::message;
+        net::ForwarderLimits out{by_message ? net::EndOfStream::message : net::EndOfStream::close,
+                                 service_.limits.idle_timeout,
+                                 service_.limits.dead_peer,
+                                 {},
+                                 config_.timeouts.drain};
+        if (service_.limits.max_session) out.max_session = net::now() + *service_.limits.max_session;
+        return out;
+    }
+
+    void begin(std::shared_ptr<net::ForwarderBase> forwarder) {
+        forwarder_ = std::move(forwarder);
+        forwarder_->start([this](const net::ForwarderSummary& summary) { tunnel_ended(summary); });
+        sweep();
+    }
+
+    void sweep() {
+        sweep_.expires_after(kSweep);
+        sweep_.async_wait([this](net::error_code error) {
+            const auto forwarder = forwarder_;  // it may end from within
+            if (error || !forwarder) return;
+            forwarder->sweep(net::now());
+            sweep();
+        });
+    }
+
+    // ---- the end: the tunnel's, that of standard output, and over udp that of the last acknowledgment ----
+
+    void tunnel_ended(const net::ForwarderSummary& summary) {
+        forwarder_.reset();
+        tunnel_ended_ = true;
+        if (summary.ending != Ending::orderly) {
+            delivered_ = true;  // or never
+            note(exit_of(summary.ending), "[" + service_.name + "] " + words_of(summary));
+        }
+        finish_if_over();
+    }
+
+    void delivered() {
+        delivered_ = true;
+        finish_if_over();
+    }
+
+    void output_ended(const std::optional<std::string>& why) {
+        output_ended_ = true;
+        if (why) local_side_failed(*why);
+        finish_if_over();
+    }
+
+    /// The peer must not take it for an end.
+    void local_side_failed(const std::string& why) {
+        note(exit_code::kIoError, why);
+        if (const auto forwarder = forwarder_) forwarder->stop(Ending::plain_reset);
+    }
+
+    void wait_signal() {
+        signals_.async_wait([this](net::error_code error, int number) {
+            if (!error) end_by_signal(number);
+        });
+    }
+
+    /// At once, but for a tunnel over udp whose direction to the peer has ended: then the peer ends too, and
+    /// a server that nobody answers keeps the connection until dead-peer. ssh closes its pipes and sends HUP.
+    void end_by_signal(int number) {
+        told_ = true;
+        const bool again = std::exchange(code_, kBySignal + number) >= kBySignal;
+        if (again || !undelivered_) return stop();
+        wait_signal();
+        const Instant since = net::now();
+        net::when_drained(
+            sweep_.get_executor(), kLastWord,
+            [this, since] {
+                return net::now() - since >= kLastInput && !undelivered_->stream().outgoing_ended();
+            },
+            [this] { stop(); });
+    }
+
+    void stop() {
+        if (const auto forwarder = forwarder_) forwarder->stop(Ending::stopped);
+        context_.stop();
+    }
+
+    void fail(const Error& error) {
+        note(exit_of(error), "[" + service_.name + "] " + error.text());
+        context_.stop();
+    }
+
+    /// The first thing that goes wrong is what is told; the rest follows from it.
+    void note(int code, const std::string& why) {
+        if (!std::exchange(told_, true)) code_ = complain(code, why);
+    }
+
+    void finish_if_over() {
+        if (!tunnel_ended_ || !output_ended_ || (undelivered_ && !delivered_)) return;
+        if (undelivered_ && !undelivered_->stream().outgoing_done())  // told already if it was cut
+            note(exit_code::kUnavailable,
+                 "[" + service_.name + "] peer does not answer, and may lack the last bytes");
+        context_.stop();
+    }
+
+    net::asio::io_context& context_;
+    const config::Config& config_;
+    const config::Service& service_;
+    Vault vault_;
+    net::asio::signal_set signals_;
+    net::asio::steady_timer sweep_;
+    net::Scratch scratch_;
+    Stdio stdio_;
+    std::shared_ptr<net::ForwarderBase> forwarder_;
+    std::shared_ptr<net::ClientTunnel> undelivered_;  // what its last acknowledgment is awaited of
+    bool delivered_ = false;
+    bool tunnel_ended_ = false;
+    bool output_ended_ = false;
+    bool told_ = false;
+    int code_ = exit_code::kOk;
+};
+
+}  // namespace
+
+int connect(const Verb& self, const Arguments& arguments) {
+    Options options(self);
+    options.value("config,c", "FILE", "the configuration (default: curvegate.conf in its usual place)")
+        .operands(1, 1);
+    if (const auto end = options.parse(arguments)) return *end;
+    auto fds = take_standard_descriptors();
+    if (!fds) return complain(exit_code::kIoError, fds.error().text());
+    const auto parsed = load_config(options.has("config") ? options.get("config") : default_config());
+    if (!parsed) return parsed.error();
+    const auto service = find_client_end(parsed->config, options.operands().front());
+    if (!service) return service.error();
+    if (const auto form = config::plain_form((*service)->plain()); form != config::PlainForm::stream) {
+        const bool records = form == config::PlainForm::records;
+        return complain(exit_code::kUsage, "[" + (*service)->name + "] carries " +
+                                               (records ? "records" : "datagrams") +
+                                               ", and standard input is a stream");
+    }
+    std::signal(SIGPIPE,
+                SIG_IGN);  // NOLINT(cert-err33-c): it cannot fail; a closed pipe is an error of write()
+    net::asio::io_context context(1);
+    auto vault = open_own_vault(context, *parsed);
+    if (!vault) return complain(vault.error().code, "vault: " + vault.error().why);
+    if (auto hardened = os::harden_process(); !hardened)
+        return complain(exit_code::kUnavailable, hardened.error().text());
+    return Connection(context, parsed->config, **service, std::move(*vault), std::move(*fds)).run();
+}
+
+}  // namespace curvegate::cli
