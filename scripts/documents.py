@@ -40,7 +40,6 @@ class Verb:
     name: str
     arguments: str
     help: str
-    later: bool
     options: tuple[Option, ...]
 
     @property
@@ -56,7 +55,6 @@ class Key:
 
     name: str
     where: str
-    status: str
     value: str
     help: str
 
@@ -103,22 +101,22 @@ def read_verbs(bin_folder: Path) -> list[Verb]:
     program = bin_folder / "curvegate"
     verbs = []
     for line in output_of(program, "--help").splitlines():
-        match = re.match(r"^  ([a-z][a-z-]*) +(.+?)( \(not yet\))?$", line)
+        match = re.match(r"^  ([a-z][a-z-]*) +(.+)$", line)
         if match is None:
             continue
-        name, sentence, later = match.groups()
+        name, sentence = match.groups()
         text = output_of(program, name, "--help")
         usage = re.match(rf"^usage: curvegate {re.escape(name)} ?(.*)$", text.splitlines()[0])
         if usage is None:
             raise ValueError(f"curvegate {name} --help begins without its usage")
-        verbs.append(Verb(name, usage.group(1), sentence, later is not None, parse_options(text)))
+        verbs.append(Verb(name, usage.group(1), sentence, parse_options(text)))
     if not verbs:
         raise ValueError("curvegate --help lists no verb")
     return verbs
 
 
 _KEY = re.compile(
-    r'\{"(?P<name>[a-z-]+)",\s*(?P<where>global|service|either),\s*(?P<status>works|later|not_yet),\s*'
+    r'\{"(?P<name>[a-z-]+)",\s*(?P<where>global|service|either),\s*'
     r'"(?P<value>[^"]*)",\s*(?P<help>(?:"[^"]*"\s*)+),'
 )
 
@@ -128,7 +126,7 @@ def read_keys(source: Path = KEYS) -> list[Key]:
     text = source.read_text()
     table = text[text.index("kKeys = ") : text.index("});", text.index("kKeys = "))]
     keys = [
-        Key(m["name"], m["where"], m["status"], m["value"], "".join(re.findall(r'"([^"]*)"', m["help"])))
+        Key(m["name"], m["where"], m["value"], "".join(re.findall(r'"([^"]*)"', m["help"])))
         for m in _KEY.finditer(table)
     ]
     lines = len(re.findall(r'^ {4}\{"', table, re.MULTILINE))
@@ -170,7 +168,7 @@ def man_verbs(verbs: list[Verb]) -> list[str]:
     for verb in verbs:
         lines += [f".SS {roff(verb.name)}", f".B curvegate {roff(verb.name)}"]
         lines += [roff(verb.arguments)] if verb.arguments else []
-        lines += [".PP", roff(sentence(verb.help)) + (" (Not yet: comes with a later version.)" if verb.later else "")]
+        lines += [".PP", roff(sentence(verb.help))]
         for option in verb.options:
             lines += [] if "--help" in option.names else man_option(option)
     return lines
@@ -186,12 +184,11 @@ def man_options(bin_folder: Path, program: str) -> list[str]:
 
 def man_keys(keys: list[Key], where: str) -> list[str]:
     """The configuration keys of one kind."""
-    notes = {"works": "", "later": " Read and checked; used by a later version.", "not_yet": " Not yet: refused."}
     lines = []
     for key in keys:
         if key.where == where:
             lines += [".TP", f"\\fB{roff(key.name)}\\fR = \\fI{roff(key.value)}\\fR"]
-            lines.append(roff(sentence(key.help)) + notes[key.status])
+            lines.append(roff(sentence(key.help)))
     return lines
 
 

@@ -115,7 +115,6 @@ class Parser {
     /// Why a key may not stand where it stands; empty if it may.
     std::string why_not_here(const Key* key, std::string_view name) const {
         if (key == nullptr) return "unknown key " + quoted(name) + registry::did_you_mean(name, key_names());
-        if (key->status == Status::not_yet) return quoted(name) + ": not yet: comes with a later version";
         if (parsed_.config.files.size() > 1 && key->name == "include")
             return "an included file includes no other: name both in " + parsed_.config.file;
         if (scope_ == Scope::included) {

@@ -46,12 +46,6 @@ enum class Where {
     service,  ///< in a [section]
     either,   ///< in a [section]; above them, it is the default for all
 };
-enum class Status {
-    works,
-    later,    ///< read and checked; a later version uses it
-    not_yet,  ///< refused with these words
-};
-
 enum class Times {
     once,
     any,  ///< the values accumulate
@@ -62,7 +56,6 @@ enum class Times {
 struct Key {
     std::string_view name;
     Where where;
-    Status status;
     std::string_view value;  ///< the form of the value: "PATH", "DURATION", "yes|no"...
     std::string_view help;   ///< one sentence without its full stop, with the default
     void (*apply)(Setting&);

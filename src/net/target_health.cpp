@@ -1,6 +1,7 @@
 #include "net/target_health.hpp"
 
 #include <algorithm>
+#include <utility>
 
 namespace curvegate::net {
 
@@ -24,7 +25,7 @@ std::vector<std::size_t> TargetHealth::order(std::span<const std::string> target
         const auto found = failing_.find(targets[asked.front()]);
         if (found != failing_.end()) found->second.until = now + found->second.rest;
     }
-    std::ranges::stable_sort(resting, {}, until);
+    std::ranges::sort(resting, {}, [&](std::size_t place) { return std::pair(until(place), place); });
     asked.insert(asked.end(), resting.begin(), resting.end());
     return asked;
 }

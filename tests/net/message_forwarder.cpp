@@ -102,7 +102,7 @@ TEST_CASE("a record is a message and a message a record, in order, of any size",
     rig.peer.pipe->start();
     std::vector<Buffer> all;
     std::uint64_t bytes = 0;
-    for (const std::size_t size : {1, 2, 1'452, 65'503, 7, 65'502, 1}) {
+    for (const std::size_t size : std::initializer_list<std::size_t>{1, 2, 1'452, 65'503, 7, 65'502, 1}) {
         all.push_back(pattern(size));
         bytes += size;
         REQUIRE(rig.until([&] { return rig.app.say(all.back()); }));

@@ -269,21 +269,6 @@ TEST_CASE("each mistake is told with its line", "[config]") {
     }
 }
 
-TEST_CASE("a key of a later version is refused as not yet known, wherever it stands", "[config]") {
-    std::size_t count = 0;
-    for (const Key& key : all_keys()) {
-        if (key.status != Status::not_yet) continue;
-        ++count;
-        CAPTURE(key.name);
-        const std::string expected = "\"" + std::string(key.name) + "\": not yet: comes with a later version";
-        CHECK_THAT(problems_of(std::string(key.name) + " = x\n" + kHead + kServer),
-                   Equals(std::vector{"1: " + expected}));
-        CHECK_THAT(problems_of(kHead + kServer + std::string(key.name) + " = x\n"),
-                   Equals(std::vector{"6: " + expected}));
-    }
-    CHECK(count == 0);
-}
-
 TEST_CASE("what is written down, and whether it must be", "[config]") {
     const auto plain = parse(kHead + kServer, "f");
     REQUIRE(plain);
