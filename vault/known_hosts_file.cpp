@@ -11,6 +11,7 @@ namespace curvegate::vault {
 namespace {
 
 constexpr std::size_t kLongestKnownHosts = std::size_t{64} * 1024 * 1024;
+constexpr std::chrono::seconds kAgain{5};  // what could not be used is read again, changed or not
 constexpr std::int64_t kNanoseconds = 1'000'000'000;
 
 }  // namespace
@@ -27,15 +28,18 @@ bool KnownHostsFile::is_trusted(const crypto::PublicKey& server, WallTime now) {
     struct stat info{};
     std::optional<Stamp> present;
     if (::stat(path_.c_str(), &info) == 0) present = stamp_of(info);
-    if (present != stamp_) {
+    const bool again = !registry_ && (now >= refused_at_ + kAgain || now < refused_at_);
+    if (present != stamp_ || again) {
         auto fresh = read();
         registry_.reset();
         if (fresh) {
             registry_.emplace(std::move(*fresh));
             say_("read " + path_ + " again");
         } else {
-            stamp_ = present;  // what was refused is not read again until it changes
-            say_(fresh.error().text() + "; no vouch is made until it is mended");
+            // Not read at each request, but the disk may have failed for a moment only.
+            if (present != stamp_) say_(fresh.error().text() + "; no vouch is made until it is mended");
+            stamp_ = present;
+            refused_at_ = now;
         }
     }
     return registry_ && registry_->is_trusted_server(server, now);

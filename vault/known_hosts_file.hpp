@@ -27,8 +27,9 @@ enum class KnownHostsErrc {
                                            : "the known_hosts file cannot be used";
 }
 
-/// known_hosts as the vault itself reads it: looked at before each answer and read again when it has changed.
-/// While the file is missing or broken no server is trusted; that is said once for each change.
+/// known_hosts as the vault itself reads it: looked at before each answer and read again when it has changed,
+/// or after 5 s if it could not be used. While the file is missing or broken no server is trusted; that is
+/// said once for each change.
 class KnownHostsFile final : public TrustedServers {
   public:
     using Say = std::function<void(std::string_view line)>;
@@ -55,8 +56,9 @@ class KnownHostsFile final : public TrustedServers {
 
     std::string path_;
     Say say_;
-    std::optional<Stamp> stamp_;  // nothing: there was no file
-    std::optional<registry::Registry> registry_;
+    std::optional<Stamp> stamp_;                  // nothing: there was no file
+    std::optional<registry::Registry> registry_;  // nothing: what is there cannot be used
+    WallTime refused_at_{};                       // when that was seen last
 };
 
 /// Trusts nobody: for a vault without a client key.

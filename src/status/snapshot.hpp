@@ -47,7 +47,7 @@ struct Service {
     std::uint64_t refused = 0;
     Traffic traffic;
     SessionLimits limits = {};
-    std::vector<Target> targets = {};  ///< those of `connect`, each once
+    std::vector<Target> targets;  ///< those of `connect`, each once
 };
 
 /// A name of known_hosts.

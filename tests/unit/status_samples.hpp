@@ -21,9 +21,32 @@ inline Snapshot small_snapshot() {
     out.generation = 7;
     out.loaded = kNoon - 3'600s;
     out.workers = 4;
-    out.services = {
-        {"web", "server", "tcp", "0.0.0.0:4433", "127.0.0.1:8080", 2, 1'204, 1'200, 1, 3, {3'072, 1'024}, {}},
-        {"dns", "client", "udp", "udp:127.0.0.1:53", "udp:server.example:4433", 0, 5, 5, 0, 0, {0, 0}, {}}};
+    out.services = {{"web",
+                     "server",
+                     "tcp",
+                     "0.0.0.0:4433",
+                     "127.0.0.1:8080",
+                     2,
+                     1'204,
+                     1'200,
+                     1,
+                     3,
+                     {3'072, 1'024},
+                     {},
+                     {}},
+                    {"dns",
+                     "client",
+                     "udp",
+                     "udp:127.0.0.1:53",
+                     "udp:server.example:4433",
+                     0,
+                     5,
+                     5,
+                     0,
+                     0,
+                     {0, 0},
+                     {},
+                     {}}};
     out.services[0].targets = {{"127.0.0.1:8080", true, {}}};
     out.services[1].targets = {{"udp:server.example:4433", false, 1'500ms}};
     out.peers = {
@@ -66,8 +89,9 @@ inline Snapshot hostile_snapshot() {
                      kHuge,
                      kHuge,
                      {kHuge, kHuge},
+                     {},
                      {}},
-                    {"a\x1b[2J\"\\\n\xfe\xe2\x80\xae}", "", "", "", "", 1, 1, 1, 1, 1, {1, 1}, {}}};
+                    {"a\x1b[2J\"\\\n\xfe\xe2\x80\xae}", "", "", "", "", 1, 1, 1, 1, 1, {1, 1}, {}, {}}};
     out.services[0].targets = {{kHostile, true, Duration::max()}, {kHostile, false, Duration::min()}};
     out.peers = {{kHostile, kHostile, kHuge, kHuge, {kHuge, kHuge}, WallTime::min()},
                  {"", kHostile, 1, 1, {1, 1}, kNoon},

@@ -1,6 +1,7 @@
 #include "tests/unit/vault_support.hpp"
 #include "vault/known_hosts_file.hpp"
 
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -56,6 +57,23 @@ TEST_CASE("a key that is revoked or expired in known_hosts gets no vouch") {
     const WallTime end = std::chrono::sys_days{std::chrono::year{2030} / 1 / 2};
     CHECK(file->is_trusted(peer(1), end - std::chrono::seconds(1)));
     CHECK_FALSE(file->is_trusted(peer(1), end));
+}
+
+TEST_CASE("what kept known_hosts from being read may pass without a change of the file") {
+    World world;
+    const auto file = world.open().value();
+    world.put(World::line(1) + World::line(2));
+    rlimit before{};
+    REQUIRE(::getrlimit(RLIMIT_NOFILE, &before) == 0);
+    const rlimit none{0, before.rlim_max};
+    REQUIRE(::setrlimit(RLIMIT_NOFILE, &none) == 0);
+    const bool without_descriptors = file->is_trusted(peer(1), WallTime{});
+    REQUIRE(::setrlimit(RLIMIT_NOFILE, &before) == 0);
+    CHECK_FALSE(without_descriptors);
+    CHECK_FALSE(file->is_trusted(peer(1), WallTime{std::chrono::seconds(4)}));
+    CHECK(world.lines.size() == 1);
+    CHECK(file->is_trusted(peer(2), WallTime{std::chrono::seconds(5)}));
+    CHECK(world.lines.size() == 2);
 }
 
 TEST_CASE("while known_hosts is broken, missing or open to others nobody is trusted, and that is said once") {
