@@ -70,11 +70,11 @@ std::expected<std::vector<Source>, Problems> gather(Source main, const Reach& re
     const std::string main_file = main.file;
     std::vector<Source> out;
     out.push_back(std::move(main));
-    for (const auto& [line, path] : includes) {
+    for (const Include& include : includes) {
         const auto tell = [&](const std::string& why) {
-            problems.push_back({main_file, line, "include: " + why});
+            problems.push_back({main_file, include.line, "include: " + why});
         };
-        const auto files = files_of(path, reach);
+        const auto files = files_of(include.path, reach);
         if (!files) {
             tell(files.error());
             continue;

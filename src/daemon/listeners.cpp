@@ -97,7 +97,8 @@ Result<os::UniqueFd> open_control_socket(const std::string& path, const ControlA
     constexpr mode_t kAnybody = 0666;
     const auto group = access.control_group ? access.control_group : access.status_group;
     const bool two = access.status_group && access.status_group != group;
-    const mode_t mode = two ? kAnybody : group ? kGroupMode : kSocketMode;
+    const mode_t one_group = group ? kGroupMode : kSocketMode;
+    const mode_t mode = two ? kAnybody : one_group;
     auto fd = listen_unix(path, path, mode);
     if (fd && group && ::lchown(path.c_str(), static_cast<uid_t>(-1), *group) != 0) {
         auto failed = os::fail_errno("give " + path + " to its group");
