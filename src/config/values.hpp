@@ -33,7 +33,7 @@ struct Range {
 /// An absolute path.
 [[nodiscard]] Value<std::string> parse_path(std::string_view text);
 /// An absolute path, short enough for a socket's address (107 bytes).
-[[nodiscard]] Value<std::string> parse_socket_path(std::string_view text);
+[[nodiscard]] Value<std::string> parse_socket_path(std::string_view path);
 /// unix:/path. Gives the path.
 [[nodiscard]] Value<std::string> parse_unix_socket(std::string_view text);
 /// A name of known_hosts or of a service.
