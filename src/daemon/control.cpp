@@ -186,8 +186,10 @@ void ControlServer::accept() {
         const auto peer = peer_of(socket.native_handle());
         const Right right = peer ? access_.right_of(*peer) : Right::none;
         if (right == Right::none) log::limited(log::Level::warning, "control_refused");
-        if (right != Right::none && *clients_ < kMostClients)
-            std::make_shared<Client>(std::move(socket), peer->uid, right, handler_, clients_)->start();
+        // Who may only look must not keep those out who may command.
+        const auto& count = right == Right::command ? clients_ : readers_;
+        if (right != Right::none && *count < kMostClients)
+            std::make_shared<Client>(std::move(socket), peer->uid, right, handler_, count)->start();
         accept();
     });
 }

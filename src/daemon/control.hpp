@@ -75,6 +75,7 @@ class ControlServer {
     ControlAccess access_;
     Handler handler_;
     std::shared_ptr<std::size_t> clients_ = std::make_shared<std::size_t>(0);
+    std::shared_ptr<std::size_t> readers_ = std::make_shared<std::size_t>(0);
 };
 
 }  // namespace curvegate::daemon

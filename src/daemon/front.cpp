@@ -338,6 +338,7 @@ class Front final : public Commands::Host {
     void on(to_front::Decided& message) {
         static constexpr std::array<std::string_view, 3> kWords = {"reload_failed", "log_reopened", "drain"};
         const auto word = kWords[static_cast<std::size_t>(message.what)];
+        if (message.what == to_front::Decided::What::reload_failed) ++reload_failures_;
         commands_.decided(message.id, {.event = word, .reason = message.text});
     }
     void on(to_front::Resolved& message) { resolver_.resolved(std::move(message)); }
@@ -360,6 +361,7 @@ class Front final : public Commands::Host {
                           : std::unexpected(LoadFailure{EXIT_FAILURE, {"no whole configuration has come"}});
         if (!loaded) {
             log::event(Level::error, "reload_failed", {{"reason", loaded.error().lines.front()}});
+            ++reload_failures_;
             return commands_.done(message.id, EXIT_FAILURE);
         }
         setup_.config = std::move(loaded->config);
@@ -381,10 +383,7 @@ class Front final : public Commands::Host {
         });
     }
     void on(to_front::Told& message) { commands_.told(message.id, message.line); }
-    void on(to_front::Done& message) {
-        if (message.status != 0 && message.id == 0) ++reload_failures_;
-        commands_.done(message.id, message.status);
-    }
+    void on(to_front::Done& message) { commands_.done(message.id, message.status); }
 
     // Until the end of the process, whatever becomes of the file.
     [[nodiscard]] std::shared_ptr<const registry::Registry> with_revoked(

@@ -79,7 +79,7 @@ Flows::FlowPtr Flows::flow_of(const Path& from) {
 }
 
 Flows::FlowPtr Flows::open(const Path& from) {
-    if (table_.size() >= limits_.flows) end(by_use_.back(), Ending::evicted);
+    while (table_.size() >= limits_.flows) end(by_use_.back(), Ending::evicted);
     auto flow = std::make_shared<Flow>();
     flow->path = from;
     flow->who.source = source_text(from.peer, form_);

@@ -120,15 +120,21 @@ class Worker {
     void not_connected(const std::shared_ptr<Connection>& connection, Stream plain, const Error& why);
     void open_flow(const SpecPtr& service, const std::string& source, Flows::DialedFn done);
     [[nodiscard]] static Flows::Limits flow_limits(const ServiceSpec& spec);
-    void dial_server(const SpecPtr& spec, TargetTries<Established>::DoneFn done);
-    void dial_server(const SpecPtr& spec, TargetTries<DialedStream>::DoneFn done);
+    void dial_server(const SpecPtr& spec, const std::string& source, TargetTries<Established>::DoneFn done);
+    void dial_server(const SpecPtr& spec, const std::string& source, TargetTries<DialedStream>::DoneFn done);
+    template <class Dialed>
+    [[nodiscard]] TargetTries<Dialed>::TriedFn audited(const ServiceSpec& spec, const ServiceTarget& target,
+                                                       const std::string& source,
+                                                       typename TargetTries<Dialed>::TriedFn tried);
+    void audit_failure(const ServiceSpec& spec, const ServiceTarget& target, const std::string& source,
+                       const Error& why);
     [[nodiscard]] std::vector<crypto::PublicKey> keys_to_try(const ServiceSpec& spec,
                                                              const ServiceTarget& target) const;
     [[nodiscard]] bool is_pinned(const std::string& peer, const crypto::PublicKey& server) const;
     void greeted(const ServiceSpec& spec, const ServiceTarget& target, const crypto::PublicKey& server);
     [[nodiscard]] Result<> may_greet(const ServiceSpec& spec, const ServiceTarget& target,
                                      const crypto::PublicKey& server, const std::string& source);
-    void not_greeted(const ServiceSpec& spec, const std::string& source, const Error& why);
+    void not_greeted(const ServiceSpec& spec, const Error& why);
 
     // connections
     [[nodiscard]] bool take_slot(Connection& connection, const std::optional<SessionLimits::Client>& client);

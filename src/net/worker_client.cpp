@@ -23,24 +23,47 @@ void Worker::serve_plain(SpecPtr spec, Stream stream, std::string source) {
     }
 }
 
+// A server that is not the pinned one, or none is pinned: a decision. A network that fails is none.
+void Worker::audit_failure(const ServiceSpec& spec, const ServiceTarget& target, const std::string& source,
+                           const Error& why) {
+    const bool decided =
+        why.is(DialErrc::no_pin) || why.is(DialErrc::wrong_key) || why.is(DialErrc::no_cookie);
+    if (decided) shared_.audit->refused({spec.name, target.peer, {}, source, why.what()});
+}
+
+// `spec` and `target` live as long as the try: it holds the service.
+template <class Dialed>
+TargetTries<Dialed>::TriedFn Worker::audited(const ServiceSpec& spec, const ServiceTarget& target,
+                                             const std::string& source,
+                                             typename TargetTries<Dialed>::TriedFn tried) {
+    return [this, &spec, &target, source, tried = std::move(tried)](Result<Dialed> result) mutable {
+        if (!result) audit_failure(spec, target, source, result.error());
+        tried(std::move(result));
+    };
+}
+
 // One for each carrier.
-void Worker::dial_server(const SpecPtr& spec, TargetTries<Established>::DoneFn done) {
-    const auto dial = [this, spec](const ServiceTarget& target, Instant until, auto tried) {
+void Worker::dial_server(const SpecPtr& spec, const std::string& source,
+                         TargetTries<Established>::DoneFn done) {
+    const auto dial = [this, spec, source](const ServiceTarget& target, Instant until, auto tried) {
         dial_tunnel(context_, *shared_.resolver, tools(),
-                    {target.address, target.peer, keys_to_try(*spec, target)}, until, std::move(tried));
+                    {target.address, target.peer, keys_to_try(*spec, target)}, until,
+                    audited<Established>(*spec, target, source, std::move(tried)));
     };
     try_targets<Established>(spec, now() + spec->connect_timeout, dial, std::move(done));
 }
 
-void Worker::dial_server(const SpecPtr& spec, TargetTries<DialedStream>::DoneFn done) {
+void Worker::dial_server(const SpecPtr& spec, const std::string& source,
+                         TargetTries<DialedStream>::DoneFn done) {
     const Instant deadline = now() + spec->connect_timeout;
-    const auto dial = [this, spec, deadline](const ServiceTarget& target, Instant until, auto tried) {
+    const auto dial = [this, spec, source, deadline](const ServiceTarget& target, Instant until, auto tried) {
         StreamTarget server{
             target.address,  target.peer, keys_to_try(*spec, target), spec->extensions, *spec->server_name,
             spec->dead_peer, {}};
         // Once it has answered, whatever the others might have needed is its own.
         if (until != deadline) server.confirm_by = deadline;
-        dial_stream(context_, *shared_.resolver, tools(), std::move(server), until, std::move(tried));
+        dial_stream(context_, *shared_.resolver, tools(), std::move(server), until,
+                    audited<DialedStream>(*spec, target, source, std::move(tried)));
     };
     try_targets<DialedStream>(spec, deadline, dial, std::move(done));
 }
@@ -58,28 +81,29 @@ TunnelHandle take_tunnel(DialedStream& dialed) {
 
 template <class Dialed>
 void Worker::open_tunnel(const std::shared_ptr<Connection>& connection, Stream plain) {
-    dial_server(connection->service(), [this, connection, plain = std::move(plain)](
-                                           Result<Dialed> result, const ServiceTarget* target) mutable {
-        if (!result) return not_connected(connection, std::move(plain), result.error());
-        const auto may = may_greet(connection->spec, *target, result->peer, connection->source);
-        if (!may) return not_connected(connection, std::move(plain), may.error());
-        greeted(connection->spec, *target, result->peer);
-        connection->peer = target->peer;
-        connection->key = result->peer;
-        connection->found(*target);
-        connection->log_handshake();
-        if constexpr (std::is_same_v<Dialed, DialedStream>) {
-            watch(*result->tunnel, connection);
-        } else {
-            set_tunnel_options(result->stream.native_handle(), connection->spec.dead_peer);
-        }
-        auto tunnel = take_tunnel(*result);
-        if (connection->spec.plain == PlainSide::records) {
-            return connection->forward_records(std::move(plain),
-                                               pipe_of(std::move(tunnel), connection->spec.dead_peer));
-        }
-        connection->forward(std::move(plain), std::move(tunnel));
-    });
+    dial_server(connection->service(), connection->source,
+                [this, connection, plain = std::move(plain)](Result<Dialed> result,
+                                                             const ServiceTarget* target) mutable {
+                    if (!result) return not_connected(connection, std::move(plain), result.error());
+                    const auto may = may_greet(connection->spec, *target, result->peer, connection->source);
+                    if (!may) return not_connected(connection, std::move(plain), may.error());
+                    greeted(connection->spec, *target, result->peer);
+                    connection->peer = target->peer;
+                    connection->key = result->peer;
+                    connection->found(*target);
+                    connection->log_handshake();
+                    if constexpr (std::is_same_v<Dialed, DialedStream>) {
+                        watch(*result->tunnel, connection);
+                    } else {
+                        set_tunnel_options(result->stream.native_handle(), connection->spec.dead_peer);
+                    }
+                    auto tunnel = take_tunnel(*result);
+                    if (connection->spec.plain == PlainSide::records) {
+                        return connection->forward_records(
+                            std::move(plain), pipe_of(std::move(tunnel), connection->spec.dead_peer));
+                    }
+                    connection->forward(std::move(plain), std::move(tunnel));
+                });
 }
 
 void Worker::greeted(const ServiceSpec& spec, const ServiceTarget& target, const crypto::PublicKey& server) {
@@ -96,19 +120,15 @@ Result<> Worker::may_greet(const ServiceSpec& spec, const ServiceTarget& target,
     return fail(AuditErrc::unavailable);
 }
 
-// A server that is not the pinned one, or none is pinned: a decision. A network that fails is none.
-void Worker::not_greeted(const ServiceSpec& spec, const std::string& source, const Error& why) {
+void Worker::not_greeted(const ServiceSpec& spec, const Error& why) {
     shared_.counters->refuse(why);
     ++spec.counters->refused;
-    const bool decided =
-        why.is(DialErrc::no_pin) || why.is(DialErrc::wrong_key) || why.is(DialErrc::no_cookie);
-    if (decided) shared_.audit->refused({spec.name, spec.peer, {}, source, why.what()});
     log::limited(log::Level::error, "connect_failed",
                  {{"service", spec.name}, {"peer", spec.peer}, {"reason", why.text()}});
 }
 
 void Worker::not_connected(const std::shared_ptr<Connection>& connection, Stream plain, const Error& why) {
-    not_greeted(connection->spec, connection->source, why);
+    not_greeted(connection->spec, why);
     error_code ignored;
     plain.close(ignored);  // a reset, by set_plain_options()
     remove(connection);
@@ -166,13 +186,16 @@ void Worker::open_flow(const SpecPtr& service, const std::string& source, Flows:
     const auto finish = [this, service, source](auto& result, const ServiceTarget* target,
                                                 Flows::DialedFn& tell) {
         // A reload may have taken the pin away while this was dialled.
-        if (result && !is_pinned(target->peer, result->peer)) result = fail(DialErrc::no_pin, target->peer);
+        if (result && !is_pinned(target->peer, result->peer)) {
+            result = fail(DialErrc::no_pin, target->peer);
+            audit_failure(*service, *target, source, result.error());
+        }
         if (result) {
             if (auto may = may_greet(*service, *target, result->peer, source); !may)
                 result = fail(std::move(may));
         }
         if (!result) {
-            not_greeted(*service, source, result.error());
+            not_greeted(*service, result.error());
             return tell(fail(std::move(result)));
         }
         greeted(*service, *target, result->peer);
@@ -183,16 +206,18 @@ void Worker::open_flow(const SpecPtr& service, const std::string& source, Flows:
         tell(Flows::Tunnel{pipe_of(take_tunnel(*result), service->dead_peer), who.peer, who.key, moved});
     };
     if (spec.carrier == Carrier::curvecp) {
-        return dial_server(service, [this, finish, done = std::move(done)](
-                                        Result<DialedStream> result, const ServiceTarget* target) mutable {
-            if (result) watch(*result->tunnel, nullptr);
+        return dial_server(service, source,
+                           [this, finish, done = std::move(done)](Result<DialedStream> result,
+                                                                  const ServiceTarget* target) mutable {
+                               if (result) watch(*result->tunnel, nullptr);
+                               finish(result, target, done);
+                           });
+    }
+    dial_server(
+        service, source,
+        [finish, done = std::move(done)](Result<Established> result, const ServiceTarget* target) mutable {
             finish(result, target, done);
         });
-    }
-    dial_server(service, [finish, done = std::move(done)](Result<Established> result,
-                                                          const ServiceTarget* target) mutable {
-        finish(result, target, done);
-    });
 }
 
 }  // namespace curvegate::net
