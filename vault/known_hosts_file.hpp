@@ -58,7 +58,7 @@ class KnownHostsFile final : public TrustedServers {
     Say say_;
     std::optional<Stamp> stamp_;                  // nothing: there was no file
     std::optional<registry::Registry> registry_;  // nothing: what is there cannot be used
-    WallTime refused_at_{};                       // when that was seen last
+    WallTime refused_at_;                         // when that was seen last
 };
 
 /// Trusts nobody: for a vault without a client key.
