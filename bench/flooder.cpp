@@ -1,5 +1,6 @@
 #include "handshake/curvecp_client.hpp"
 #include "os/random.hpp"
+#include "os/secret_pages.hpp"
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
@@ -214,7 +215,7 @@ int run(const std::vector<std::string_view>& args) {
     to.sin_port = htons(static_cast<std::uint16_t>(*port_number));
 
     if (!crypto::initialise()) return fail("no crypto library");
-    const auto pool = crypto::SecretPool::create(crypto::Locking::attempt, 512);
+    const auto pool = crypto::SecretPool::create(os::secret_pages(), crypto::Locking::attempt, 512);
     if (!pool) return fail("no memory for secrets");
     std::vector<Hello> hellos;
     for (std::size_t i = 0; i < kSources; ++i) {

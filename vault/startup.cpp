@@ -1,6 +1,7 @@
 #include "vault/startup.hpp"
 
 #include "os/file.hpp"
+#include "os/secret_pages.hpp"
 #include "vault/key_file.hpp"
 #include "vault/passphrase.hpp"
 
@@ -43,7 +44,7 @@ constexpr std::array kCounterExits = {
 
 Started<std::unique_ptr<crypto::SecretPool>> open_pool(Need lock_memory, const Holdings::Say& say) {
     const auto locking = lock_memory == Need::require ? crypto::Locking::require : crypto::Locking::attempt;
-    auto pool = crypto::SecretPool::create(locking, kServiceSecrets);
+    auto pool = crypto::SecretPool::create(os::secret_pages(), locking, kServiceSecrets);
     if (!pool) return std::unexpected(failure_of(pool.error()));
     if (!(*pool)->all_locked()) say("WARNING: memory for secrets is not locked and may be written to swap");
     return std::move(*pool);

@@ -7,6 +7,7 @@
 #include "crypto/secret.hpp"
 #include "os/file.hpp"
 #include "os/random.hpp"
+#include "os/secret_pages.hpp"
 #include "vault/counter_store.hpp"
 #include "vault/key_file.hpp"
 
@@ -53,7 +54,7 @@ Outcome<Order> order_of(const Options& options) {
 }
 
 Outcome<std::unique_ptr<crypto::SecretPool>> make_pool() {
-    auto pool = crypto::SecretPool::create(crypto::Locking::attempt, kMostSecrets);
+    auto pool = crypto::SecretPool::create(os::secret_pages(), crypto::Locking::attempt, kMostSecrets);
     if (!pool) return std::unexpected(complain(exit_code::kUnavailable, pool.error().text()));
     if (!(*pool)->all_locked()) {
         complain(exit_code::kOk,

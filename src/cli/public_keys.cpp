@@ -6,6 +6,7 @@
 #include "crypto/keys.hpp"
 #include "crypto/secret.hpp"
 #include "os/file.hpp"
+#include "os/secret_pages.hpp"
 #include "vault/key_file.hpp"
 
 #include <fcntl.h>
@@ -51,7 +52,7 @@ Result<crypto::PublicKey> public_key_in(WipedBuffer& key_file) {
     const auto header = vault::parse_key_header(key_file.text());
     if (!header) return std::unexpected(header.error());
     if (header->sealed) return header->public_key;
-    auto pool = crypto::SecretPool::create(crypto::Locking::attempt, 1);
+    auto pool = crypto::SecretPool::create(os::secret_pages(), crypto::Locking::attempt, 1);
     if (!pool) return fail(std::move(pool));
     const auto key = vault::parse_key(key_file.content(), **pool, {});
     if (!key) return std::unexpected(key.error());

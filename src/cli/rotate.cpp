@@ -6,6 +6,7 @@
 #include "crypto/secret.hpp"
 #include "os/file.hpp"
 #include "os/random.hpp"
+#include "os/secret_pages.hpp"
 #include "vault/control_message.hpp"
 #include "vault/counter_store.hpp"
 #include "vault/key_file.hpp"
@@ -180,7 +181,7 @@ Outcome<os::UniqueFd> open_for(unsigned uid, const std::string& path, int flags)
 
 /// Makes a key file beside `beside`, named after its public key.
 Outcome<std::string> generate(const std::string& beside, unsigned uid) {
-    auto pool = crypto::SecretPool::create(crypto::Locking::attempt, 8);
+    auto pool = crypto::SecretPool::create(os::secret_pages(), crypto::Locking::attempt, 8);
     if (!pool) return std::unexpected(complain(exit_code::kUnavailable, pool.error().text()));
     os::SystemRandom random;
     auto secret = crypto::LongTermSecret::random(**pool, random);

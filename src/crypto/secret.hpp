@@ -3,6 +3,7 @@
 #include "base/bytes.hpp"
 #include "base/random.hpp"
 #include "base/result.hpp"
+#include "base/secret_pages.hpp"
 #include "crypto/errors.hpp"
 
 #include <cstddef>
@@ -20,15 +21,16 @@ enum class Locking {
     attempt,  ///< go on; ask `all_locked()` and say so
 };
 
-/// Slots of 32 bytes for secrets: locked into memory, left out of core dumps, between guard pages, zeroed
-/// when given back. One pool a thread (it has no lock); it must outlive its secrets.
+/// Slots of 32 bytes for secrets, zeroed when given back, in the guarded pages that it takes. One pool a
+/// thread (it has no lock); it must outlive its secrets.
 class SecretPool {
   public:
     static constexpr std::size_t kSlotSize = 32;
 
-    /// Maps the first chunk. `max_slots`, rounded up to whole chunks of 512, bounds the pool.
-    /// Errors: memory_not_locked, secrets_full (no memory at all).
-    [[nodiscard]] static Result<std::unique_ptr<SecretPool>> create(Locking locking, std::size_t max_slots);
+    /// Takes the first chunk of `pages`, which outlive it. `max_slots`, rounded up to whole chunks, bounds
+    /// the pool. Errors: memory_not_locked, secrets_full (no memory at all).
+    [[nodiscard]] static Result<std::unique_ptr<SecretPool>> create(SecretPages& pages, Locking locking,
+                                                                    std::size_t max_slots);
     ~SecretPool();
     SecretPool(const SecretPool&) = delete;
     SecretPool& operator=(const SecretPool&) = delete;
@@ -40,17 +42,20 @@ class SecretPool {
     template <class Tag>
     friend class Secret;
 
-    SecretPool(Locking locking, std::size_t max_slots) noexcept : locking_(locking), max_slots_(max_slots) {}
+    SecretPool(SecretPages& pages, Locking locking, std::size_t max_slots) noexcept
+        : pages_(pages), locking_(locking), max_slots_(max_slots) {}
     [[nodiscard]] Result<> grow();
     [[nodiscard]] Result<Byte*> acquire();
     void release(Byte* slot) noexcept;
 
+    SecretPages& pages_;
     Locking locking_;
     std::size_t max_slots_;
+    std::size_t slots_ = 0;
     std::size_t in_use_ = 0;
     bool all_locked_ = true;
-    std::vector<Byte*> chunks_;  // start of each mapping, its first guard page
-    std::vector<Byte*> free_;    // kept outside the slots, which stay zero while free
+    std::vector<MutableBytes> chunks_;
+    std::vector<Byte*> free_;  // kept outside the slots, which stay zero while free
 };
 
 /// 32 secret bytes with a meaning. Move-only; wiped when destroyed or moved from. There is no ==, no

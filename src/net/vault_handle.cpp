@@ -1,6 +1,7 @@
 #include "net/vault_handle.hpp"
 
 #include "os/file.hpp"
+#include "os/secret_pages.hpp"
 
 #include <sys/socket.h>
 #include <sys/un.h>
@@ -66,7 +67,7 @@ std::expected<std::shared_ptr<Vault::Impl>, std::string> make(boost::asio::io_co
     if (auto ready = crypto::initialise(); !ready) return std::unexpected(ready.error().text());
     auto who = read_registry(known_hosts);
     if (!who) return std::unexpected(std::move(who.error()));
-    auto pool = crypto::SecretPool::create(crypto::Locking::require, kMaxSecrets);
+    auto pool = crypto::SecretPool::create(os::secret_pages(), crypto::Locking::require, kMaxSecrets);
     if (!pool) return std::unexpected(pool.error().text());
     os::SystemRandom random;
     auto keeper = cookie::Keeper::create(**pool, random, std::chrono::steady_clock::now());

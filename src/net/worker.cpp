@@ -5,6 +5,7 @@
 #include "net/stream_messages.hpp"
 #include "net/tcp_messages.hpp"
 #include "net/worker_connection.hpp"
+#include "os/secret_pages.hpp"
 
 #include <boost/asio/post.hpp>
 
@@ -40,7 +41,7 @@ std::unique_ptr<MessagePipe> pipe_of(TunnelHandle tunnel, Duration) {
 }
 
 Result<std::unique_ptr<Worker>> Worker::create(const Shared& shared) {
-    auto pool = crypto::SecretPool::create(shared.locking, kMaxSecrets);
+    auto pool = crypto::SecretPool::create(os::secret_pages(), shared.locking, kMaxSecrets);
     if (!pool) return fail(std::move(pool));
     os::SystemRandom random;
     auto keeper = cookie::Keeper::create(**pool, random, now());

@@ -1,3 +1,4 @@
+#include "os/secret_pages.hpp"
 #include "support/curvecp.hpp"
 
 #include <catch2/catch.hpp>
@@ -64,7 +65,7 @@ Actions changed_box(Script& script) {
     return redeems(script, initiate, redeemed(script));
 }
 Actions no_memory_for_the_key(Script& script) {
-    const auto pool = std::move(*crypto::SecretPool::create(crypto::Locking::attempt, 1));
+    const auto pool = std::move(*crypto::SecretPool::create(os::secret_pages(), crypto::Locking::attempt, 1));
     test::SeededRandom random(1);
     auto keys = *crypto::EphemeralKeyPair::generate(*pool, random);
     std::vector<crypto::SharedKey> ballast;

@@ -79,12 +79,10 @@ vault_core="vault/counter_slot vault/key_seal vault/key_text vault/nonce_counter
 core_files=$(for folder in $core; do sources_in "$folder"; done
              for name in $vault_core; do find vault -maxdepth 1 -name "${name#vault/}.[ch]pp"; done)
 
-# crypto/secret.cpp needs locked pages (mmap and mlock; sysconf for their size); base/ip.cpp needs inet_pton and
-# inet_ntop, registry/dates.cpp snprintf: those only read and write text. crypto/poly1305_openssl.cpp keeps
-# OpenSSL's working memory for a thread.
+# base/ip.cpp needs inet_pton and inet_ntop, registry/dates.cpp snprintf: those only read and write text.
+# crypto/poly1305_openssl.cpp keeps OpenSSL's working memory for a thread.
 exempt() {
     case "$1:$2" in
-        src/crypto/secret.cpp:sys/mman.h | src/crypto/secret.cpp:unistd.h) return 0 ;;
         src/crypto/poly1305_openssl.cpp:cstdlib | src/crypto/poly1305_openssl.cpp:openssl/*) return 0 ;;
         src/base/ip.cpp:arpa/inet.h | src/registry/dates.cpp:cstdio) return 0 ;;
     esac
@@ -125,7 +123,7 @@ only_in 'spdlog/.*' src/log
 if [ $# -gt 1 ]; then
     program=$1
     shift
-    denied='socket|socketpair|connect|bind|listen|accept4?|send|sendto|sendmsg|sendmmsg|recv|recvfrom|recvmsg|recvmmsg|shutdown|getaddrinfo|open|open64|openat|openat64|fopen|fopen64|creat|read|write|readv|writev|pread|pwrite|unlink|rename|fsync|fdatasync|stat|poll|ppoll|select|epoll_.*|pthread_(create|mutex_.*|cond_.*|rwlock_.*)|fork|vfork|execve?|posix_spawn|getrandom|getentropy|randombytes.*|rand|srand|random|clock_gettime|clock_nanosleep|nanosleep|sleep|usleep|gettimeofday|time|localtime(_r)?|getenv|signal|sigaction|syslog|printf|puts|_ZNSt6chrono3_V21[12](system|steady)_clock3nowEv|_ZSt4c(out|err|log)|_ZNSt13random_device.*|_ZNSt6thread.*|_ZNSt14basic_[io]*fstream.*|_ZN5boost.*|_ZN6spdlog.*'
+    denied='socket|socketpair|connect|bind|listen|accept4?|send|sendto|sendmsg|sendmmsg|recv|recvfrom|recvmsg|recvmmsg|shutdown|getaddrinfo|open|open64|openat|openat64|fopen|fopen64|creat|read|write|readv|writev|pread|pwrite|mmap|mmap64|munmap|mprotect|madvise|mlock|munlock|sysconf|unlink|rename|fsync|fdatasync|stat|poll|ppoll|select|epoll_.*|pthread_(create|mutex_.*|cond_.*|rwlock_.*)|fork|vfork|execve?|posix_spawn|getrandom|getentropy|randombytes.*|rand|srand|random|clock_gettime|clock_nanosleep|nanosleep|sleep|usleep|gettimeofday|time|localtime(_r)?|getenv|signal|sigaction|syslog|printf|puts|_ZNSt6chrono3_V21[12](system|steady)_clock3nowEv|_ZSt4c(out|err|log)|_ZNSt13random_device.*|_ZNSt6thread.*|_ZNSt14basic_[io]*fstream.*|_ZN5boost.*|_ZN6spdlog.*'
     # Not what one of our objects gives another: only what is undefined and defined nowhere among them.
     for archive in "$@"; do
         [ -f "$archive" ] || { offend "$archive does not exist"; continue; }

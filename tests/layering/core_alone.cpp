@@ -27,6 +27,15 @@ class Counted final : public RandomSource {
     std::uint32_t state_ = 1;
 };
 
+/// Neither guarded nor locked.
+class Heap final : public SecretPages {
+    std::optional<Chunk> take() override {
+        constexpr std::size_t kSize = 16'384;
+        return Chunk{{new Byte[kSize]{}, kSize}, false};
+    }
+    void give(MutableBytes bytes) noexcept override { delete[] bytes.data(); }
+};
+
 class OneNonce final : public vault::NonceSource {
     Result<crypto::LongTermNonce> next() override { return crypto::LongTermNonce{{1, 2, 3}}; }
 };
@@ -43,8 +52,9 @@ vault::LongTermKey long_term(vault::KeyRole role, crypto::SecretPool& pool, Rand
 class Core {
   public:
     Counted random;
+    Heap pages;
     std::unique_ptr<crypto::SecretPool> pool =
-        std::move(*crypto::SecretPool::create(crypto::Locking::attempt, 1'000));
+        std::move(*crypto::SecretPool::create(pages, crypto::Locking::attempt, 1'000));
     cookie::Keeper keeper = *cookie::Keeper::create(*pool, random, kNow);
 
     [[nodiscard]] const crypto::PublicKey& server() const noexcept { return server_; }

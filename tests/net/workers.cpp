@@ -1,4 +1,5 @@
 #include "net/worker.hpp"
+#include "os/secret_pages.hpp"
 
 #include "log/log.hpp"
 #include "support/loop.hpp"
@@ -34,7 +35,7 @@ Fds seqpacket() {
 class VaultThread {
   public:
     explicit VaultThread(std::vector<os::UniqueFd> connections)
-        : pool_(std::move(*crypto::SecretPool::create(crypto::Locking::attempt, 1'000))),
+        : pool_(std::move(*crypto::SecretPool::create(os::secret_pages(), crypto::Locking::attempt, 1'000))),
           server_key(*public_key_of(secret(1))),
           client_key(*public_key_of(secret(2))),
           service_(vault::Service::Key{{vault::KeyRole::server, server_key, secret(1)}, &nonces_},

@@ -4,13 +4,15 @@
 #include "crypto/nonce.hpp"
 #include "crypto/secret.hpp"
 #include "crypto/secret_bytes.hpp"
+#include "os/secret_pages.hpp"
 #include "support/bytes.hpp"
 
 namespace curvegate::test {
 
 /// One pool for all tests of a program; where memory cannot be locked they run all the same.
 inline crypto::SecretPool& pool() {
-    static const auto instance = crypto::SecretPool::create(crypto::Locking::attempt, 65'536);
+    static const auto instance =
+        crypto::SecretPool::create(os::secret_pages(), crypto::Locking::attempt, 65'536);
     return **instance;
 }
 

@@ -1,5 +1,6 @@
 #include "cookie/keeper.hpp"
 #include "os/sanitizer.hpp"
+#include "os/secret_pages.hpp"
 #include "support/vault.hpp"
 
 #include <catch2/catch.hpp>
@@ -388,7 +389,7 @@ TEST_CASE("what was claimed is remembered in one bit a cookie, from the first cl
 
 struct FullPool {
     std::unique_ptr<crypto::SecretPool> pool =
-        std::move(*crypto::SecretPool::create(crypto::Locking::attempt, 1));
+        std::move(*crypto::SecretPool::create(os::secret_pages(), crypto::Locking::attempt, 1));
     test::SeededRandom random{1};
     std::vector<crypto::SharedKey> ballast;
 

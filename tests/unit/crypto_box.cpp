@@ -1,4 +1,5 @@
 #include "crypto/box.hpp"
+#include "os/secret_pages.hpp"
 #include "support/secrets.hpp"
 
 #include <sodium.h>
@@ -169,7 +170,7 @@ TEST_CASE("a cookie key is BLAKE2b of its context under the minute key", "[crypt
 }
 
 TEST_CASE("keys made from a secret live in its pool, and a full pool is told", "[crypto][box]") {
-    const auto pool = std::move(*SecretPool::create(Locking::attempt, 1));
+    const auto pool = std::move(*SecretPool::create(os::secret_pages(), Locking::attempt, 1));
     test::SeededRandom random(1);
     const auto first = MinuteKey::random(*pool, random);
     REQUIRE(first.has_value());

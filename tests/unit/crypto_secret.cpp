@@ -1,5 +1,6 @@
 #include "crypto/secret.hpp"
 #include "os/sanitizer.hpp"
+#include "os/secret_pages.hpp"
 #include "support/secrets.hpp"
 
 #include <fcntl.h>
@@ -46,7 +47,7 @@ const std::size_t kSlotsPerChunk =
     4 * static_cast<std::size_t>(::sysconf(_SC_PAGESIZE)) / SecretPool::kSlotSize;
 
 std::unique_ptr<SecretPool> small_pool(std::size_t max_slots = 100) {
-    auto pool = SecretPool::create(Locking::attempt, max_slots);
+    auto pool = SecretPool::create(os::secret_pages(), Locking::attempt, max_slots);
     REQUIRE(pool.has_value());
     return std::move(*pool);
 }
@@ -190,14 +191,50 @@ TEST_CASE("pages of secrets are locked and left out of core dumps", "[crypto][se
     CHECK(flags.find(" lo ") != std::string::npos);
 }
 
+/// So many chunks, none of them locked, and then no more.
+struct FewPages final : SecretPages {
+    explicit FewPages(std::size_t chunks) : left(chunks) {}
+    std::optional<Chunk> take() override {
+        if (left == 0) return std::nullopt;
+        --left;
+        ++taken;
+        return Chunk{bytes, false};
+    }
+    void give(MutableBytes) noexcept override { --taken; }
+    ByteArray<64> bytes{};
+    std::size_t left;
+    std::size_t taken = 0;
+};
+
+TEST_CASE("a pool gives every chunk back, wiped, and those at once that it may not use", "[crypto][secret]") {
+    FewPages pages(2);
+    {
+        const auto pool = SecretPool::create(pages, Locking::attempt, 100).value();
+        const auto first = key_in(*pool);
+        const auto second = key_in(*pool);
+        CHECK(pages.taken == 1);
+        CHECK(pages.bytes != ByteArray<64>{});
+        CHECK_FALSE(pool->all_locked());
+    }
+    CHECK(pages.taken == 0);
+    CHECK(pages.bytes == ByteArray<64>{});
+    const auto strict = SecretPool::create(pages, Locking::require, 100);
+    REQUIRE_FALSE(strict);
+    CHECK(strict.error().is(Errc::memory_not_locked));
+    CHECK(pages.taken == 0);
+    const auto none = SecretPool::create(pages, Locking::attempt, 100);
+    REQUIRE_FALSE(none);
+    CHECK(none.error().is(Errc::secrets_full));
+}
+
 // In a child of its own: limits and uids do not come back.
 int without_locked_memory() {
     if (::geteuid() == 0 && ::setresuid(65534, 65534, 65534) != 0) return 3;
     const rlimit none{0, 0};
     if (::setrlimit(RLIMIT_MEMLOCK, &none) != 0) return 3;
-    const auto strict = SecretPool::create(Locking::require, 10);
+    const auto strict = SecretPool::create(os::secret_pages(), Locking::require, 10);
     if (strict || !strict.error().is(Errc::memory_not_locked)) return 1;
-    const auto lax = SecretPool::create(Locking::attempt, 10);
+    const auto lax = SecretPool::create(os::secret_pages(), Locking::attempt, 10);
     return lax && !(*lax)->all_locked() ? 0 : 2;
 }
 

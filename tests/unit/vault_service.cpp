@@ -1,4 +1,5 @@
 #include "crypto/box.hpp"
+#include "os/secret_pages.hpp"
 #include "tests/unit/vault_recorded.hpp"
 #include "tests/unit/vault_support.hpp"
 #include "vault/service.hpp"
@@ -338,7 +339,7 @@ TEST_CASE("without a nonce nothing is sealed") {
 TEST_CASE("a pool without a free slot refuses the request as over rate") {
     ByteArray<32> bytes{};
     bytes.fill(0x11);
-    auto tight = crypto::SecretPool::create(crypto::Locking::attempt, 1).value();
+    auto tight = crypto::SecretPool::create(os::secret_pages(), crypto::Locking::attempt, 1).value();
     auto secret = crypto::LongTermSecret::adopt(*tight, bytes).value();
     const auto public_key = crypto::public_key_of(secret).value();
     std::vector<crypto::SharedKey> taken;

@@ -5,6 +5,7 @@
 #include "crypto/keys.hpp"
 #include "crypto/secret.hpp"
 #include "crypto/secret_bytes.hpp"
+#include "os/secret_pages.hpp"
 #include "vault/key_file.hpp"
 #include "vault/protocol/protocol.hpp"
 
@@ -36,7 +37,7 @@ class CountingRandom final : public RandomSource {
 inline crypto::SecretPool& pool() {
     static const auto shared = [] {
         REQUIRE(crypto::initialise());
-        return crypto::SecretPool::create(crypto::Locking::attempt, 4096).value();
+        return crypto::SecretPool::create(os::secret_pages(), crypto::Locking::attempt, 4096).value();
     }();
     return *shared;
 }
