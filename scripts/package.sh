@@ -15,7 +15,7 @@ case "${1:-}" in
 esac
 
 # shellcheck disable=SC2086 # a list of words
-need $build_packages dpkg-dev debhelper fakeroot git
+need $build_packages build-essential dpkg-dev debhelper fakeroot git
 if [ "$lint" = yes ]; then need lintian; fi
 
 out=$PWD/build/package
@@ -47,6 +47,8 @@ curvegate ($version) unstable; urgency=medium
  -- The curvegate authors <maintainers@curvegate.invalid>  $(date -u -R -d "@$SOURCE_DATE_EPOCH")
 END
 
+# terse: a short line for each file that is compiled, not the compiler's whole command line.
+export DEB_BUILD_OPTIONS="${DEB_BUILD_OPTIONS:-} terse"
 say "building curvegate $version"
 rm -f "$out"/*.deb "$out"/*.buildinfo "$out"/*.changes
 (cd "$tree" && dpkg-buildpackage --build=binary --no-sign)
