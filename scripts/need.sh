@@ -1,6 +1,6 @@
 # Sourced by demo.sh, test.sh and .ci/run: `need PACKAGE...` installs the Debian packages that are missing, as
-# root or through sudo. It simulates first and stops rather than remove a package. Nothing is started: services
-# that come with a package are kept from starting while it is installed.
+# root or through sudo. It simulates first and stops rather than remove a package. No service is left behind: what
+# comes with a package is neither started while it is installed nor at the next boot.
 
 say() { printf '\n== %s\n' "$*"; }
 die() { printf '%s: %s\n' "$(basename "$0")" "$*" >&2; exit 1; }
@@ -13,6 +13,28 @@ missing_packages() {
     local package
     for package in "$@"; do
         [ "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null)" = installed ] || printf '%s\n' "$package"
+    done
+}
+
+# boot_links: the links by which units and old-style scripts start with the machine.
+boot_links() {
+    { find /etc/systemd/system /etc/rc[S2-5].d -type l ! -name 'K*' 2>/dev/null || true; } | LC_ALL=C sort
+}
+
+# not_at_boot LINKS-BEFORE: takes back what the packages have enabled since. What was enabled before stays, and so does
+# what belongs to systemd itself, for a machine that had none.
+not_at_boot() {
+    local link name own
+    own=$(dpkg-query -L systemd 2>/dev/null || true)
+    LC_ALL=C comm -13 <(printf '%s\n' "$1") <(boot_links) | while read -r link; do
+        name=${link##*/}
+        case "$link" in
+            /etc/rc*) as_root update-rc.d "${name#S[0-9][0-9]}" disable >/dev/null ;;
+            *)
+                if grep -q "/system/${name/@*./@.}\$" <<<"$own"; then continue; fi
+                as_root rm -f "$link"
+                ;;
+        esac
     done
 }
 
@@ -34,9 +56,11 @@ need() {
         printf '#!/bin/sh\nexit 101\n' | as_root tee "$policy" >/dev/null
         as_root chmod 755 "$policy"
     fi
-    local result=0
+    local result=0 links
+    links=$(boot_links)
     as_root "${apt[@]}" --yes --no-install-recommends install "${missing[@]}" >/dev/null || result=$?
     if [ "$ours" = yes ]; then as_root rm -f "$policy"; fi
+    not_at_boot "$links" || die "services of ${missing[*]} may start with the machine; systemctl disable takes that back"
     [ "$result" = 0 ] || die "apt-get install failed"
 }
 

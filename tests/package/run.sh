@@ -184,4 +184,13 @@ in_plain "$a" "${apt[@]}" purge curvegate >>"$work/apt.log" 2>&1 || fail "apt-ge
 [ ! -e "$a/usr/sbin/curvegated" ] || fail "curvegated is still there"
 [ -s "$a/etc/curvegate/keys/server.key" ] || fail "purging took the key away"
 [ ! -e "$a/var/lib/curvegate" ] || fail "purging left an empty folder"
+
+step "scripts/need.sh leaves no service behind that starts with the machine"
+mkdir "$a/scripts"
+cp scripts/need.sh "$a/scripts"
+starts_at_boot() { find "$a/etc/systemd/system" "$a"/etc/rc[2-5].d -type l ! -name 'K*' 2>/dev/null | sort; }
+before=$(starts_at_boot)
+in_plain "$a" bash -euo pipefail -c '. /scripts/need.sh; need nginx stunnel4' >"$work/need.log" 2>&1 || fail "need nginx stunnel4"
+same "nginx" "$(chroot "$a" dpkg-query -W -f '${db:Status-Status}' nginx)" installed
+same "services that start with the machine" "$(starts_at_boot)" "$before"
 step "good, after $((SECONDS - began)) s"
