@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Installs the package into a clean Debian root, boots systemd there in namespaces of its own, and tries the units:
-# users, credentials, sandbox, restart of the vault, target, stop, removal. As root.
+# users, credentials, sandbox, reload, status, revoke, restart of the vault, target, stop, removal. As root.
 #   tests/package/boot.sh [DEB]       default: the one in build/package, by scripts/package.sh
 # It needs a mounted cgroup2 in which it may make a group; without one it says so and is skipped.
 set -euo pipefail
@@ -87,6 +87,7 @@ in_machine curvegate peers add localhost "$server_key"
 cat >"$root/etc/curvegate/curvegate.conf" <<'END'
 vault       = unix:/run/curvegate/vault.sock
 known-hosts = /etc/curvegate/known_hosts
+control     = /run/curvegate/control.sock
 [echo]
 accept  = tcp:127.0.0.1:4433
 connect = 127.0.0.1:7000
@@ -141,6 +142,35 @@ ask() { # PORT: until it succeeds or 10 s are over
 }
 ask 7001
 ask 7002
+
+step "reload"
+in_machine test ! -e /bin/kill || fail "/bin/kill is there, which a small machine lacks"
+in_machine systemctl reload curvegate curvegate@office || fail "systemctl reload"
+journal_says() { # UNIT TEXT: until it does or 10 s are over
+    local i
+    for ((i = 0; i < 50; i++)); do
+        if in_machine journalctl --no-pager -b -o cat -u "$1" | grep -q "$2"; then return 0; fi
+        sleep 0.2
+    done
+    fail "the journal of $1 does not say '$2'"
+}
+for unit in curvegate curvegate@office; do journal_says "$unit" ' reloaded '; done
+echo 'alow = office' >>"$root/etc/curvegate/curvegate.conf"
+if in_machine systemctl reload curvegate 2>"$work/reload.log"; then fail "a reload of a wrong configuration succeeds"; fi
+journal_says curvegate 'alow'
+sed -i '$d' "$root/etc/curvegate/curvegate.conf"
+in_machine systemctl reload curvegate || fail "a reload after the configuration was mended"
+states active
+ask 7001
+
+step "status and revoke, over the control socket"
+in_machine curvegate status >"$work/status.log" || fail "curvegate status"
+grep -q '^office ' "$work/status.log" || fail "curvegate status does not name the peer"
+in_machine curvegate peers add guest "$(in_machine curvegate keygen --role client -o /root/guest.key)"
+in_machine curvegate reload >"$work/reload.log" || fail "curvegate reload"
+in_machine curvegate revoke guest >"$work/revoke.log" 2>&1 || in_machine curvegate peers revoke guest ||
+    fail "curvegate revoke, and curvegate peers revoke after it"
+same "revoked peers" "$(grep -c '^@revoked guest' "$root/etc/curvegate/known_hosts")" 1
 
 step "a restart of the vault, and of all by the target"
 in_machine systemctl restart curvegate-vault.service
