@@ -35,6 +35,8 @@ int exit_of(Ending ending) {
     switch (ending) {
         case Ending::orderly: return exit_code::kOk;
         case Ending::tunnel_cut:
+        case Ending::unheard_end:
+        case Ending::bad_length:
         case Ending::bad_message:
         case Ending::after_end: return exit_code::kProtocol;
         case Ending::dead_peer:
@@ -147,6 +149,7 @@ class Connection {
     [[nodiscard]] net::ForwarderLimits limits() const {
         const bool by_message = service_.end_of_stream == config::EndOfStream::message;
         net::ForwarderLimits out{by_message ? net::EndOfStream::message : net::EndOfStream::close,
+                                 net::UnheardEnd::refusal,
                                  service_.limits.idle_timeout,
                                  service_.limits.dead_peer,
                                  {},

@@ -58,6 +58,7 @@ ChannelError meaning_of(net::MessagePipe::End end) {
         case net::MessagePipe::End::closed:
         case net::MessagePipe::End::dead_peer:
         case net::MessagePipe::End::stopped: return ChannelError::closed;
+        case net::MessagePipe::End::bad_length:
         case net::MessagePipe::End::bad_message: return ChannelError::bad_message;
         case net::MessagePipe::End::numbers_used_up: return ChannelError::numbers_exhausted;
     }

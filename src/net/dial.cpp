@@ -188,6 +188,18 @@ void set_option(int socket, int level, int name, Value value) {
     (void)::setsockopt(socket, level, name, &value, sizeof value);
 }
 
+// Half of the time is for silence, and in the other half three probes stay without an answer.
+void set_keepalive(int socket, Duration dead_peer) {
+    constexpr int kProbes = 3;
+    const auto seconds =
+        static_cast<int>(std::chrono::duration_cast<std::chrono::seconds>(dead_peer).count());
+    const int interval = std::max(1, seconds / (kProbes + 1));
+    set_option(socket, SOL_SOCKET, SO_KEEPALIVE, 1);
+    set_option(socket, IPPROTO_TCP, TCP_KEEPIDLE, interval);
+    set_option(socket, IPPROTO_TCP, TCP_KEEPINTVL, interval);
+    set_option(socket, IPPROTO_TCP, TCP_KEEPCNT, kProbes);
+}
+
 }  // namespace
 
 std::string Target::text() const {
@@ -208,19 +220,14 @@ void dial_tunnel(asio::io_context& context, Resolver& resolver, const HandshakeT
 }
 
 void set_tunnel_options(int socket, Duration dead_peer) {
-    constexpr int kProbes = 3;
-    const auto seconds =
-        static_cast<int>(std::chrono::duration_cast<std::chrono::seconds>(dead_peer).count());
-    const int interval = std::max(1, seconds / (kProbes + 1));
     set_option(socket, IPPROTO_TCP, TCP_NODELAY, 1);
-    set_option(socket, SOL_SOCKET, SO_KEEPALIVE, 1);
-    set_option(socket, IPPROTO_TCP, TCP_KEEPIDLE, interval);
-    set_option(socket, IPPROTO_TCP, TCP_KEEPINTVL, interval);
-    set_option(socket, IPPROTO_TCP, TCP_KEEPCNT, kProbes);
+    set_keepalive(socket, dead_peer);
 }
 
-void set_plain_options(int socket) {
+void set_plain_options(int socket, Duration dead_peer) {
     set_option(socket, IPPROTO_TCP, TCP_NODELAY, 1);
+    set_keepalive(socket, dead_peer);
+    set_option(socket, SOL_SOCKET, SO_OOBINLINE, 1);
     set_option(socket, SOL_SOCKET, SO_LINGER, linger{1, 0});
 }
 

@@ -78,9 +78,10 @@ void dial_tunnel(asio::io_context& context, Resolver& resolver, const HandshakeT
 
 /// Small segments at once, and a probe of a silent peer so that it counts as dead after `dead_peer`.
 void set_tunnel_options(int socket, Duration dead_peer);
-/// Small segments at once; and from here on whatever closes the socket resets the connection, the death of
-/// this process too, so that a cut is never taken for an end. An orderly end calls allow_orderly_close().
-void set_plain_options(int socket);
+/// Small segments at once; a probe of a silent machine, as above; an urgent byte stays where it is in the
+/// stream; and from here on whatever closes the socket resets the connection, the death of this process too,
+/// so that a cut is never taken for an end. An orderly end calls allow_orderly_close().
+void set_plain_options(int socket, Duration dead_peer);
 void allow_orderly_close(int socket);
 
 }  // namespace curvegate::net

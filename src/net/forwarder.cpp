@@ -49,10 +49,12 @@ void Forwarder::on_plain_readable() {
     const ssize_t size = ::readv(plain_.native_handle(), parts.data(), static_cast<int>(burst));
     if (would_block(size)) return wait_plain();
     active_ = now();
-    if (size < 0) return finish(Ending::plain_reset, true);
     if (size > 0) return seal_and_send(static_cast<std::size_t>(size), burst);
     up_state_ = Direction::ending;
-    send_end_of_stream();
+    if (size < 0) lose_plain(errno);
+    // A plain side that was lost has no end that could be told, whatever the kernel reads to us now.
+    if (!plain_lost_) return send_end_of_stream();
+    if (done_ && !draining_ && up_.empty()) flush_up();
 }
 
 void Forwarder::seal_and_send(std::size_t size, std::size_t burst) {
@@ -114,7 +116,7 @@ void Forwarder::flush_up() {
     if (up_state_ == Direction::open && session_.exhausted()) return drain_plain(Ending::numbers_used_up);
     if (up_state_ == Direction::open) return wait_plain();
     up_state_ = Direction::closed;
-    if (limits_.end_of_stream == EndOfStream::close) {
+    if (limits_.end_of_stream == EndOfStream::close || plain_lost_) {
         error_code ignored;
         tunnel_.shutdown(Stream::shutdown_send, ignored);
     }
@@ -178,6 +180,7 @@ bool Forwarder::open_frames(MutableBytes bytes) {
 }
 
 std::optional<Ending> Forwarder::open_frame(MutableBytes packet, Payloads& payloads) {
+    if (packet.size() < wire::curve_tun::kMessageOverhead) return Ending::bad_length;
     const auto payload = session_.open_packet(packet);
     if (!payload) return Ending::bad_message;
     if (down_state_ != Direction::open) return Ending::after_end;  // PROTOCOL 5.4
@@ -190,16 +193,16 @@ std::optional<Ending> Forwarder::open_frame(MutableBytes packet, Payloads& paylo
     return std::nullopt;
 }
 
-// False: the plain side is broken and the connection over.
+// False: the connection is over.
 bool Forwarder::deliver(Payloads& payloads) {
     const std::span<iovec> parts(payloads.parts.data(), std::exchange(payloads.count, 0));
-    if (parts.empty()) return true;
+    if (parts.empty() || plain_lost_) return true;
     std::size_t sent = 0;
     if (down_.empty()) {
         const auto taken = send_some(plain_, parts);
         if (!taken) {
-            finish(Ending::plain_reset, true);
-            return false;
+            lose_plain(errno);
+            return static_cast<bool>(done_);
         }
         sent = *taken;
         down_.clear();
@@ -214,7 +217,15 @@ bool Forwarder::deliver(Payloads& payloads) {
     return true;
 }
 
+// In EndOfStream::close, and between two frames: the foreign peer's FIN ends both directions.
+Ending Forwarder::meaning_of_fin() const {
+    const bool unheard = summary_.bytes_down == 0 && up_state_ == Direction::open;
+    const bool refused = unheard && limits_.unheard_end == UnheardEnd::refusal;
+    return refused ? Ending::unheard_end : Ending::orderly;
+}
+
 void Forwarder::on_tunnel_end() {
+    if (plain_lost_) return finish(*plain_lost_, true);
     if (down_state_ == Direction::closed) {
         // The peer has told its end before and goes away: what we still have to send has no reader.
         if (up_state_ == Direction::closed) return finish(Ending::orderly, false);
@@ -222,14 +233,16 @@ void Forwarder::on_tunnel_end() {
     }
     if (limits_.end_of_stream == EndOfStream::message || !partial_.empty())
         return drain_plain(Ending::tunnel_cut);
-    drain_plain(Ending::orderly);  // the foreign peer's FIN ends both directions
+    drain_plain(meaning_of_fin());
 }
 
 void Forwarder::flush_down() {
-    const auto sent = send_some(plain_, down_.rest());
-    if (!sent) return finish(Ending::plain_reset, true);
-    active_ = now();
-    down_.sent += *sent;
+    if (const auto sent = send_some(plain_, down_.rest())) {
+        active_ = now();
+        down_.sent += *sent;
+    } else {
+        lose_plain(errno);
+    }
     if (!down_.empty()) {
         plain_.async_wait(Stream::wait_write, [self = shared_from_this()](error_code error) {
             if (!error && self->done_) self->flush_down();
@@ -237,7 +250,7 @@ void Forwarder::flush_down() {
         return;
     }
     down_.clear();
-    if (draining_) return;  // when_drained() looks by itself
+    if (!done_ || draining_) return;  // when_drained() looks by itself
     if (down_state_ == Direction::ending) pass_end_down();
     if (done_ && !draining_) wait_tunnel();
 }
@@ -251,7 +264,26 @@ void Forwarder::pass_end_down() {
 
 // ---- the end ----
 
+// The plain side takes no more, but what it sent before, perhaps the reason why, is still to be read and
+// passed on; then the tunnel ends without an end of stream. Its peer may be slow: it has as long as a drain.
+void Forwarder::lose_plain(int code) {
+    if (!done_ || plain_lost_) return;
+    plain_lost_ = loss_of_plain(code);
+    down_.clear();
+    if (draining_ || up_lost_) return finish(*plain_lost_, true);
+    const auto self = shared_from_this();
+    when_drained(
+        tunnel_.get_executor(), limits_.drain, [self] { return self->has_left(); },
+        [self] { self->finish(*self->plain_lost_, true); });
+}
+
+bool Forwarder::has_left() {
+    if (!done_) return true;
+    return up_state_ == Direction::closed && (up_lost_ || is_delivered(tunnel_));
+}
+
 void Forwarder::finish_if_over() {
+    if (plain_lost_) return;  // when_drained() looks by itself
     if (up_lost_) return drain_plain(Ending::tunnel_cut);
     if (up_state_ == Direction::closed && down_state_ == Direction::closed) finish(Ending::orderly, false);
 }
@@ -260,6 +292,7 @@ void Forwarder::finish_if_over() {
 // or a reset: one sent at once would destroy bytes on their way.
 void Forwarder::drain_plain(Ending why) {
     if (!done_ || draining_) return;
+    if (plain_lost_) return finish(*plain_lost_, true);
     error_code ignored;
     tunnel_.close(ignored);
     up_.clear();

@@ -73,10 +73,13 @@ class Forwarder final : public ForwarderBase, public std::enable_shared_from_thi
     [[nodiscard]] bool open_frames(MutableBytes bytes);
     [[nodiscard]] std::optional<Ending> open_frame(MutableBytes packet, Payloads& payloads);
     [[nodiscard]] bool deliver(Payloads& payloads);
+    [[nodiscard]] Ending meaning_of_fin() const;
     void on_tunnel_end();
     void flush_down();
     void pass_end_down();
     // the end
+    void lose_plain(int code);
+    [[nodiscard]] bool has_left();
     void finish_if_over();
     void drain_plain(Ending why);
     [[nodiscard]] bool is_drained(Ending why);
@@ -98,7 +101,8 @@ class Forwarder final : public ForwarderBase, public std::enable_shared_from_thi
     Direction down_state_ = Direction::open;
     std::uint8_t burst_ = 1;  // messages to read at once; grows while both sides keep up
     bool up_lost_ = false;    // the tunnel takes no more; what it still holds for us is read to its end
-    bool draining_ = false;   // the tunnel is gone; the plain side gets what was opened, then a reset
+    std::optional<Ending> plain_lost_;  // the plain side takes no more; what it has sent is read to its end
+    bool draining_ = false;  // the tunnel is gone; the plain side gets what was opened, then a reset
 };
 
 }  // namespace curvegate::net

@@ -49,9 +49,13 @@ std::string_view describe(Ending ending) {
     switch (ending) {
         case Ending::orderly: return "end of stream";
         case Ending::tunnel_cut: return "tunnel was cut without an end of stream";
+        case Ending::unheard_end:
+            return "peer closed before it sent anything: it refused us, or cannot reach its service";
+        case Ending::bad_length: return "message has an illegal length";
         case Ending::bad_message: return "message does not open or is out of order";
         case Ending::after_end: return "message after the end of stream";
         case Ending::plain_reset: return "local side reset the connection";
+        case Ending::plain_dead: return "local side does not answer";
         case Ending::too_long: return "a record is longer than a message may be (65,503 bytes)";
         case Ending::numbers_used_up: return "message numbers are used up";
         case Ending::idle: return "idle-timeout";
@@ -79,6 +83,11 @@ std::optional<std::size_t> send_some(Stream& to, std::span<iovec> parts) noexcep
     message.msg_iov = parts.data();
     message.msg_iovlen = parts.size();
     return taken(::sendmsg(to.native_handle(), &message, MSG_NOSIGNAL | MSG_DONTWAIT));
+}
+
+// A keepalive that found nobody shows as one of these.
+Ending loss_of_plain(int code) noexcept {
+    return code == ETIMEDOUT || code == EHOSTUNREACH ? Ending::plain_dead : Ending::plain_reset;
 }
 
 // Keepalive does not run while data waits for its acknowledgment; a peer whose application does not read

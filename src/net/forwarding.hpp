@@ -19,9 +19,12 @@ enum class EndOfStream { message, close };  ///< PROTOCOL 5.4; as config::EndOfS
 enum class Ending {
     orderly,      ///< both directions told their end
     tunnel_cut,   ///< tcp: FIN or RST without an end of stream; udp: the peer told a failure: a truncation
+    unheard_end,  ///< tcp with end-of-stream = close: FIN before the server had sent anything
     bad_message,  ///< the peer sent what does not open or is out of order, or acknowledged what never was
+    bad_length,   ///< the peer sent a length that no message may have
     after_end,    ///< the peer sent a message after its end of stream
     plain_reset,  ///< the local side reset
+    plain_dead,   ///< the local side's machine answers no more
     too_long,     ///< seqpacket: a record of the local side is longer than a message may be
     numbers_used_up,  ///< the last message number was used
     idle,             ///< idle-timeout, or flow-idle
@@ -34,8 +37,15 @@ enum class Ending {
 };
 [[nodiscard]] std::string_view describe(Ending ending);
 
+/// What it says in EndOfStream::close if the peer ends before it has sent a byte and we have not ended.
+enum class UnheardEnd {
+    orderly,  ///< server end: a client that had nothing to say
+    refusal,  ///< client end: a server that does not let us in closes just so
+};
+
 struct ForwarderLimits {
     EndOfStream end_of_stream = EndOfStream::message;  ///< tcp only
+    UnheardEnd unheard_end = UnheardEnd::orderly;      ///< tcp only
     Duration idle = std::chrono::hours(12);
     Duration dead_peer = std::chrono::seconds(60);  ///< tcp only: a stream's tunnel has its own
     Deadline max_session;
@@ -74,6 +84,8 @@ class ForwarderBase {
 /// Sends what the socket takes. Gives the number of bytes, or nothing if the connection is broken.
 [[nodiscard]] std::optional<std::size_t> send_some(Stream& to, Bytes bytes) noexcept;
 [[nodiscard]] std::optional<std::size_t> send_some(Stream& to, std::span<iovec> parts) noexcept;
+/// Why the plain side is lost, of the errno of a read or write that failed.
+[[nodiscard]] Ending loss_of_plain(int code) noexcept;
 /// Does the peer of a TCP tunnel leave bytes unacknowledged, and has been silent for `dead_peer`?
 [[nodiscard]] bool is_silent(Stream& tunnel, Duration dead_peer) noexcept;
 

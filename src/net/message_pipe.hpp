@@ -48,7 +48,8 @@ class MessagePipe {
     enum class End {
         closed,       ///< the peer is gone (tcp: FIN or RST; udp: end or failure)
         dead_peer,    ///< udp: it does not answer
-        bad_message,  ///< does not open, out of order, or no message at all
+        bad_length,   ///< a length that no message may have
+        bad_message,  ///< does not open, or out of order
         numbers_used_up,
         stopped,
     };

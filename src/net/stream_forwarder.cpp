@@ -53,6 +53,7 @@ void StreamForwarder::start(DoneFn done) {
 }
 
 void StreamForwarder::stop(Ending why) {
+    if (done_) abort_tunnel();
     finish(why);
 }
 
@@ -79,8 +80,8 @@ void StreamForwarder::fill_stream() {
         stream().commit(came);
         if (nothing_yet) break;
         active_ = now();
-        if (size < 0) return finish(Ending::plain_reset);
-        if (size == 0) return on_plain_end();
+        if (size < 0) lose_plain(errno);
+        if (size <= 0) return on_plain_end();
         summary_.bytes_up += came;
         if (came < room.size()) break;  // there was no more
     }
@@ -89,6 +90,8 @@ void StreamForwarder::fill_stream() {
 }
 
 void StreamForwarder::on_plain_end() {
+    // A plain side that was lost has no end that could be told, whatever the kernel reads to us now.
+    if (plain_lost_) return pass_failure_up();
     up_closed_ = true;
     stream().finish();
     flush();
@@ -100,6 +103,7 @@ void StreamForwarder::on_plain_end() {
 void StreamForwarder::on_tunnel_event() {
     if (!done_) return;
     if (running() && std::exchange(awaits_room_, false)) fill_stream();
+    if (done_ && plain_lost_) return discard();
     if (done_ && !awaits_plain_ && !down_closed_) empty_stream();
 }
 
@@ -107,7 +111,7 @@ void StreamForwarder::empty_stream() {
     bool consumed = false;
     for (Bytes bytes = stream().readable(); !bytes.empty(); bytes = stream().readable()) {
         const auto sent = send_some(plain_, bytes);
-        if (!sent) return finish(Ending::plain_reset);
+        if (!sent) return lose_plain(errno);
         if (*sent > 0) {
             active_ = now();
             stream().consume(*sent);
@@ -120,7 +124,7 @@ void StreamForwarder::empty_stream() {
             const auto self = weak.lock();
             if (!self) return;
             self->awaits_plain_ = false;
-            if (!error && self->done_) self->empty_stream();
+            if (!error && self->done_ && !self->plain_lost_) self->empty_stream();
         });
         break;
     }
@@ -140,6 +144,7 @@ void StreamForwarder::on_incoming_end() {
 void StreamForwarder::on_tunnel_end(TunnelEnd end) {
     tunnel_ended_ = true;
     if (!running()) return;
+    if (plain_lost_) return finish(*plain_lost_);
     // Nothing is missing on either side: a peer that has everything may leave before our reader has.
     const bool complete =
         up_closed_ && stream().outgoing_done() && stream().incoming() == stream::Incoming::ended;
@@ -150,6 +155,38 @@ void StreamForwarder::on_tunnel_end(TunnelEnd end) {
 
 void StreamForwarder::flush() {
     if (!tunnel_ended_) tunnel_->flush();
+}
+
+// Nobody is left to take what comes; the peer goes on to tell what it has.
+void StreamForwarder::discard() {
+    while (!stream().readable().empty()) stream().consume(stream().readable().size());
+    flush();
+}
+
+// The plain side takes no more, but what it sent before, perhaps the reason why, is still to be read and
+// passed on; then the stream fails. A peer that does not read may be slow: it has as long as a drain.
+void StreamForwarder::lose_plain(int code) {
+    if (!done_ || plain_lost_) return;
+    plain_lost_ = loss_of_plain(code);
+    if (draining_) return finish(*plain_lost_);
+    if (up_closed_) return pass_failure_up();
+    discard();
+    when_drained(
+        plain_.get_executor(), limits_.drain,
+        [weak = weak_from_this()] {
+            const auto self = weak.lock();
+            return !self || !self->done_;
+        },
+        [weak = weak_from_this()] {
+            if (const auto self = weak.lock()) self->pass_failure_up();
+        });
+}
+
+void StreamForwarder::pass_failure_up() {
+    if (!done_) return;
+    stream().fail_after_all();  // nothing, if its end has been told
+    flush();
+    finish(*plain_lost_);
 }
 
 void StreamForwarder::finish_if_over() {
@@ -182,11 +219,7 @@ void StreamForwarder::finish(Ending why) {
     if (!done_) return;
     const auto self = shared_from_this();
     error_code ignored;
-    if (why == Ending::orderly) {
-        allow_orderly_close(plain_.native_handle());
-    } else if (!draining_) {
-        abort_tunnel();
-    }
+    if (why == Ending::orderly) allow_orderly_close(plain_.native_handle());
     plain_.close(ignored);
     tunnel_.reset();
     summary_.ending = why;
@@ -196,7 +229,7 @@ void StreamForwarder::finish(Ending why) {
 }
 
 void StreamForwarder::sweep(Instant at) {
-    if (!running()) return;
+    if (!running() || plain_lost_) return;
     if (at - active_ >= limits_.idle) return drain_plain(Ending::idle);
     if (limits_.max_session && at >= *limits_.max_session) drain_plain(Ending::max_session);
 }

@@ -33,6 +33,9 @@ class StreamForwarder final : public ForwarderBase, public std::enable_shared_fr
     void on_tunnel_end(TunnelEnd end);
     // the end
     void flush();
+    void discard();
+    void lose_plain(int code);
+    void pass_failure_up();
     void finish_if_over();
     void abort_tunnel();
     void drain_plain(Ending why);
@@ -48,12 +51,13 @@ class StreamForwarder final : public ForwarderBase, public std::enable_shared_fr
     ForwarderSummary summary_{};
     Instant started_;
     Instant active_;
-    bool up_closed_ = false;     // the plain side's end has been passed on
-    bool down_closed_ = false;   // the peer's end has been passed on
-    bool awaits_room_ = false;   // the plain side is not read until the stream takes more
-    bool awaits_plain_ = false;  // the stream is not consumed until the plain side takes more
-    bool tunnel_ended_ = false;  // on_end() came
-    bool draining_ = false;      // the plain side gets what was received, then a reset
+    bool up_closed_ = false;            // the plain side's end has been passed on
+    bool down_closed_ = false;          // the peer's end has been passed on
+    bool awaits_room_ = false;          // the plain side is not read until the stream takes more
+    bool awaits_plain_ = false;         // the stream is not consumed until the plain side takes more
+    bool tunnel_ended_ = false;         // on_end() came
+    std::optional<Ending> plain_lost_;  // the plain side takes no more; what it has sent is read to its end
+    bool draining_ = false;             // the plain side gets what was received, then a reset
 };
 
 }  // namespace curvegate::net

@@ -125,7 +125,7 @@ bool StreamMessages::collect(Bytes bytes) {
     if (partial_.size() < kLength) return true;
     const std::size_t size = length_of(partial_);
     if (size > most()) {
-        end(End::bad_message);
+        end(End::bad_length);
         return false;
     }
     if (partial_.size() < kLength + size) {

@@ -117,7 +117,7 @@ bool TcpMessages::deliver() {
         const MutableBytes bytes(incoming_.get() + begin_, end_ - begin_);
         const std::size_t size = wire::curve_tun::parse_frame_header(bytes.first<kHeader>());
         if (size < wire::curve_tun::kMessageOverhead) {
-            end(End::bad_message);
+            end(End::bad_length);
             return false;
         }
         if (bytes.size() < kHeader + size) break;

@@ -27,8 +27,17 @@ std::string seconds_of(Duration duration) {
 }
 
 bool is_truncation(Ending ending) {
-    return ending == Ending::tunnel_cut || ending == Ending::bad_message || ending == Ending::after_end ||
-           ending == Ending::numbers_used_up || ending == Ending::dead_peer || ending == Ending::no_answer;
+    switch (ending) {
+        case Ending::tunnel_cut:
+        case Ending::unheard_end:
+        case Ending::bad_message:
+        case Ending::bad_length:
+        case Ending::after_end:
+        case Ending::numbers_used_up:
+        case Ending::dead_peer:
+        case Ending::no_answer: return true;
+        default: return false;
+    }
 }
 
 }  // namespace
@@ -355,7 +364,8 @@ std::string Worker::known_name(const std::string& peer) const {
 // ---- one connection ----
 
 ForwarderLimits Worker::Connection::limits() const {
-    ForwarderLimits out{spec.end_of_stream, spec.idle, spec.dead_peer, {}, worker_.shared_.drain};
+    const auto unheard = spec.side == Side::client ? UnheardEnd::refusal : UnheardEnd::orderly;
+    ForwarderLimits out{spec.end_of_stream, unheard, spec.idle, spec.dead_peer, {}, worker_.shared_.drain};
     if (spec.max_session) out.max_session = now() + *spec.max_session;
     return out;
 }

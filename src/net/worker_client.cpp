@@ -10,7 +10,7 @@ namespace curvegate::net {
 void Worker::serve_plain(SpecPtr spec, Stream stream, std::string source) {
     // Not left to the listening socket: what came before it had them would be without, and a cut of its
     // tunnel would look like an end.
-    set_plain_options(stream.native_handle());
+    set_plain_options(stream.native_handle(), spec->dead_peer);
     auto connection = std::make_shared<Connection>(*this, std::move(spec), std::move(source));
     connection->peer = connection->spec.targets.front().peer;  // until one has answered
     if (!take_slot(*connection, std::nullopt))

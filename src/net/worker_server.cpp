@@ -282,7 +282,7 @@ void Worker::reach_application(const std::shared_ptr<Connection>& connection, Tu
                             Result<Stream> plain, const ServiceTarget* target) mutable {
                             if (!plain) return give_up(plain.error());
                             connection->found(*target);
-                            set_plain_options(plain->native_handle());
+                            set_plain_options(plain->native_handle(), connection->spec.dead_peer);
                             if (connection->spec.proxy) {
                                 const auto written = write_proxy_header(*plain, connection->introduction());
                                 if (!written) return give_up(written.error());

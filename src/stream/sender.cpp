@@ -65,7 +65,12 @@ void Sender::finish() {
     if (end_ == StreamEnd::none) end_ = StreamEnd::eof;
 }
 
+void Sender::fail_after_all() {
+    if (end_ == StreamEnd::none) end_ = StreamEnd::failure;
+}
+
 void Sender::abort() {
+    aborted_ = true;
     if (!end_sent_) written_ = sent_;
     end_ = StreamEnd::failure;
 }

@@ -21,6 +21,7 @@ class Sender {
     [[nodiscard]] MutableBytes prepare();
     void commit(std::size_t size);
     void finish();
+    void fail_after_all();
     void abort();
 
     // ---- the peer ----
@@ -50,7 +51,7 @@ class Sender {
     // ---- asking ----
 
     [[nodiscard]] bool ended() const noexcept { return end_ != wire::curvecp::StreamEnd::none; }
-    [[nodiscard]] bool aborted() const noexcept { return end_ == wire::curvecp::StreamEnd::failure; }
+    [[nodiscard]] bool aborted() const noexcept { return aborted_; }
     [[nodiscard]] bool done() const noexcept { return end_sent_ && !flight_.has_blocks(); }
     /// An acknowledgment of something is due.
     [[nodiscard]] bool waits() const noexcept { return flight_.has_blocks() || ping_waits_; }
@@ -94,6 +95,7 @@ class Sender {
     std::uint64_t sent_ = 0;     ///< bytes that have left at least once
     wire::curvecp::StreamEnd end_ = wire::curvecp::StreamEnd::none;
     bool end_sent_ = false;
+    bool aborted_ = false;
     bool prepared_ = false;  ///< somebody may be writing into the last chunk
     bool full_ = false;
 

@@ -163,6 +163,9 @@ void Stream::commit(std::size_t size) {
 void Stream::finish() {
     impl_->sender.finish();
 }
+void Stream::fail_after_all() {
+    impl_->sender.fail_after_all();
+}
 void Stream::abort() {
     impl_->sender.abort();
 }

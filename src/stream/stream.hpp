@@ -61,6 +61,8 @@ class Stream {
     /// Has finish() or abort() been called?
     [[nodiscard]] bool outgoing_ended() const;
     [[nodiscard]] bool aborted() const;
+    /// Our direction ends after what was written, as a failure; nothing if it has ended already.
+    void fail_after_all();
     /// Our direction ends now, as a failure; what was not sent yet is dropped.
     void abort();
 

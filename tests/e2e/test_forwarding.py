@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import os
 import select
@@ -201,6 +202,52 @@ def test_a_reset_on_one_plain_side_is_a_reset_on_the_other(make_tunnel: Callable
 
 
 # ---- plain sides ----
+
+
+@pytest.mark.parametrize("carrier", ["tcp", "udp"])
+def test_a_reply_that_comes_before_a_reset_is_not_lost(
+    make_tunnel: Callable[..., s.Tunnel], make_udp_tunnel: Callable[..., s.UdpTunnel], carrier: str
+) -> None:
+    """A web server that answers 413 in the midst of an upload, and closes."""
+    reply = b"HTTP/1.1 413 Content Too Large\r\n\r\n" + os.urandom(20_000)
+
+    def refuse(record: s.Record) -> None:
+        record.take(record.sock.recv(1_000))
+        record.sock.sendall(reply)
+        record.sock.close()  # a reset: most of what has come is unread
+
+    def upload(sock: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            sock.sendall(bytes(8 << 20))
+
+    with s.Backend(refuse) as backend:
+        tunnel = make_tunnel(backend) if carrier == "tcp" else make_udp_tunnel(backend)
+        for _ in range(20):
+            with tunnel.open() as local:
+                sender = threading.Thread(target=upload, args=(local.sock,))
+                sender.start()
+                got, _ = local.read_to_end()
+                sender.join(s.PATIENCE)
+                assert got == reply
+
+
+@pytest.mark.parametrize("side", ["local", "backend"])
+def test_an_urgent_byte_stays_where_it_is(make_tunnel: Callable[..., s.Tunnel], side: str) -> None:
+    with s.Backend(s.hold) as backend:
+        tunnel = make_tunnel(backend)
+        with tunnel.open() as local:
+            far = backend.wait_records(1)[0]
+            first, second = (local.sock, far.sock) if side == "local" else (far.sock, local.sock)
+            second.settimeout(s.PATIENCE)
+            first.sendall(b"before ")
+            first.send(b"!", socket.MSG_OOB)
+            first.sendall(b" after")
+            first.shutdown(socket.SHUT_WR)
+            got = b""
+            while part := second.recv(100):
+                got += part
+            assert got == b"before ! after"
+        far.done.set()
 
 
 def test_unix_sockets_on_both_plain_sides(make_site: Callable[[str], s.Site], tmp_path: Path) -> None:
@@ -447,6 +494,25 @@ def test_end_of_stream_close_ends_the_tunnel_after_all_that_the_local_side_said(
             assert client.session is not None
             assert client.session.recv_exactly(len(data)) == data
             assert client.frames.wait_closed() == ("eof", b""), "FIN, and no empty message before it"
+
+
+def test_end_of_stream_close_takes_a_refusal_for_no_end(site: s.Site) -> None:
+    with ct.Server(ct.KeyPair.generate()) as server:
+        end = s.client_end(site, server.address, server.keys.public, {"end_of_stream": "close"})
+        with end.open() as local:
+            connection = server.accept()
+            connection.handshake()
+            connection.frames.close()
+            assert local.read_to_end() == (b"", "reset")
+        end.daemon.wait_event("session_close", reason="closed before it sent anything", bytes_in="^0$")
+
+
+def test_an_illegal_length_is_called_by_its_name(site: s.Site, echo_backend: s.Backend) -> None:
+    gate = s.server_end(site, echo_backend)
+    with gate.connect() as client:
+        client.frames.write(b"\x00\x1f")
+        client.frames.wait_closed()
+    gate.daemon.wait_event("session_close", reason="^message has an illegal length$")
 
 
 def test_end_of_stream_close_works_at_the_client_end_too(site: s.Site) -> None:

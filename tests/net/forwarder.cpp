@@ -5,6 +5,8 @@
 
 #include <catch2/catch.hpp>
 
+#include <netinet/tcp.h>
+
 #include <map>
 #include <set>
 
@@ -25,7 +27,7 @@ crypto::SharedKey key() {
 /// A local socket and the forwarder's, which has its options.
 Pair make_pair(asio::io_context& context, bool tcp) {
     Pair out = tcp ? test::tcp_pair(context) : test::unix_pair(context);
-    set_plain_options(out.second.native_handle());
+    set_plain_options(out.second.native_handle(), 60s);
     return out;
 }
 
@@ -307,6 +309,7 @@ TEST_CASE("a message that does not open ends the connection, what came before is
     Rig rig;
     rig.peer.say(pattern(10));
     Buffer bad = rig.peer.frame(pattern(20));
+    Ending ending = Ending::bad_message;
     SECTION("changed on the way") {
         bad.back() = static_cast<Byte>(bad.back() ^ 1);
     }
@@ -319,12 +322,13 @@ TEST_CASE("a message that does not open ends the connection, what came before is
     SECTION("its length is that of no message") {
         const auto length = GENERATE(0, 1, 7, 8, 31);
         bad = {0, static_cast<Byte>(length)};
+        ending = Ending::bad_length;
     }
     rig.peer.socket.write(bad);
     REQUIRE(rig.until([&] { return !rig.done.empty() && (rig.local.ended || rig.local.broken); }));
     CHECK(rig.local.broken == asio::error::connection_reset);
     CHECK(rig.local.got.size() >= 10);
-    CHECK(rig.done[0].ending == Ending::bad_message);
+    CHECK(rig.done[0].ending == ending);
 }
 
 TEST_CASE("frames may come in single bytes", "[net][forwarder]") {
@@ -351,6 +355,78 @@ TEST_CASE("a local side that resets ends the tunnel without an end of stream", "
     }));
     CHECK(rig.done[0].ending == Ending::plain_reset);
     for (const auto& message : rig.peer.messages) CHECK_FALSE(message.empty());
+}
+
+TEST_CASE("what a local side sent before it reset reaches the peer, and no end of stream",
+          "[net][forwarder]") {
+    const bool tcp = GENERATE(true, false);
+    Rig rig(tcp);
+    const auto reply = pattern(90'000);
+    SECTION("if it is written to first") {
+        rig.peer.say(pattern(10));
+        REQUIRE(rig.local.write(reply) == reply.size());
+        rig.local.reset();
+    }
+    SECTION("if it is read first") {
+        REQUIRE(rig.local.write(reply) == reply.size());
+        rig.local.reset();
+        rig.peer.say(pattern(10));
+    }
+    REQUIRE(test::run_until(rig.context, [&] {
+        rig.peer.read();
+        return !rig.done.empty() && (rig.peer.socket.ended || rig.peer.socket.broken);
+    }));
+    CHECK(test::same(rig.peer.all_text(), reply));
+    // A unix socket that is closed when it has read everything ends in order.
+    if (tcp) CHECK_FALSE(rig.peer.messages.back().empty());
+    CHECK(rig.done[0].ending == Ending::plain_reset);
+}
+
+TEST_CASE("a peer that does not read holds what a lost local side sent for a drain at most",
+          "[net][forwarder]") {
+    ForwarderLimits limits;
+    limits.drain = 50ms;
+    Rig rig(true, limits);
+    const auto chunk = pattern(50'000);
+    int idle = 0;
+    REQUIRE(test::run_until(rig.context, [&] {
+        idle = rig.local.write(chunk) == 0 ? idle + 1 : 0;
+        return idle > 20;
+    }));
+    rig.local.reset();
+    rig.peer.say(pattern(10));
+    REQUIRE(test::run_until(rig.context, [&] { return !rig.done.empty(); }));
+    CHECK(rig.done[0].ending == Ending::plain_reset);
+}
+
+TEST_CASE("an urgent byte stays in the stream", "[net][forwarder]") {
+    Rig rig(GENERATE(true, false));
+    const auto text = pattern(3);
+    for (const auto flags : {0, static_cast<int>(MSG_OOB), 0}) {
+        REQUIRE(::send(rig.local.stream.native_handle(), text.data(), 1, flags | MSG_NOSIGNAL) == 1);
+    }
+    REQUIRE(rig.until([&] { return rig.peer.all_text().size() == 3; }));
+    rig.local.end();
+    REQUIRE(rig.until([&] { return rig.peer.messages.back().empty(); }));
+    CHECK(rig.peer.all_text() == Buffer(3, text[0]));
+}
+
+TEST_CASE("a plain socket is asked whether its machine is there, within dead-peer", "[net][forwarder]") {
+    asio::io_context context;
+    auto [near, far] = test::tcp_pair(context);
+    set_plain_options(near.native_handle(), 80s);
+    const auto option = [&near = near](int level, int name) {
+        int value = 0;
+        socklen_t size = sizeof value;
+        REQUIRE(::getsockopt(near.native_handle(), level, name, &value, &size) == 0);
+        return value;
+    };
+    CHECK(option(SOL_SOCKET, SO_KEEPALIVE) == 1);
+    CHECK(option(IPPROTO_TCP, TCP_KEEPIDLE) +
+              option(IPPROTO_TCP, TCP_KEEPINTVL) * option(IPPROTO_TCP, TCP_KEEPCNT) ==
+          80);
+    CHECK(loss_of_plain(ETIMEDOUT) == Ending::plain_dead);
+    CHECK(loss_of_plain(ECONNRESET) == Ending::plain_reset);
 }
 
 // ---- back-pressure ----
@@ -442,6 +518,44 @@ TEST_CASE("with end-of-stream = close a local end closes the tunnel once all has
         rig.local.read();
         return !rig.done.empty() && rig.local.ended;
     }));
+    CHECK(rig.done[0].ending == Ending::orderly);
+}
+
+TEST_CASE(
+    "with end-of-stream = close a server that ends before it says anything is no end for a local program",
+    "[net][forwarder]") {
+    ForwarderLimits limits = closing();
+    bool refused = false;
+    SECTION("a client end, whose program waits") {
+        limits.unheard_end = UnheardEnd::refusal;
+        refused = true;
+    }
+    SECTION("a server end, whose client has nothing to say") {}
+    Rig rig(true, limits);
+    rig.peer.socket.end();
+    REQUIRE(rig.over());
+    CHECK(rig.done[0].ending == (refused ? Ending::unheard_end : Ending::orderly));
+    CHECK(rig.local.ended == !refused);
+}
+
+TEST_CASE("with end-of-stream = close a server that has said something, or was told the end, ends in order",
+          "[net][forwarder]") {
+    ForwarderLimits limits = closing();
+    limits.unheard_end = UnheardEnd::refusal;
+    Rig rig(true, limits);
+    SECTION("it has said something") {
+        rig.peer.say(pattern(1));
+    }
+    SECTION("it was told the end") {
+        rig.local.end();
+        REQUIRE(rig.until([&] { return rig.peer.socket.ended; }));
+    }
+    rig.peer.socket.end();
+    REQUIRE(test::run_until(rig.context, [&] {
+        rig.local.read();
+        return !rig.done.empty() && (rig.local.ended || rig.local.broken);
+    }));
+    CHECK(rig.local.ended);
     CHECK(rig.done[0].ending == Ending::orderly);
 }
 

@@ -20,7 +20,7 @@ using Pair = std::pair<Stream, Stream>;
 /// A local socket and the forwarder's, which has its options.
 Pair make_pair(asio::io_context& context, bool tcp, int send_buffer = 0) {
     Pair out = tcp ? test::tcp_pair(context) : test::unix_pair(context);
-    set_plain_options(out.second.native_handle());
+    set_plain_options(out.second.native_handle(), 60s);
     if (send_buffer > 0) out.second.set_option(asio::socket_base::send_buffer_size(send_buffer));
     return out;
 }
@@ -350,6 +350,50 @@ TEST_CASE("a local side that resets aborts the stream", "[net][stream_forwarder]
     }));
     CHECK(rig.done[0].ending == Ending::plain_reset);
     CHECK(rig.tunnels.near->released == 1);
+}
+
+TEST_CASE("what a local side sent before it reset reaches the peer, and then the failure",
+          "[net][stream_forwarder]") {
+    Started rig(GENERATE(true, false));
+    const auto reply = pattern(50'000);
+    SECTION("if it is written to first") {
+        rig.peer.say(pattern(10));
+        REQUIRE(rig.until([&] { return rig.tunnels.near->stream().received() == 10; }));
+        REQUIRE(rig.until([&] { return rig.local.got.size() == 10; }));
+        rig.peer.say(pattern(10));
+        REQUIRE(rig.local.write(reply) == reply.size());
+        rig.local.reset();
+    }
+    SECTION("if it is read first") {
+        REQUIRE(rig.local.write(reply) == reply.size());
+        rig.local.reset();
+        rig.peer.say(pattern(10));
+    }
+    REQUIRE(test::run_until(rig.context, [&] {
+        rig.peer.read();
+        return !rig.done.empty() && rig.peer.incoming() != stream::Incoming::open;
+    }));
+    CHECK(test::same(rig.peer.got, reply));
+    CHECK(rig.done[0].ending == Ending::plain_reset);
+    CHECK(rig.tunnels.near->released == 1);
+}
+
+TEST_CASE("a stream that is not read holds what a lost local side sent for a drain at most",
+          "[net][stream_forwarder]") {
+    ForwarderLimits limits;
+    limits.drain = 50ms;
+    Started rig(true, limits, small(20'000));
+    const auto reply = pattern(100'000);
+    REQUIRE(rig.local.write(reply) == reply.size());
+    test::run_ready(rig.context);  // the stream takes no more
+    rig.peer.say(pattern(10));
+    test::run_ready(rig.context);
+    rig.local.reset();
+    rig.peer.say(pattern(10));
+    REQUIRE(test::run_until(rig.context, [&] { return !rig.done.empty(); }));
+    CHECK(rig.done[0].ending == Ending::plain_reset);
+    REQUIRE(rig.until([&] { return rig.peer.incoming() == stream::Incoming::failed; }));
+    CHECK(rig.peer.got.size() < reply.size());
 }
 
 // ---- back-pressure ----
