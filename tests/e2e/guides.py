@@ -7,6 +7,8 @@ A mark is an HTML comment right above a fenced block:
     <!-- run: server, fails -->               it must not succeed
     <!-- run: server, stays on 4433 -->       its last command goes on; what follows waits until the ports are taken
     <!-- run: server, stays at ~/a.sock -->   the same, until the socket is there
+    <!-- run: server, needs psql -->          left out, with a warning, where there is no such program
+    <!-- run: laptop+phone, gives *KEY -->    on one machine after the other; `*` is the machine's name in capitals
     <!-- prints -->                           what the block above printed: these lines in this order, `...` is anything
     <!-- logs: server curvegate -->           the same for what stays: waits until it has said so
     <!-- file: server ~/old/web.conf -->      a file that is on the machine
@@ -16,7 +18,8 @@ and one without a block:
 
     <!-- stop: server curvegate -->           what stays there by this name gets TERM, and ends
 
-Ports and names of machines are replaced by free ones of the loopback.
+Ports and names of machines are replaced by free ones of the loopback. A port that several machines have, each for
+itself, is another one for each.
 """
 
 from __future__ import annotations
@@ -27,8 +30,9 @@ import shutil
 import signal
 import subprocess
 import time
+import warnings
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +43,8 @@ ACCOUNT = "daemon"  # for root: the guides are an ordinary user's. Not nobody, w
 LOOPBACK = {"[::]": "127.0.0.1", "0.0.0.0": "127.0.0.1"}
 MARK = re.compile(r"^ *<!-- (run|prints|logs|file|not run|stop)(?:: *(.*?))? -->$")
 FENCE = re.compile(r"^( *)```(\w*)$")
-PORT = re.compile(r"(?<=[:\s/])(\d{4,5})(?![\w.])")
+LEFT_OUT = "left out"
+PORT = re.compile(r"(?<=[:\s/])(\d{4,5})(?![\w.]|:db8:)")  # 2001:db8: begins an address
 
 
 @dataclass(frozen=True)
@@ -51,8 +56,17 @@ class Block:
     line: int
 
     @property
+    def machines(self) -> list[str]:
+        return re.split(r"[, ]", self.detail)[0].split("+")
+
+    @property
     def machine(self) -> str:
-        return re.split(r"[, ]", self.detail)[0]
+        return self.machines[0]
+
+    def on(self, machine: str) -> Block:
+        """The same, on this one of its machines only."""
+        options = self.detail.partition(",")[2].replace("*", machine.upper())
+        return replace(self, detail=f"{machine},{options}")
 
     def option(self, word: str) -> str | None:
         """What follows `word` in the mark; None if it is not there."""
@@ -117,7 +131,7 @@ def taken_ports() -> set[int]:
 
 def expect_lines(text: str, said: str, where: str) -> None:
     """Each line of `text` stands in `said`, one behind the other."""
-    lines = iter(said.splitlines())
+    lines = iter(line.rstrip() for line in said.splitlines())
     for wanted in text.splitlines():
         pattern = re.compile(".*".join(re.escape(part) for part in wanted.split("...")))
         assert any(pattern.fullmatch(line) for line in lines), f"{where}: {wanted!r} does not stand in:\n{said}"
@@ -160,7 +174,10 @@ class Guide:
     ports: tuple[int, ...]
     words: dict[str, str] = field(default_factory=dict)
     staying: list[Staying] = field(default_factory=list)
-    said: str = ""
+    own_ports: tuple[int, ...] = ()  # that several machines have, each for itself
+    own: dict[tuple[str, int], int] = field(default_factory=dict)
+    said: str = ""  # by what ran latest
+    latest: str = ""  # the machine that it ran on
     ran: int = 0
 
     def __post_init__(self) -> None:
@@ -210,10 +227,15 @@ class Guide:
 
     # ---- blocks ----
 
-    def substitute(self, text: str) -> str:
-        for port in PORT.findall(text):
-            assert int(port) in self.real, f"{self.path.name}: port {port} is not among those of its test"
-        text = PORT.sub(lambda found: str(self.real[int(found[1])]), text)
+    def port(self, machine: str, port: int) -> int:
+        """The one that stands for it on the machine."""
+        if port in self.own_ports:
+            return self.own.setdefault((machine, port), s.free_port())
+        assert port in self.real, f"{self.path.name}: port {port} is not among those of its test"
+        return self.real[port]
+
+    def substitute(self, text: str, machine: str) -> str:
+        text = PORT.sub(lambda found: str(self.port(machine, int(found[1]))), text)
         words = LOOPBACK | self.words
         pattern = "|".join(map(re.escape, words))
         return re.sub(rf"(?<![\w./-])({pattern})(?![\w-])", lambda found: words[found[1]], text)
@@ -259,7 +281,7 @@ class Guide:
             path = self.home(block.machine) / what.removeprefix("~/")
             return path.is_socket
         assert how == "on" and what, f"{self.where(block)}: `stays on PORT` or `stays at PATH` says when it is up"
-        ports = {self.real[int(port)] for port in what.split()}
+        ports = {self.port(block.machine, int(port)) for port in what.split()}
         assert not ports & taken_ports(), f"{self.where(block)}: one of {ports} is taken already"
         return lambda: ports <= taken_ports()
 
@@ -277,14 +299,23 @@ class Guide:
         deadline = time.monotonic() + s.PATIENCE
         while True:
             try:
-                return expect_lines(self.substitute(block.text), stays.text(), self.where(block))
+                return expect_lines(self.substitute(block.text, stays.machine), stays.text(), self.where(block))
             except AssertionError:
                 if time.monotonic() > deadline:
                     raise
             time.sleep(0.05)
 
     def do_run(self, block: Block) -> None:
-        script = self.substitute(block.text)
+        if len(block.machines) > 1:
+            for machine in block.machines:
+                self.do_run(block.on(machine))
+            return None
+        script = self.substitute(block.text, block.machine)
+        if (program := block.option("needs")) and shutil.which(program) is None:
+            warnings.warn(f"{self.where(block)}: left out, since there is no {program}", stacklevel=2)
+            self.said = LEFT_OUT
+            return None
+        self.latest = block.machine
         if block.option("stays") is not None:
             return self.start(block, script)
         self.shell(block, script)
@@ -294,15 +325,21 @@ class Guide:
     def do(self, block: Block) -> None:
         actions: dict[str, Callable[[], object]] = {
             "run": lambda: self.do_run(block),
-            "prints": lambda: expect_lines(self.substitute(block.text), self.said, self.where(block)),
+            "prints": lambda: self.expect(block),
             "logs": lambda: self.wait_log(block),
             "file": lambda: self.write(
-                block.machine, block.detail.split()[1].removeprefix("~/"), self.substitute(block.text)
+                block.machine,
+                block.detail.split()[1].removeprefix("~/"),
+                self.substitute(block.text, block.machine),
             ),
             "stop": lambda: self.stop(block.detail),
         }
         if action := actions.get(block.kind):
             action()
+
+    def expect(self, block: Block) -> None:
+        if self.said != LEFT_OUT:
+            expect_lines(self.substitute(block.text, self.latest), self.said, self.where(block))
 
     def stop(self, detail: str) -> None:
         stays = self.find(detail)
@@ -311,7 +348,7 @@ class Guide:
 
     def line_of(self, heading: str) -> int:
         lines = self.path.read_text().splitlines()
-        return next(i + 1 for i, line in enumerate(lines) if line.startswith(f"## {heading}"))
+        return next(i + 1 for i, line in enumerate(lines) if re.match(rf"##+ {re.escape(heading)}", line))
 
     def run(self, until: str | None = None) -> None:
         """Goes on to the heading that begins with `until`, or to the end."""

@@ -7,123 +7,18 @@ from __future__ import annotations
 
 import base64
 import getpass
-import hashlib
-import http.client
 import os
 import re
-import shutil
-import tempfile
-import threading
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 import curve_tun as ct
 import guides as g
 import pytest
 import support as s
+from guide_fixtures import BLOB, OpenGuide, ServeWeb, carries_bytes, folder, open_guide, serve_web, tools  # noqa: F401
 
-HELLO = b"hello through the tunnel\n"
-BLOB = os.urandom(300_000)
 BYE = b"bye"
-NAMES = ("from-stunnel", "from-ssh", "from-curve_tun", "from-nacl-tools", "production", "counter-recovery")
-
-
-class Web(ThreadingHTTPServer):
-    """The service behind the tunnels."""
-
-    asked = 0
-
-    def __init__(self, port: int) -> None:
-        super().__init__(("127.0.0.1", port), WebRequest)
-        threading.Thread(target=self.serve_forever, daemon=True).start()
-
-
-class WebRequest(BaseHTTPRequestHandler):
-    """A greeting, a blob, or the hash of what was sent."""
-
-    server: Web
-
-    def answer(self, body: bytes) -> None:
-        self.server.asked += 1
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
-
-    def do_GET(self) -> None:  # noqa: N802 (the library's name)
-        self.answer(BLOB if self.path == "/blob" else HELLO)
-
-    def do_PUT(self) -> None:  # noqa: N802
-        size = int(self.headers["Content-Length"])
-        self.answer(hashlib.sha256(self.rfile.read(size)).hexdigest().encode())
-
-    def log_message(self, *_: Any) -> None:
-        pass
-
-
-def carries_bytes(port: int) -> None:
-    """Much goes through unchanged, both ways."""
-    web = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-    web.request("GET", "/blob")
-    assert web.getresponse().read() == BLOB
-    web.close()
-    web.request("PUT", "/", BLOB)
-    assert web.getresponse().read().decode() == hashlib.sha256(BLOB).hexdigest()
-    web.close()
-
-
-@pytest.fixture(autouse=True)
-def tools() -> None:
-    """What more than one guide, or its test, calls."""
-    for name in ("curl", "openssl", "pgrep"):
-        s.need_tool(name)
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    """Not pytest's, which other users may not enter."""
-    path = Path(tempfile.mkdtemp(prefix="curvegate-guide-"))
-    path.chmod(0o755)
-    yield path
-    shutil.rmtree(path)
-
-
-ServeWeb = Callable[[int], Web]
-OpenGuide = Callable[..., g.Guide]
-
-
-@pytest.fixture
-def serve_web() -> Iterator[ServeWeb]:
-    servers: list[Web] = []
-
-    def serve(port: int) -> Web:
-        servers.append(Web(port))
-        return servers[-1]
-
-    yield serve
-    for server in servers:
-        server.shutdown()
-        server.server_close()
-
-
-@pytest.fixture
-def open_guide(folder: Path) -> Iterator[OpenGuide]:
-    guides: list[g.Guide] = []
-
-    def make(name: str, *ports: int, text: str | None = None, **words: str) -> g.Guide:
-        path = g.FOLDER / name
-        if text is not None:
-            path = folder / name
-            path.write_text(text)
-        hosts = {"server.example": "localhost", "192.0.2.1": "127.0.0.1"}
-        guides.append(g.Guide(path, folder, ports, hosts | words))
-        return guides[-1]
-
-    yield make
-    for guide in guides:
-        guide.close()
+NAMES = sorted(path.stem for path in g.FOLDER.glob("*.md"))
 
 
 # ---- the guides ----
@@ -290,20 +185,6 @@ def test_counter_recovery(open_guide: OpenGuide, serve_web: ServeWeb) -> None:
     guide.run()
 
 
-def test_messages_through_unix_sockets(open_guide: OpenGuide) -> None:
-    """The part of unix-sockets.md that is about seqpacket:; the keys are those of the parts before."""
-    s.need_tool("socat")
-    guide = open_guide("unix-sockets.md", 4435, **{"db.example": "localhost"})
-    for machine, role in (("db.example", "server"), ("app", "client")):
-        script = f"mkdir -p ~/tunnel/run\ncurvegate keygen --role {role} -o ~/tunnel/{role}.key"
-        guide.do_run(g.Block("run", f"{machine}, gives {role.upper()}KEY", "sh", script, 0))
-    for machine, peer, role in (("db.example", "app", "client"), ("app", "localhost", "server")):
-        line = f"{peer} curve25519 {guide.words[role.upper() + 'KEY']}\n"
-        guide.write(machine, "tunnel/known_hosts", line)
-    guide.run()
-    assert guide.ran == len(guide.blocks) and len(guide.staying) == 3
-
-
 # ---- what holds for all of them ----
 
 
@@ -318,9 +199,7 @@ def test_every_shell_block_is_run_or_says_why_not(name: str) -> None:
 @pytest.mark.parametrize("name", NAMES)
 def test_links_lead_somewhere(name: str) -> None:
     path = g.FOLDER / f"{name}.md"
-    links = re.findall(r"\]\(([^)]+)\)", path.read_text())
-    assert links
-    for link in links:
+    for link in re.findall(r"\]\(([^)]+)\)", path.read_text()):
         file, _, anchor = link.partition("#")
         target = (path.parent / file).resolve() if file else path
         assert target.exists(), link
