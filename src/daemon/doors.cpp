@@ -2,30 +2,25 @@
 
 #include <fcntl.h>
 
-#include <algorithm>
+#include <unordered_map>
 
 namespace curvegate::daemon {
-namespace {
 
-std::string key_of(const config::Service& service) {
+std::string door_key(const config::Service& service) {
     const bool tunnel =
         service.side == config::Side::server && service.accept.kind == config::Address::Kind::udp;
     return service.accept.text() + (tunnel ? " (CurveCP)" : "");
 }
 
-}  // namespace
-
 std::vector<DoorPlan> doors_of(const config::Config& config) {
     std::vector<DoorPlan> out;
+    std::unordered_map<std::string, std::size_t> places;  // in `out`, by key
     for (std::size_t i = 0; i < config.services.size(); ++i) {
         if (config.services[i].accept.kind == config::Address::Kind::none) continue;
-        const std::string key = key_of(config.services[i]);
-        const auto known = std::ranges::find(out, key, &DoorPlan::key);
-        if (known != out.end()) {
-            known->services.push_back(i);
-        } else {
-            out.push_back({key, {i}});
-        }
+        const std::string key = door_key(config.services[i]);
+        const auto [place, is_new] = places.emplace(key, out.size());
+        if (is_new) out.push_back({key, {}});
+        out[place->second].services.push_back(i);
     }
     return out;
 }

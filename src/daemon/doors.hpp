@@ -15,6 +15,8 @@ struct DoorPlan {
     std::vector<std::size_t> services;  ///< their places in the configuration
 };
 [[nodiscard]] std::vector<DoorPlan> doors_of(const config::Config& config);
+/// Of the door of a service, whose `accept` is not none.
+[[nodiscard]] std::string door_key(const config::Service& service);
 
 /// The sockets of each door: one for each worker; of a server's UDP port another one each, for Hellos.
 using DoorSockets = std::map<std::string, std::vector<os::UniqueFd>>;

@@ -7,6 +7,7 @@
 #include "daemon/control.hpp"
 #include "daemon/load.hpp"
 #include "daemon/metrics.hpp"
+#include "daemon/service_ids.hpp"
 #include "daemon/snapshot.hpp"
 #include "log/log.hpp"
 #include "net/clock.hpp"
@@ -64,8 +65,9 @@ void set_targets(net::ServiceSpec& spec, const config::Service& service) {
 }
 
 net::ServiceSpec spec_of(const config::Config& config, const config::Service& service, std::size_t workers,
-                         net::Counters& counters) {
+                         net::Counters& counters, net::ServiceId id) {
     net::ServiceSpec out;
+    out.id = id;
     out.counters = counters.service(service.name);
     out.name = service.name;
     out.side = service.side == config::Side::client ? net::Side::client : net::Side::server;
@@ -244,11 +246,12 @@ class Front final : public Commands::Host {
     // once, on our thread, with how many connections were ended.
     void apply(DoorSockets sockets, std::function<void(std::size_t ended)> done) {
         const config::Config& config = *setup_.config;
+        counters_->rename(ids_.follow(config));
         std::vector<net::SpecPtr> specs;
         specs.reserve(config.services.size());
         for (const auto& service : config.services)
             specs.push_back(std::make_shared<const net::ServiceSpec>(
-                spec_of(config, service, workers_.size(), *counters_)));
+                spec_of(config, service, workers_.size(), *counters_, ids_.of(service.name))));
         const auto plans = doors_of(config);
         const auto gathered = gather(std::move(done));
         for (std::size_t i = 0; i < workers_.size(); ++i) {
@@ -486,6 +489,7 @@ class Front final : public Commands::Host {
     ParentResolver resolver_;
     const std::shared_ptr<AuditLog> audit_ = std::make_shared<AuditLog>();
     std::shared_ptr<net::Counters> counters_;
+    ServiceIds ids_;
     std::shared_ptr<net::Admission> admission_;
     const Instant started_ = net::now();
     const WallTime started_wall_ = wall_now();

@@ -133,12 +133,11 @@ SessionLimits::Slot::~Slot() {
     const std::lock_guard lock(owner_->mutex_);
     if (peer_ != nullptr && --peer_->second == 0) owner_->peers_.erase(peer_->first);
     if (source_ != nullptr && --source_->second == 0) owner_->sources_.erase(source_->first);
-    --*service_;
+    if (--service_->second == 0) owner_->services_.erase(service_->first);
     --owner_->in_all_;
 }
 
-Result<SessionLimits::Slot> SessionLimits::take(const std::string& service,
-                                                const std::optional<Client>& client,
+Result<SessionLimits::Slot> SessionLimits::take(ServiceId service, const std::optional<Client>& client,
                                                 const SessionMost& most) {
     const auto count_of = [](const auto& counts, const auto& key) {
         const auto found = counts.find(key);
@@ -157,8 +156,8 @@ Result<SessionLimits::Slot> SessionLimits::take(const std::string& service,
         ++slot.peer_->second;
         ++slot.source_->second;
     }
-    slot.service_ = &services_[service];
-    ++*slot.service_;
+    slot.service_ = &*services_.try_emplace(service).first;
+    ++slot.service_->second;
     ++in_all_;
     return slot;
 }

@@ -5,6 +5,7 @@
 #include "base/result.hpp"
 #include "base/time.hpp"
 #include "crypto/keys.hpp"
+#include "net/service_id.hpp"
 
 #include <functional>
 #include <list>
@@ -136,6 +137,7 @@ enum class SessionErrc { of_peer = 1, of_source, of_service, in_all };
 class SessionLimits : public std::enable_shared_from_this<SessionLimits> {
     using Peers = std::unordered_map<crypto::PublicKey, std::size_t>;
     using Sources = std::map<IpAddress, std::size_t>;
+    using Services = std::map<ServiceId, std::size_t>;
 
   public:
     /// The client of a server end.
@@ -158,11 +160,11 @@ class SessionLimits : public std::enable_shared_from_this<SessionLimits> {
         std::shared_ptr<SessionLimits> owner_;   // empty: moved from
         Peers::value_type* peer_ = nullptr;      // null: of a client end
         Sources::value_type* source_ = nullptr;  // the same
-        std::size_t* service_ = nullptr;
+        Services::value_type* service_ = nullptr;
     };
     /// `client`: nothing for a local connection of a client end, which counts for its service and in all.
     /// Errors: the limit that is reached, in the order of SessionErrc; then nothing has been counted.
-    [[nodiscard]] Result<Slot> take(const std::string& service, const std::optional<Client>& client,
+    [[nodiscard]] Result<Slot> take(ServiceId service, const std::optional<Client>& client,
                                     const SessionMost& most);
     /// Sessions now, over all services.
     [[nodiscard]] std::size_t in_all() const;
@@ -172,7 +174,7 @@ class SessionLimits : public std::enable_shared_from_this<SessionLimits> {
     // Slots point into these, and none of them moves its elements.
     Peers peers_;
     Sources sources_;
-    std::map<std::string, std::size_t> services_;  // bounded: names of the configuration
+    Services services_;
     std::size_t in_all_ = 0;
 };
 

@@ -122,8 +122,8 @@ std::optional<std::string> Listener::Impl::authorise(Guest& guest, const crypto:
                                                      const IpAddress& source) {
     const auto decision = vault_.impl()->registry.authorise(key, allow_, source, net::wall_now());
     if (decision.verdict != registry::Verdict::allowed) return std::string(describe(decision.verdict));
-    auto slot =
-        sessions_->take("channels", net::SessionLimits::Client{key, source}, {.of_peer = kSessionsPerPeer});
+    auto slot = sessions_->take(net::ServiceId{}, net::SessionLimits::Client{key, source},
+                                {.of_peer = kSessionsPerPeer});
     if (!slot) return slot.error().text();
     guest.name = decision.name;
     guest.slot.emplace(std::move(*slot));

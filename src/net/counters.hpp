@@ -10,6 +10,7 @@
 #include <memory>
 #include <mutex>
 #include <string>
+#include <utility>
 #include <vector>
 
 namespace curvegate::net {
@@ -67,6 +68,17 @@ struct Counters {
         auto& found = services_[name];
         if (!found) found = std::make_shared<ServiceCounters>();
         return found;
+    }
+
+    /// What services of these names (before, after) did is from now on under their new ones.
+    void rename(const std::vector<std::pair<std::string, std::string>>& names) {
+        const std::lock_guard lock(mutex_);
+        std::vector<std::shared_ptr<ServiceCounters>> moved;
+        for (const auto& [before, after] : names) {
+            moved.push_back(services_[before]);
+            services_.erase(before);
+        }
+        for (std::size_t i = 0; i < names.size(); ++i) services_[names[i].second] = moved[i];
     }
 
     [[nodiscard]] std::shared_ptr<const ServiceCounters> find_service(const std::string& name) const {

@@ -166,6 +166,13 @@ std::size_t Flows::cut_if(const std::function<bool(const Who&)>& which, Ending w
     return count;
 }
 
+std::size_t Flows::cut_all(Ending why) {
+    const auto every = [](const Who&) { return true; };
+    const std::size_t count = cut_if(every, why);
+    cut(why);  // those that are being dialled
+    return count;
+}
+
 void Flows::show(Instant at, const ShowFn& show) const {
     for (const FlowPtr& flow : by_use_) {
         if (flow->pipe) show(flow->who, at - flow->pipe->started(), flow->pipe->traffic());

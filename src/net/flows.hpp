@@ -66,6 +66,8 @@ class Flows {
     void cut(Ending why);
     /// The same for the flows that have their tunnel and of which `which` says so. Gives how many.
     std::size_t cut_if(const std::function<bool(const Who&)>& which, Ending why);
+    /// The same for all flows. Gives how many had their tunnel.
+    std::size_t cut_all(Ending why);
     /// Shows each flow that has its tunnel.
     using ShowFn = std::function<void(const Who& who, Duration lasted, const Traffic& traffic)>;
     void show(Instant at, const ShowFn& show) const;

@@ -65,6 +65,8 @@ std::string_view describe(Ending ending) {
         case Ending::dead_peer: return "peer does not answer";
         case Ending::max_session: return "max-session";
         case Ending::revoked: return "the key may not be used any more";
+        case Ending::service_gone: return "a reload removed its service";
+        case Ending::port_closed: return "a reload closed its port";
         case Ending::stopped: return "stopped";
     }
     return "unknown";

@@ -33,6 +33,8 @@ enum class Ending {
     no_answer,        ///< udp, client: the server answered no vouch
     max_session,      ///< max-session
     revoked,          ///< its key or its line of known_hosts is not good any more
+    service_gone,     ///< a reload took its section away
+    port_closed,      ///< udp: a reload closed the port by which its packets came
     stopped,          ///< our side ended it
 };
 [[nodiscard]] std::string_view describe(Ending ending);

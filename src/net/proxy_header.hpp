@@ -17,6 +17,7 @@ enum class ProxyErrc {
     closed,       ///< the front closed before it had
     only_asked,   ///< no fault: a header without addresses and then the end, so a front checks our health
     too_many,     ///< as many wait already as ProxyHeaders lets
+    no_front,     ///< a reload took the front out of proxy-from while its header was awaited
     not_written,  ///< the application did not take our header; the detail says why
 };
 [[nodiscard]] constexpr std::string_view layer_name(ProxyErrc) {
@@ -28,6 +29,7 @@ enum class ProxyErrc {
         case ProxyErrc::closed: return "connection was closed before a whole PROXY header";
         case ProxyErrc::only_asked: return "a front's check of health";
         case ProxyErrc::too_many: return "too many connections whose PROXY header is awaited";
+        case ProxyErrc::no_front: return "the front is not in proxy-from any more";
         case ProxyErrc::not_written: return "cannot write the PROXY header";
     }
     return "unknown";

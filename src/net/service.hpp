@@ -10,6 +10,7 @@
 #include "vault/protocol/protocol.hpp"
 #include "wire/curvecp.hpp"
 
+#include <algorithm>
 #include <memory>
 #include <string>
 
@@ -28,6 +29,7 @@ struct ServiceTarget {
 
 /// One section of the configuration, as the network part needs it.
 struct ServiceSpec {
+    ServiceId id{};  ///< that its sessions belong to, whatever a reload makes of it
     std::string name;
     Side side = Side::server;
     Carrier carrier = Carrier::curve_tun;
@@ -52,6 +54,10 @@ struct ServiceSpec {
     std::size_t flows = 1'024;                      ///< the same
     std::shared_ptr<ServiceCounters> counters = std::make_shared<ServiceCounters>();
 
+    /// Client: does a target expect this peer?
+    [[nodiscard]] bool expects(std::string_view server) const {
+        return std::ranges::find(targets, server, &ServiceTarget::peer) != targets.end();
+    }
     void lead_to(ServiceTarget target) {
         target_texts.push_back(target.text);
         targets.push_back(std::move(target));

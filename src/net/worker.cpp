@@ -121,8 +121,8 @@ void Worker::apply(RegistryPtr registry, std::vector<Door> doors, AppliedFn done
     asio::post(context_, [this, registry = std::move(registry), doors = std::move(doors),
                           done = std::move(done)]() mutable {
         registry_ = std::move(registry);
-        if (!draining_) set_doors(std::move(doors));
-        const std::size_t ended = end_unwelcome();
+        std::size_t ended = draining_ ? 0 : set_doors(std::move(doors));
+        ended += end_unwelcome();
         if (done) done(ended);
     });
 }
@@ -135,24 +135,58 @@ void Worker::apply(RegistryPtr registry, AppliedFn done) {
     });
 }
 
-void Worker::set_doors(std::vector<Door> doors) {
-    for (auto here = doors_.begin(); here != doors_.end();) {
-        if (std::ranges::find(doors, here->first, &Door::key) != doors.end()) {
-            ++here;
-            continue;
-        }
-        close(here->second);
-        here = doors_.erase(here);
+std::size_t Worker::set_doors(std::vector<Door> doors) {
+    services_.clear();
+    for (const Door& door : doors) {
+        for (const SpecPtr& spec : door.specs) services_.emplace(spec->id, spec);
     }
+    std::size_t ended = close_all_but(doors);
     for (Door& door : doors) {
         Open& here = doors_[door.key];
+        if (here.id == kNoDoor) here.id = DoorId{++last_door_};
+        // Flows belong to the one service that their socket is of.
+        const bool other = !here.specs->empty() && here.specs->front()->id != door.specs.front()->id;
+        if (here.flows && other) ended += here.flows->cut_all(Ending::port_closed);
         // Of the services that share a UDP port, the one that takes any name is asked last.
         const auto takes_any = [](const SpecPtr& spec) { return !spec->server_name; };
         if (const auto any = std::ranges::find_if(door.specs, takes_any); any != door.specs.end())
             std::rotate(any, any + 1, door.specs.end());
-        here.specs = std::make_shared<const Specs>(std::move(door.specs));
+        *here.specs = std::move(door.specs);
         open(here, std::move(door.sockets));
     }
+    return ended;
+}
+
+// Connections over TCP do not need the door that they came by. The packets of a UDP port come by its sockets,
+// and end with them.
+std::size_t Worker::close_all_but(const std::vector<Door>& doors) {
+    std::unordered_set<std::string_view> keys;
+    for (const Door& door : doors) keys.insert(door.key);
+    std::vector<decltype(doors_)::node_type> closed;  // what is in them does not move
+    std::unordered_set<DoorId> ids;
+    for (auto here = doors_.begin(); here != doors_.end();) {
+        const auto next = std::next(here);
+        if (!keys.contains(here->first)) {
+            ids.insert(here->second.id);
+            closed.push_back(doors_.extract(here));
+        }
+        here = next;
+    }
+    std::size_t ended = 0;
+    for (const auto& connection : all()) {
+        if (!ids.contains(connection->door) || connection->is_cut()) continue;
+        const bool gone = !service_now(connection->spec().id);
+        const Ending why = gone ? Ending::service_gone : Ending::port_closed;
+        connection->cut(why, describe(why));
+        ++ended;
+    }
+    for (auto& node : closed) {
+        Open& door = node.mapped();
+        const bool gone = !service_now(door.specs->front()->id);
+        if (door.flows) ended += door.flows->cut_all(gone ? Ending::service_gone : Ending::port_closed);
+        if (door.endpoint) door.endpoint->close();
+    }
+    return ended;
 }
 
 void Worker::open(Open& door, std::vector<os::UniqueFd> sockets) {
@@ -166,50 +200,41 @@ void Worker::open(Open& door, std::vector<os::UniqueFd> sockets) {
     for (auto& socket : sockets) listen(door, std::move(socket));
 }
 
-// Connections over TCP go on. The packets of a UDP port come by its sockets, and end with them.
-void Worker::close(Open& door) {
-    if (door.flows) door.flows->cut(Ending::stopped);
-    if (!door.endpoint) return;
-    for (const auto& connection : all()) {
-        const auto is_its = [&](const SpecPtr& spec) { return spec->name == connection->spec.name; };
-        if (std::ranges::any_of(*door.specs, is_its)) connection->cut(Ending::stopped, kPortClosed);
-    }
-    door.endpoint->close();
+SpecPtr Worker::service_now(ServiceId id) const {
+    const auto found = services_.find(id);
+    return found != services_.end() ? found->second : nullptr;
 }
 
-SpecPtr Worker::spec_now(const std::string& name) const {
-    for (const auto& [key, door] : doors_) {
-        const auto found =
-            std::ranges::find(*door.specs, name, [](const SpecPtr& spec) { return spec->name; });
-        if (found != door.specs->end()) return *found;
+std::optional<Worker::Unwelcome> Worker::unwelcome(const Connection& connection) const {
+    const SpecPtr service = service_now(connection.spec().id);
+    if (!service) return Unwelcome{Ending::service_gone, describe(Ending::service_gone)};
+    if (!connection.key) return std::nullopt;  // it has proven nothing yet, and is looked at when it has
+    if (service->side == Side::client) {
+        if (service->expects(connection.peer) && is_pinned(connection.peer, *connection.key))
+            return std::nullopt;
+        return Unwelcome{Ending::revoked, describe(DialErrc::no_pin)};
     }
-    return nullptr;
-}
-
-std::string_view Worker::unwelcome(const Connection& connection) const {
-    if (!connection.key) return {};  // it has proven nothing yet, and is looked at when it has
-    if (connection.spec.side == Side::client)
-        return is_pinned(connection.peer, *connection.key) ? std::string_view() : describe(DialErrc::no_pin);
-    const SpecPtr spec = spec_now(connection.spec.name);
-    const auto& allow = spec ? spec->allow : connection.spec.allow;
-    const auto decision = registry_->authorise(*connection.key, allow, connection.address, wall_now());
-    if (decision.verdict == registry::Verdict::allowed) return {};
-    return describe(decision.verdict);
+    const auto decision =
+        registry_->authorise(*connection.key, service->allow, connection.address, wall_now());
+    if (decision.verdict == registry::Verdict::allowed) return std::nullopt;
+    return Unwelcome{Ending::revoked, describe(decision.verdict)};
 }
 
 std::size_t Worker::end_unwelcome() {
     next_expiry_ = registry_->next_expiry(wall_now());
     std::size_t ended = 0;
     for (const auto& connection : all()) {
+        if (connection->is_cut()) continue;
         const auto why = unwelcome(*connection);
-        if (why.empty()) continue;
-        connection->cut(Ending::revoked, why);
+        if (!why) continue;
+        connection->cut(why->ending, why->why);
         ++ended;
     }
     for (auto& [key, door] : doors_) {
         if (!door.flows) continue;
+        const ServiceSpec& spec = *door.specs->front();
         const auto is_unwelcome = [&](const Flows::Who& who) {
-            return who.key && !is_pinned(who.peer, *who.key);
+            return !spec.expects(who.peer) || (who.key && !is_pinned(who.peer, *who.key));
         };
         ended += door.flows->cut_if(is_unwelcome, Ending::revoked);
     }
@@ -249,7 +274,7 @@ void Worker::drain(std::function<void()> when_empty) {
             if (door.flows) door.flows->stop_accepting(), door.flows->cut(Ending::stopped);
         }
         for (const auto& connection : all()) {
-            if (connection->spec.plain == PlainSide::datagrams) connection->cut(Ending::stopped);
+            if (connection->spec().plain == PlainSide::datagrams) connection->cut(Ending::stopped);
         }
         when_empty_ = std::move(when_empty);
         tell_if_empty();
@@ -318,7 +343,7 @@ void Worker::sweep() {
 bool Worker::take_slot(Connection& connection, const std::optional<SessionLimits::Client>& client) {
     connection.turned_away.reset();
     connection.slot.reset();
-    auto slot = shared_.sessions->take(connection.spec.name, client, connection.spec.most);
+    auto slot = shared_.sessions->take(connection.spec().id, client, connection.spec().most);
     if (!slot) {
         connection.turned_away = std::move(slot).error();
         return false;
@@ -363,19 +388,25 @@ std::string Worker::known_name(const std::string& peer) const {
 
 // ---- one connection ----
 
+const ServiceSpec& Worker::Connection::shown() const {
+    const SpecPtr now = worker_.service_now(spec_->id);  // the worker holds it too
+    return now ? *now : *spec_;
+}
+
 ForwarderLimits Worker::Connection::limits() const {
-    const auto unheard = spec.side == Side::client ? UnheardEnd::refusal : UnheardEnd::orderly;
-    ForwarderLimits out{spec.end_of_stream, unheard, spec.idle, spec.dead_peer, {}, worker_.shared_.drain};
-    if (spec.max_session) out.max_session = now() + *spec.max_session;
+    const auto unheard = spec_->side == Side::client ? UnheardEnd::refusal : UnheardEnd::orderly;
+    ForwarderLimits out{spec_->end_of_stream, unheard, spec_->idle,
+                        spec_->dead_peer,     {},      worker_.shared_.drain};
+    if (spec_->max_session) out.max_session = now() + *spec_->max_session;
     return out;
 }
 
 Duration Worker::Connection::shortest_limit() const {
-    return std::min({spec.idle, spec.dead_peer, spec.max_session.value_or(Duration::max())});
+    return std::min({spec_->idle, spec_->dead_peer, spec_->max_session.value_or(Duration::max())});
 }
 
 void Worker::Connection::log_handshake() const {
-    log_of(spec, who(),
+    log_of(shown(), who(),
            [](const auto&... where) { log::event(log::Level::info, "handshake_ok", {where...}); });
 }
 
@@ -393,7 +424,7 @@ void Worker::Connection::cut(Ending why, std::string_view decided) {
 AuditRecord Worker::Connection::record(std::string_view reason) const {
     const auto& proven = key ? key : refused_key;
     const bool named = !proven || peer != proven->text();
-    return {spec.name, named ? std::string_view(peer) : std::string_view(), proven, source, reason};
+    return {shown().name, named ? std::string_view(peer) : std::string_view(), proven, source, reason};
 }
 
 void Worker::Connection::sweep(Instant at) {
@@ -403,25 +434,25 @@ void Worker::Connection::sweep(Instant at) {
 
 SessionReport Worker::Connection::report(Instant at) const {
     const Traffic traffic = forwarder_ ? forwarder_->traffic() : Traffic{};
-    SessionReport out{id_, spec.name, peer, source, at - since_, traffic.bytes_down, traffic.bytes_up, {}};
+    SessionReport out{id_, shown().name, peer, source, at - since_, traffic.bytes_down, traffic.bytes_up, {}};
     if (server_public != nullptr) out.server_key = {*server_key, *server_public};
     return out;
 }
 
 void Worker::Connection::run(const std::shared_ptr<ForwarderBase>& forwarder) {
     forwarder_ = forwarder;
-    worker_.session_begins(spec);
+    worker_.session_begins(*spec_);
     forwarder->start([self = shared_from_this()](const ForwarderSummary& summary) { self->ended(summary); });
-    if (const auto why = worker_.unwelcome(*this); !cut_ && !why.empty()) {  // meanwhile
-        cut_ = Ending::revoked;
-        decided_ = why;
+    if (const auto why = worker_.unwelcome(*this); !cut_ && why) {  // meanwhile
+        cut_ = why->ending;
+        decided_ = why->why;
     }
     if (cut_) forwarder->stop(*cut_);
 }
 
 void Worker::Connection::ended(const ForwarderSummary& summary) {
     if (!decided_.empty()) worker_.shared_.audit->ended(record(decided_));
-    worker_.session_ended(spec, who(), summary);
+    worker_.session_ended(shown(), who(), summary);
     forwarder_.reset();
     worker_.remove(shared_from_this());
 }

@@ -47,9 +47,11 @@ class Worker {
 
     using RegistryPtr = std::shared_ptr<const registry::Registry>;
     /// Any thread: from here on these are the peers and these the services. A door that was there before
-    /// keeps its sockets and its connections; one that is not among them any more is closed. Connections
-    /// over TCP go on then; those of a UDP port end with it. Every connection whose key may not be used any
-    /// more is ended. `done` is called on the worker's thread with how many those were.
+    /// keeps its sockets; one that is not among them any more is closed. A connection belongs to the service
+    /// of its number (ServiceId), wherever that listens now and whatever it is called, and is judged by what
+    /// that service allows now. It ends if the service is gone, if its key may not be used any more, or if
+    /// its packets came by a UDP port that is closed. `done` is called on the worker's thread with how many
+    /// those were.
     using AppliedFn = std::move_only_function<void(std::size_t ended)>;
     void apply(RegistryPtr registry, std::vector<Door> doors, AppliedFn done);
     /// The same for the peers alone.
@@ -77,10 +79,22 @@ class Worker {
     friend class Connection;
     friend class UdpGuest;
     using Specs = std::vector<SpecPtr>;
+    /// A door that was open here; no other ever had its number.
+    enum class DoorId : std::uint64_t {};
+    static constexpr DoorId kNoDoor{0};
+
+    /// Why a connection may not go on.
+    struct Unwelcome {
+        Ending ending;
+        std::string_view why;  // fixed words
+    };
 
     /// A door that is open here.
     struct Open {
-        std::shared_ptr<const Specs> specs;  // of those who come now; never empty
+        DoorId id = kNoDoor;
+        // Of those who come now; never empty. Who waits for the vault holds it too, and finds what a reload
+        // has put there.
+        std::shared_ptr<Specs> specs = std::make_shared<Specs>();
         std::vector<std::unique_ptr<Listener>> listeners;
         std::unique_ptr<CurvecpEndpoint> endpoint;
         std::unique_ptr<Flows> flows;
@@ -89,19 +103,22 @@ class Worker {
     Worker(const Shared& shared, std::unique_ptr<crypto::SecretPool> pool, cookie::Keeper keeper);
 
     // doors
-    void set_doors(std::vector<Door> doors);
+    [[nodiscard]] std::size_t set_doors(std::vector<Door> doors);
+    [[nodiscard]] std::size_t close_all_but(const std::vector<Door>& doors);
     void open(Open& door, std::vector<os::UniqueFd> sockets);
     void listen(Open& door, os::UniqueFd listening);
     void serve_endpoint(Open& door, os::UniqueFd sessions, os::UniqueFd hellos);
     void serve_datagrams(Open& door, os::UniqueFd listening);
-    void close(Open& door);
     [[nodiscard]] std::size_t end_unwelcome();
-    /// Why the connection may not go on, in fixed words; empty: it may.
-    [[nodiscard]] std::string_view unwelcome(const Connection& connection) const;
-    [[nodiscard]] SpecPtr spec_now(const std::string& name) const;
+    /// Why the connection may not go on; returns nullopt if it may.
+    [[nodiscard]] std::optional<Unwelcome> unwelcome(const Connection& connection) const;
+    /// The service as it is now; null: a reload took it away.
+    [[nodiscard]] SpecPtr service_now(ServiceId id) const;
 
     // the server end
     void serve_tunnel(SpecPtr spec, Stream stream, std::string source, const IpAddress& address);
+    /// Does the service take the clients' addresses from there?
+    [[nodiscard]] bool is_front(ServiceId id, const IpAddress& address) const;
     void serve_proxied(SpecPtr spec, Stream stream, std::string front, const IpAddress& address);
     void shake_hands(const std::shared_ptr<Connection>& connection, Stream stream, const IpAddress& address);
     template <class Tunnel>
@@ -166,7 +183,9 @@ class Worker {
     asio::steady_timer cookie_timer_;
     asio::steady_timer sweep_timer_;
     std::map<std::string, Open> doors_;
-    std::unordered_set<crypto::PublicKey> own_keys_;  // one a rotation; connections point to them
+    std::uint64_t last_door_ = 0;
+    std::unordered_map<ServiceId, SpecPtr> services_;  // those of doors_
+    std::unordered_set<crypto::PublicKey> own_keys_;   // one a rotation; connections point to them
     std::map<vault::KeySlot, const crypto::PublicKey*> server_keys_;  // of this vault; null: asked for
     std::unordered_set<std::shared_ptr<Connection>> connections_;
     std::function<void()> when_empty_;

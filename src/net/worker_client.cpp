@@ -12,11 +12,11 @@ void Worker::serve_plain(SpecPtr spec, Stream stream, std::string source) {
     // tunnel would look like an end.
     set_plain_options(stream.native_handle(), spec->dead_peer);
     auto connection = std::make_shared<Connection>(*this, std::move(spec), std::move(source));
-    connection->peer = connection->spec.targets.front().peer;  // until one has answered
+    connection->peer = connection->spec().targets.front().peer;  // until one has answered
     if (!take_slot(*connection, std::nullopt))
         return not_connected(connection, std::move(stream), *connection->turned_away);
     add(connection);
-    if (connection->spec.carrier == Carrier::curvecp) {
+    if (connection->spec().carrier == Carrier::curvecp) {
         open_tunnel<DialedStream>(connection, std::move(stream));
     } else {
         open_tunnel<Established>(connection, std::move(stream));
@@ -85,9 +85,9 @@ void Worker::open_tunnel(const std::shared_ptr<Connection>& connection, Stream p
                 [this, connection, plain = std::move(plain)](Result<Dialed> result,
                                                              const ServiceTarget* target) mutable {
                     if (!result) return not_connected(connection, std::move(plain), result.error());
-                    const auto may = may_greet(connection->spec, *target, result->peer, connection->source);
+                    const auto may = may_greet(connection->spec(), *target, result->peer, connection->source);
                     if (!may) return not_connected(connection, std::move(plain), may.error());
-                    greeted(connection->spec, *target, result->peer);
+                    greeted(connection->spec(), *target, result->peer);
                     connection->peer = target->peer;
                     connection->key = result->peer;
                     connection->found(*target);
@@ -95,12 +95,12 @@ void Worker::open_tunnel(const std::shared_ptr<Connection>& connection, Stream p
                     if constexpr (std::is_same_v<Dialed, DialedStream>) {
                         watch(*result->tunnel, connection);
                     } else {
-                        set_tunnel_options(result->stream.native_handle(), connection->spec.dead_peer);
+                        set_tunnel_options(result->stream.native_handle(), connection->spec().dead_peer);
                     }
                     auto tunnel = take_tunnel(*result);
-                    if (connection->spec.plain == PlainSide::records) {
+                    if (connection->spec().plain == PlainSide::records) {
                         return connection->forward_records(
-                            std::move(plain), pipe_of(std::move(tunnel), connection->spec.dead_peer));
+                            std::move(plain), pipe_of(std::move(tunnel), connection->spec().dead_peer));
                     }
                     connection->forward(std::move(plain), std::move(tunnel));
                 });
@@ -128,7 +128,7 @@ void Worker::not_greeted(const ServiceSpec& spec, const Error& why) {
 }
 
 void Worker::not_connected(const std::shared_ptr<Connection>& connection, Stream plain, const Error& why) {
-    not_greeted(connection->spec, why);
+    not_greeted(connection->spec(), why);
     error_code ignored;
     plain.close(ignored);  // a reset, by set_plain_options()
     remove(connection);
@@ -167,10 +167,11 @@ void Worker::serve_datagrams(Open& door, os::UniqueFd listening) {
         [this, &door](const Flows::Who& who, const ForwarderSummary& summary) {
             const ServiceSpec& spec = *door.specs->front();
             const bool revoked = summary.ending == Ending::revoked;
-            const bool closed = summary.ending == Ending::stopped && !draining_;
+            const bool closed =
+                summary.ending == Ending::service_gone || summary.ending == Ending::port_closed;
             if (revoked || closed) {
                 shared_.audit->ended({spec.name, who.peer, who.key, who.source,
-                                      revoked ? describe(DialErrc::no_pin) : kPortClosed});
+                                      revoked ? describe(DialErrc::no_pin) : describe(summary.ending)});
             }
             session_ended(spec, who, summary);
         },

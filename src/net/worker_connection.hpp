@@ -10,9 +10,6 @@
 
 namespace curvegate::net {
 
-/// Why a session over UDP ends by a reload, for the audit.
-inline constexpr std::string_view kPortClosed = "a reload closed its port";
-
 /// The messages of a tunnel whose plain side has datagrams or records.
 [[nodiscard]] std::unique_ptr<MessagePipe> pipe_of(Established tunnel, Duration dead_peer);
 [[nodiscard]] std::unique_ptr<MessagePipe> pipe_of(TunnelHandle tunnel, Duration dead_peer);
@@ -32,23 +29,18 @@ void log_of(const ServiceSpec& spec, const Flows::Who& who, const Log& log) {
 class Worker::Connection : public std::enable_shared_from_this<Connection> {
   public:
     Connection(Worker& worker, SpecPtr service, std::string source_text)
-        : holder_(std::move(service)),
-          spec(*holder_),
-          source(std::move(source_text)),
+        : source(std::move(source_text)),
+          spec_(std::move(service)),
           id_(++worker.shared_.counters->connections),
           worker_(worker) {}
 
-  private:
-    SpecPtr holder_;  // a reload may have put another in its place
-
-  public:
-    const ServiceSpec& spec;
     const std::string source;
     std::string peer;                              ///< its name, or its key where it has none
     std::optional<crypto::PublicKey> key;          ///< that it has proven and may use
     std::optional<crypto::PublicKey> refused_key;  ///< that it has proven and may not use
     std::string_view refused_for;                  ///< why: fixed words; empty: it did not come that far
     IpAddress address{};                           ///< server end: where it came from
+    DoorId door = kNoDoor;                         ///< server end over udp: by which its packets come
     std::optional<vault::KeySlot> server_key;      ///< server end: of our keys the one that the client knows
     const crypto::PublicKey* server_public = nullptr;  ///< the same, once the vault has said; the worker's
     std::optional<SessionLimits::Slot> slot;
@@ -61,22 +53,30 @@ class Worker::Connection : public std::enable_shared_from_this<Connection> {
     void forward_datagrams(os::UniqueFd plain, std::unique_ptr<MessagePipe> pipe);
     void forward_records(Stream plain, std::unique_ptr<MessagePipe> pipe);
 
-    [[nodiscard]] SpecPtr service() const { return holder_; }
+    /// By which it runs: as the service was when it proved its key. Its sessions are judged by what a reload
+    /// makes of it, `service_now`.
+    [[nodiscard]] const ServiceSpec& spec() const { return *spec_; }
+    [[nodiscard]] SpecPtr service() const { return spec_; }
+    /// As the service is now, or as it was before a reload took it away.
+    [[nodiscard]] const ServiceSpec& shown() const;
+    /// From here on it runs by `spec`, of the same service.
+    void follow(SpecPtr spec) { spec_ = std::move(spec); }
     [[nodiscard]] Flows::Who who() const { return {source, peer, key, target}; }
     /// `reached` answered.
     void found(const ServiceTarget& reached) {
-        if (spec.targets.size() > 1) target = reached.text;
+        if (spec_->targets.size() > 1) target = reached.text;
     }
     void log_handshake() const;
     /// What the application is told of the client. A key without a name has none.
     [[nodiscard]] wire::proxy::Introduction introduction() const {
         const bool named = key && peer != key->text();
-        return {addresses, named ? std::string_view(peer) : std::string_view(), key, spec.name};
+        return {addresses, named ? std::string_view(peer) : std::string_view(), key, shown().name};
     }
     /// Ends it, now or as soon as both sides are there.
     void cut(Ending why);
     /// The same by a decision that is written down, with its reason: fixed words.
     void cut(Ending why, std::string_view decided);
+    [[nodiscard]] bool is_cut() const { return cut_.has_value() || !decided_.empty(); }
     /// With the key that it has proven, welcome or not.
     [[nodiscard]] AuditRecord record(std::string_view reason) const;
     void sweep(Instant at);
@@ -88,6 +88,7 @@ class Worker::Connection : public std::enable_shared_from_this<Connection> {
     void run(const std::shared_ptr<ForwarderBase>& forwarder);
     void ended(const ForwarderSummary& summary);
 
+    SpecPtr spec_;
     std::uint64_t id_;
     Worker& worker_;
     std::shared_ptr<ForwarderBase> forwarder_;

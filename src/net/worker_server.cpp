@@ -31,8 +31,8 @@ void Worker::Connection::forward_datagrams(os::UniqueFd plain, std::unique_ptr<M
 /// A client that came over UDP: which service it asked for, and its connection.
 class Worker::UdpGuest final : public Guest {
   public:
-    UdpGuest(Worker& worker, std::shared_ptr<const Specs> services, Path from)
-        : worker_(worker), services_(std::move(services)), from_(std::move(from)) {}
+    UdpGuest(Worker& worker, const Open& door, Path from)
+        : worker_(worker), services_(door.specs), door_(door.id), from_(std::move(from)) {}
 
     std::optional<std::string> authorise(const crypto::PublicKey& client,
                                          const wire::curvecp::ServerName& name) override {
@@ -45,24 +45,25 @@ class Worker::UdpGuest final : public Guest {
             return "no service is called " + wire::curvecp::decode_server_name(name).value_or("so");
         }
         connection_ = std::make_shared<Connection>(worker_, *service, source());
+        connection_->door = door_;
         return worker_.authorise(*connection_, client, address_of(from_.peer));
     }
 
     bool may_come_from(const IpAddress& source) override {
         const IpAddress before = std::exchange(connection_->address, source);
-        if (worker_.unwelcome(*connection_).empty()) return true;
+        if (!worker_.unwelcome(*connection_)) return true;
         connection_->address = before;
         return false;
     }
 
-    [[nodiscard]] Duration dead_peer() const override { return connection_->spec.dead_peer; }
+    [[nodiscard]] Duration dead_peer() const override { return connection_->spec().dead_peer; }
 
     void established(TunnelHandle tunnel, vault::KeySlot server_key) override {
         connection_->server_key = server_key;
         worker_.watch(*tunnel, connection_);
         worker_.let_in(connection_);
         connection_->addresses = {{address_of(from_.peer), from_.peer.port()},
-                                  {from_.own, connection_->spec.accept_port}};
+                                  {from_.own, connection_->spec().accept_port}};
         worker_.reach_application(connection_, std::move(tunnel));
     }
 
@@ -79,6 +80,7 @@ class Worker::UdpGuest final : public Guest {
 
     Worker& worker_;
     std::shared_ptr<const Specs> services_;
+    DoorId door_;
     Path from_;
     std::shared_ptr<Connection> connection_;
     std::optional<crypto::PublicKey> client_;  // who asked for a service that there is not
@@ -107,7 +109,7 @@ void Worker::serve_endpoint(Open& door, os::UniqueFd sessions, os::UniqueFd hell
         context_, std::move(sessions), std::move(hellos), options, tools(), shared_.admission,
         shared_.counters, [this, &door](const Path& from) {
             ++shared_.counters->accepted;
-            return std::make_shared<UdpGuest>(*this, door.specs, from);
+            return std::make_shared<UdpGuest>(*this, door, from);
         });
     door.endpoint->start();
 }
@@ -116,9 +118,9 @@ void Worker::refuse(const Connection& connection, const Error& why) {
     // The handshake knows one refusal for all; here it is known whether it was for want of a place.
     const Error& shown = connection.turned_away ? *connection.turned_away : why;
     shared_.counters->refuse(shown);
-    ++connection.spec.counters->refused;
+    ++connection.spec().counters->refused;
     log::limited(log::Level::warning, "handshake_reject",
-                 {{"service", connection.spec.name},
+                 {{"service", connection.spec().name},
                   {"peer", connection.peer},
                   {"src", connection.source},
                   {"reason", shown.text()}});
@@ -127,16 +129,20 @@ void Worker::refuse(const Connection& connection, const Error& why) {
     shared_.audit->refused(connection.record(words.empty() ? why.what() : words));
 }
 
-// Nothing: the key may use the service, and its session is counted.
+// Returns nullopt if the key may use the service as it is now, whatever it was when the connection came; then
+// its session is counted.
 std::optional<std::string> Worker::authorise(Connection& connection, const crypto::PublicKey& key,
                                              const IpAddress& address) {
-    const auto decision = registry_->authorise(key, connection.spec.allow, address, wall_now());
-    connection.peer = decision.name;
     const auto refuse_for = [&](std::string_view words) {
         connection.refused_key = key;
         connection.refused_for = words;
         return std::string(words);
     };
+    SpecPtr service = service_now(connection.spec().id);
+    if (!service) return refuse_for(describe(Ending::service_gone));
+    connection.follow(std::move(service));
+    const auto decision = registry_->authorise(key, connection.spec().allow, address, wall_now());
+    connection.peer = decision.name;
     if (decision.verdict != registry::Verdict::allowed) {
         return refuse_for(describe(decision.verdict)) + ": " +
                (decision.name.empty() ? key.text() : decision.name);
@@ -145,7 +151,7 @@ std::optional<std::string> Worker::authorise(Connection& connection, const crypt
     if (!take_slot(connection, SessionLimits::Client{key, address}))
         return refuse_for(connection.turned_away->what());
     // Written before it holds: a session that nobody can show later is none.
-    if (!shared_.audit->let_in({connection.spec.name, decision.name, key, connection.source, {}})) {
+    if (!shared_.audit->let_in({connection.spec().name, decision.name, key, connection.source, {}})) {
         connection.slot.reset();
         connection.turned_away = Error(AuditErrc::unavailable);
         return refuse_for(connection.turned_away->what());
@@ -182,16 +188,21 @@ void Worker::server_key_is(vault::KeySlot slot, const Result<vault::ReplyBody>& 
 
 void Worker::let_in(const std::shared_ptr<Connection>& connection) {
     ++shared_.counters->handshakes;
-    ++connection->spec.counters->handshakes;
+    ++connection->spec().counters->handshakes;
     shared_.counters->peer_came(known_name(connection->peer), connection->key->text(), wall_now());
     connection->log_handshake();
     add(connection);
     name_server_key(*connection);
 }
 
-void Worker::serve_tunnel(SpecPtr spec, Stream stream, std::string source, const IpAddress& address) {
+bool Worker::is_front(ServiceId id, const IpAddress& address) const {
+    const SpecPtr service = service_now(id);
     const auto holds = [&](const IpBlock& block) { return block.contains(address); };
-    if (std::ranges::any_of(spec->proxy_from, holds))
+    return service && std::ranges::any_of(service->proxy_from, holds);
+}
+
+void Worker::serve_tunnel(SpecPtr spec, Stream stream, std::string source, const IpAddress& address) {
+    if (is_front(spec->id, address))
         return serve_proxied(std::move(spec), std::move(stream), std::move(source), address);
     shake_hands(std::make_shared<Connection>(*this, std::move(spec), std::move(source)), std::move(stream),
                 address);
@@ -203,6 +214,7 @@ void Worker::serve_proxied(SpecPtr spec, Stream stream, std::string front, const
     auto done = [this, spec = std::move(spec), front = std::move(front),
                  address](Result<ProxiedStream> read) mutable {
         if (!read && read.error().is(ProxyErrc::only_asked)) return;
+        if (read && !is_front(spec->id, address)) read = fail(ProxyErrc::no_front);
         if (!read) return refuse(Connection(*this, std::move(spec), std::move(front)), read.error());
         if (!read->addresses) {
             auto connection = std::make_shared<Connection>(*this, std::move(spec), std::move(front));
@@ -226,7 +238,7 @@ void Worker::shake_hands(const std::shared_ptr<Connection>& connection, Stream s
         });
     });
     if (!ticket) return refuse(*connection, ticket.error());  // the stream closes itself
-    set_tunnel_options(stream.native_handle(), connection->spec.dead_peer);
+    set_tunnel_options(stream.native_handle(), connection->spec().dead_peer);
     auto may_in = [this, address, connection](const crypto::PublicKey& key) {
         return authorise(*connection, key, address);
     };
@@ -235,7 +247,7 @@ void Worker::shake_hands(const std::shared_ptr<Connection>& connection, Stream s
         ticket.succeed(now());
         connection->server_key = result->server_key;
         let_in(connection);
-        if (connection->spec.proxy && !connection->addresses)
+        if (connection->spec().proxy && !connection->addresses)
             connection->addresses = addresses_of(result->stream);
         reach_application(connection, std::move(*result));
     };
@@ -249,7 +261,7 @@ void Worker::reach_application(const std::shared_ptr<Connection>& connection, Tu
     const auto give_up = [this, connection](const Error& why) {
         log::limited(
             log::Level::error, "connect_failed",
-            {{"service", connection->spec.name}, {"peer", connection->peer}, {"reason", why.text()}});
+            {{"service", connection->spec().name}, {"peer", connection->peer}, {"reason", why.text()}});
         remove(connection);
     };
     if (spec->plain == PlainSide::datagrams) {
@@ -282,8 +294,8 @@ void Worker::reach_application(const std::shared_ptr<Connection>& connection, Tu
                             Result<Stream> plain, const ServiceTarget* target) mutable {
                             if (!plain) return give_up(plain.error());
                             connection->found(*target);
-                            set_plain_options(plain->native_handle(), connection->spec.dead_peer);
-                            if (connection->spec.proxy) {
+                            set_plain_options(plain->native_handle(), connection->spec().dead_peer);
+                            if (connection->spec().proxy) {
                                 const auto written = write_proxy_header(*plain, connection->introduction());
                                 if (!written) return give_up(written.error());
                             }

@@ -340,17 +340,14 @@ def test_a_reload_adds_changes_and_removes_services(ends: Pair) -> None:
 
 
 def test_a_service_that_goes_and_comes_back(ends: Pair) -> None:
-    """Over tcp its sessions go on; a UDP port takes them with it, and tells both sides."""
+    """Its sessions end, and both sides are told."""
     other = {"accept": f"tcp:127.0.0.1:{s.free_port()}", "connect": ends.backend.address, "allow": "phone"}
     with ends.client.open() as local:
         local.echo(b"before")
         ends.rewrite({"other": other})
         assert "- service web" in said(control(ends.far, "reload"))
-        if ends.carrier == "tcp":
-            local.echo(b"after")
-        else:
-            dropped(local)
-            s.until(lambda: status(ends.far)["connections"] == [], "nothing is left of it")
+        dropped(local)
+        s.until(lambda: status(ends.far)["connections"] == [], "nothing is left of it")
     ends.rewrite(ends.sections() | {"other": other})
     assert control(ends.far, "reload").returncode == 0
     with ends.client.open() as local:

@@ -203,13 +203,17 @@ SessionLimits::Client client_of(Byte number, const std::string& source) {
     return {*public_key_of(test::secret_number<crypto::LongTermSecret>(number)), ip(source)};
 }
 
+constexpr ServiceId kWeb{1};
+constexpr ServiceId kMail{2};
+constexpr ServiceId kDns{3};
+
 /// Slots that stay until they are let go.
 struct Guests {
     std::shared_ptr<SessionLimits> sessions = std::make_shared<SessionLimits>();
     std::deque<SessionLimits::Slot> inside;
 
     std::optional<Error> come(const std::optional<SessionLimits::Client>& client, const SessionMost& most,
-                              const std::string& service = "web") {
+                              ServiceId service = kWeb) {
         auto slot = sessions->take(service, client, most);
         if (!slot) return slot.error();
         inside.push_back(std::move(*slot));
@@ -222,8 +226,8 @@ TEST_CASE("a source may have so many sessions, whatever its keys and services", 
     const SessionMost most{.of_source = 3};
     CHECK_FALSE(guests.come(client_of(1, "192.0.2.1"), most));
     CHECK_FALSE(guests.come(client_of(2, "192.0.2.1"), most));
-    CHECK_FALSE(guests.come(client_of(2, "192.0.2.1"), most, "mail"));
-    CHECK(guests.come(client_of(3, "192.0.2.1"), most, "mail")->is(SessionErrc::of_source));
+    CHECK_FALSE(guests.come(client_of(2, "192.0.2.1"), most, kMail));
+    CHECK(guests.come(client_of(3, "192.0.2.1"), most, kMail)->is(SessionErrc::of_source));
     CHECK_FALSE(guests.come(client_of(3, "192.0.2.2"), most));
     CHECK(guests.sessions->in_all() == 4);
     guests.inside.pop_back();
@@ -248,7 +252,7 @@ TEST_CASE("a service may have so many sessions, local connections too", "[net][a
     CHECK_FALSE(guests.come(std::nullopt, most));
     CHECK(guests.come(std::nullopt, most)->is(SessionErrc::of_service));
     CHECK(guests.come(client_of(2, "192.0.2.2"), most)->is(SessionErrc::of_service));
-    CHECK_FALSE(guests.come(std::nullopt, most, "mail"));
+    CHECK_FALSE(guests.come(std::nullopt, most, kMail));
     guests.inside.pop_front();
     CHECK_FALSE(guests.come(std::nullopt, most));
 }
@@ -257,9 +261,9 @@ TEST_CASE("all services together may have so many sessions", "[net][admission]")
     Guests guests;
     const SessionMost most{.in_all = 2};
     CHECK_FALSE(guests.come(client_of(1, "192.0.2.1"), most));
-    CHECK_FALSE(guests.come(std::nullopt, most, "mail"));
-    CHECK(guests.come(client_of(2, "192.0.2.2"), most, "dns")->is(SessionErrc::in_all));
-    CHECK(guests.come(client_of(2, "192.0.2.2"), {.in_all = 3}, "dns") == std::nullopt);  // after a reload
+    CHECK_FALSE(guests.come(std::nullopt, most, kMail));
+    CHECK(guests.come(client_of(2, "192.0.2.2"), most, kDns)->is(SessionErrc::in_all));
+    CHECK(guests.come(client_of(2, "192.0.2.2"), {.in_all = 3}, kDns) == std::nullopt);  // after a reload
 }
 
 TEST_CASE("who is refused by one limit has not been counted for another", "[net][admission]") {
@@ -281,18 +285,18 @@ TEST_CASE("a peer may have so many sessions in all and no more", "[net][admissio
     const auto alice = client_of(1, "192.0.2.1");
     const auto bob = client_of(2, "192.0.2.1");
     const SessionMost two{.of_peer = 2};
-    auto first = sessions->take("web", alice, two);
-    auto second = sessions->take("mail", alice, two);
+    auto first = sessions->take(kWeb, alice, two);
+    auto second = sessions->take(kMail, alice, two);
     CHECK(first.has_value());
     CHECK(second.has_value());
-    CHECK(sessions->take("web", alice, two).error().is(SessionErrc::of_peer));
-    CHECK(sessions->take("web", bob, two).has_value());
+    CHECK(sessions->take(kWeb, alice, two).error().is(SessionErrc::of_peer));
+    CHECK(sessions->take(kWeb, bob, two).has_value());
     {
         auto moved = std::move(*second);
-        CHECK_FALSE(sessions->take("web", alice, two).has_value());
+        CHECK_FALSE(sessions->take(kWeb, alice, two).has_value());
     }
-    CHECK(sessions->take("web", alice, two).has_value());
-    CHECK_FALSE(sessions->take("web", bob, {.of_peer = 0}).has_value());
+    CHECK(sessions->take(kWeb, alice, two).has_value());
+    CHECK_FALSE(sessions->take(kWeb, bob, {.of_peer = 0}).has_value());
 }
 
 }  // namespace
