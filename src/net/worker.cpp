@@ -222,6 +222,7 @@ std::optional<Worker::Unwelcome> Worker::unwelcome(const Connection& connection)
 
 std::size_t Worker::end_unwelcome() {
     next_expiry_ = registry_->next_expiry(wall_now());
+    if (sweeping_) sweep();  // in time for it
     std::size_t ended = 0;
     for (const auto& connection : all()) {
         if (connection->is_cut()) continue;

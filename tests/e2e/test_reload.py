@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import struct
+from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import curve_tun as ct
@@ -280,6 +281,21 @@ def test_a_proxy_header_that_is_awaited_is_judged_by_the_section_as_it_is(
             client.handshake().recv()
     gate.daemon.wait_event("handshake_reject")
     assert echo_backend.records == []
+
+
+def test_an_expiry_that_a_reload_brings_is_kept_in_time(site: s.Site, echo_backend: s.Backend) -> None:
+    """Sessions are looked at every 5 s, the first time 5 s after this one began; an expiry does not wait."""
+    gate = s.server_end(site, echo_backend)
+    with gate.connect() as client:
+        assert client.session is not None and client.session.echo(b"hello") == b"hello"
+        moment = datetime.now(timezone.utc) + timedelta(seconds=1.5)
+        line = f"valid-until={moment:%Y-%m-%dT%H:%M:%SZ} laptop curve25519 {s.b64(gate.client.public)}\n"
+        site.known_hosts.write_text(line)
+        reload(site, ended=0)
+        with pytest.raises((ct.Closed, OSError)):
+            client.session.recv()
+        late = datetime.now(timezone.utc) - moment
+        assert timedelta(seconds=-1.6) < late < timedelta(seconds=2.5)
 
 
 # ---- flows of datagrams ----
