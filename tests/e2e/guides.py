@@ -137,6 +137,14 @@ def expect_lines(text: str, said: str, where: str) -> None:
         assert any(pattern.fullmatch(line) for line in lines), f"{where}: {wanted!r} does not stand in:\n{said}"
 
 
+def end_group(process: subprocess.Popen[bytes]) -> None:
+    """What it has started and left behind ends too."""
+    try:
+        os.killpg(process.pid, signal.SIGKILL)
+    except ProcessLookupError:
+        pass
+
+
 @dataclass
 class Staying:
     """A command that goes on in the background."""
@@ -150,16 +158,13 @@ class Staying:
         return self.log.read_text(errors="replace")
 
     def stop(self) -> None:
-        """An orderly end; what it has started and left behind ends too."""
+        """An orderly end."""
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
         try:
             code = self.process.wait(s.PATIENCE)
         finally:
-            try:
-                os.killpg(self.process.pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
+            end_group(self.process)
         if self.name.startswith("curvegate"):
             assert code == 0, f"{self.name} on {self.machine} ended with {code}:\n{self.text()[-3000:]}"
             assert not s.SANITIZER.search(self.text()), self.text()[-6000:]
@@ -242,17 +247,20 @@ class Guide:
 
     def shell(self, block: Block, script: str) -> None:
         args = ["sh", "-e", "-c", script]
-        done = subprocess.run(
+        process = subprocess.Popen(
             args,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            timeout=120,
-            check=False,
+            start_new_session=True,
             **self.popen_options(block.machine),
         )
-        self.said = done.stdout.decode(errors="replace")
+        try:
+            said, _ = process.communicate(timeout=120)
+        finally:
+            end_group(process)
+        self.said = said.decode(errors="replace")
         wanted = block.option("fails") is not None
-        assert (done.returncode != 0) == wanted, f"{self.where(block)}: ended with {done.returncode}:\n{self.said}"
+        assert (process.returncode != 0) == wanted, f"{self.where(block)}: ended with {process.returncode}:\n{self.said}"
 
     def start(self, block: Block, script: str) -> None:
         is_up = self.readiness(block)

@@ -1,4 +1,5 @@
-"""The guides that are about a service behind the tunnel, run as they stand (test_guides.py has the others)."""
+"""The guides that are about a service behind the tunnel, and the README's quick starts, run as they stand
+(test_guides.py has the other guides)."""
 
 from __future__ import annotations
 
@@ -20,6 +21,17 @@ def tool(guide: g.Guide, name: str, script: str) -> None:
     path = guide.tools / name
     path.write_text(f"#!/bin/sh\n{script}\n")
     path.chmod(0o755)
+
+
+def test_the_readmes_quick_starts(open_guide: OpenGuide, serve_web: ServeWeb) -> None:  # noqa: F811
+    s.need_tool("busybox")
+    guide = open_guide("../../README.md", 4433, 8080, 8081)
+    guide.run(until="Quick start on two machines")
+    lines = guide.said.splitlines()
+    assert lines.count(HELLO.decode().strip()) == 1 and "refused" in lines
+    serve_web(guide.real[8080])
+    guide.run()
+    assert guide.ran == len(guide.blocks) and len(guide.staying) == 2
 
 
 def test_redis(open_guide: OpenGuide) -> None:  # noqa: F811
