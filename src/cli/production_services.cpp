@@ -1,6 +1,8 @@
 #include "base/ip.hpp"
 #include "cli/exit.hpp"
 #include "cli/production.hpp"
+#include "config/descriptors.hpp"
+#include "os/descriptors.hpp"
 #include "os/socket.hpp"
 
 #include <netdb.h>
@@ -11,6 +13,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <cstring>
+#include <thread>
 
 /// Items 20 to 30, 32 and 33: services, limits, what shows the daemon to others.
 namespace curvegate::cli::rules {
@@ -173,16 +176,15 @@ Finding sessions_per_peer(const Facts& facts) {
 
 Finding descriptors(const Facts& facts) {
     if (!facts.descriptors) return left_open("the daemon's limits cannot be read");
+    const std::uint64_t limit = *facts.descriptors;
     const auto& config = facts.config();
-    std::uint64_t wanted = config.needs_server_key() ? config.admission.half_open : 0;
-    std::uint64_t most = 0;
-    for (const auto& service : config.services)
-        most = std::max<std::uint64_t>(most, service.limits.sessions_per_peer);
-    wanted += 2 * most;
-    if (*facts.descriptors >= wanted) return met();
-    return not_met("the hard limit of descriptors is " + std::to_string(*facts.descriptors) +
-                       ", and half-open and sessions-per-peer may need " + std::to_string(wanted),
-                   "set LimitNOFILE, or lower these");
+    const std::size_t workers =
+        config.workers != 0 ? config.workers : std::max(1U, std::thread::hardware_concurrency());
+    const auto wanted = config::descriptors_of(config, workers, os::kept_back(limit)).sum();
+    if (limit >= wanted) return met();
+    return not_met("the hard limit of descriptors is " + std::to_string(limit) +
+                       ", and sessions, half-open and flows may need " + std::to_string(wanted),
+                   "set LimitNOFILE=" + std::to_string(wanted) + " in the unit, or lower these");
 }
 
 Finding drain(const Facts& facts) {

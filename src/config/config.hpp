@@ -163,7 +163,7 @@ struct Config {
     Strictness lock_memory = Strictness::require;
     Timeouts timeouts;
     Admission admission;
-    std::size_t sessions = 262'144;  ///< at once, over all services
+    std::size_t sessions = 250'000;  ///< at once, over all services
     std::vector<Service> services;
 
     /// Does a section need the key, from whatever source?

@@ -122,7 +122,7 @@ constexpr auto kKeys = std::to_array<Key>({
      [](Setting& s) { s.store(s.config.admission.half_open_per_source, parse_count(s.value, kMany)); }},
     {"half-open", global, "NUMBER", "unfinished handshakes in all, always (default 16384)",
      [](Setting& s) { s.store(s.config.admission.half_open, parse_count(s.value, kMany)); }},
-    {"sessions", global, "NUMBER", "sessions at once, over all services (default 262144)",
+    {"sessions", global, "NUMBER", "sessions at once, over all services (default 250000)",
      [](Setting& s) { s.store(s.config.sessions, parse_count(s.value, kMany)); }},
 
     {"connect-timeout", either, "DURATION", "for name, connection and handshake together (default 10s)",

@@ -12,6 +12,7 @@
 #include "log/log.hpp"
 #include "net/clock.hpp"
 #include "net/worker.hpp"
+#include "os/descriptors.hpp"
 #include "os/file.hpp"
 #include "os/sandbox.hpp"
 #include "status/prometheus.hpp"
@@ -171,6 +172,7 @@ class Front final : public Commands::Host {
 
   private:
     bool start() {
+        os::keep_descriptors_back();
         error_code error;
         channel_.assign(asio::generic::seq_packet_protocol(AF_UNIX, 0), setup_.channel.release(), error);
         channel_.non_blocking(true, error);

@@ -1,6 +1,8 @@
 #include "daemon/load.hpp"
 
+#include "config/descriptors.hpp"
 #include "config/include.hpp"
+#include "os/descriptors.hpp"
 #include "os/file.hpp"
 #include "os/locked_file.hpp"
 #include "registry/edit.hpp"
@@ -12,6 +14,7 @@
 #include <cerrno>
 #include <chrono>
 #include <cstring>
+#include <thread>
 
 namespace curvegate::daemon {
 namespace {
@@ -60,9 +63,15 @@ std::expected<Loaded, LoadFailure> with_peers(config::Parsed&& parsed, std::vect
                                               std::string known_hosts_text) {
     auto entries = registry::parse_known_hosts(known_hosts_text, parsed.config.known_hosts);
     if (!entries) return std::unexpected(failure_of(entries.error()));
+    const auto limit = os::descriptor_limit();
+    auto lowered =
+        config::fit_to_descriptors(parsed.config, worker_count(parsed.config), limit, os::kept_back(limit));
     return Loaded{std::make_shared<const config::Config>(std::move(parsed.config)),
-                  std::make_shared<const registry::Registry>(std::move(*entries)), std::move(parsed.warnings),
-                  std::move(sources), std::move(known_hosts_text)};
+                  std::make_shared<const registry::Registry>(std::move(*entries)),
+                  std::move(parsed.warnings),
+                  std::move(sources),
+                  std::move(known_hosts_text),
+                  std::move(lowered)};
 }
 
 // ---- differences ----
@@ -139,6 +148,11 @@ void compare_globals(const config::Config& before, const config::Config& after,
 }
 
 }  // namespace
+
+std::size_t worker_count(const config::Config& config) {
+    if (config.workers != 0) return config.workers;
+    return std::max(1U, std::thread::hardware_concurrency());
+}
 
 std::expected<Loaded, LoadFailure> parse(std::vector<config::Source> sources, std::string known_hosts_text) {
     auto parsed = config::parse(sources);

@@ -6,6 +6,7 @@
 
 #include <expected>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -18,7 +19,11 @@ struct Loaded {
     Problems warnings;
     std::vector<config::Source> sources;  ///< of the configuration: the main file, then the included ones
     std::string known_hosts_text;
+    std::optional<std::string> lowered;  ///< limits that the descriptors of this process cannot hold
 };
+
+/// Of a configuration: what it says, or one a CPU.
+[[nodiscard]] std::size_t worker_count(const config::Config& config);
 
 /// Why there is none: lines for people, and the exit status of a program that cannot start without.
 struct LoadFailure {

@@ -27,7 +27,6 @@
 #include <csignal>
 #include <cstdlib>
 #include <cstring>
-#include <thread>
 
 namespace curvegate::daemon {
 namespace {
@@ -41,11 +40,6 @@ constexpr int kUnavailable = 69;  // EX_UNAVAILABLE
 constexpr std::size_t kMaxLookups = 16;
 constexpr std::size_t kMostRevoked = 10'000;  // bounds what a front can have written to known_hosts
 constexpr Duration kFrontBackoff = std::chrono::seconds(1);
-
-std::size_t worker_count(const config::Config& config) {
-    if (config.workers != 0) return config.workers;
-    return std::max(1U, std::thread::hardware_concurrency());
-}
 
 class Parent {
   public:
@@ -66,7 +60,7 @@ class Parent {
         if (auto hard = os::harden_process(); !hard) {
             log::event(Level::warning, "sandbox_missing", {{"reason", hard.error().text()}});
         }
-        log::event(Level::info, "limits", {{"descriptors", std::to_string(raise_descriptor_limit())}});
+        tell_limits();
         if (!open_all() || !confine()) return kUnavailable;
         // The vault may ask for a passphrase: until it has it, ^C ends us as it ends any program.
         if (const int status = vault_.start(); status != 0) return status;
@@ -77,6 +71,12 @@ class Parent {
     }
 
   private:
+    void tell_limits() const {
+        const auto descriptors = std::to_string(raise_descriptor_limit());
+        if (!loaded_.lowered) return log::event(Level::info, "limits", {{"descriptors", descriptors}});
+        log::event(Level::warning, "limits", {{"descriptors", descriptors}, {"reason", *loaded_.lowered}});
+    }
+
     // Before the vault is started: what keeps a later one from starting keeps the first one too.
     [[nodiscard]] bool confine() {
         const config::Config& config = *loaded_.config;
@@ -437,6 +437,7 @@ class Parent {
         loaded_ = std::move(next);
         ++generation_;
         tell_unused();
+        if (loaded_.lowered) tell_limits();
     }
 
     void on(const to_parent::Reload& request) { reload(request.id); }

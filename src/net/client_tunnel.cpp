@@ -2,6 +2,7 @@
 
 #include "net/asio.hpp"
 #include "net/clock.hpp"
+#include "os/descriptors.hpp"
 
 #include <sys/socket.h>
 #include <boost/asio/post.hpp>
@@ -26,7 +27,7 @@ Result<std::shared_ptr<ClientTunnel>> ClientTunnel::create(asio::io_context& con
                                                            const HandshakeTools& tools,
                                                            const Options& options, DoneFn done) {
     const int family = options.server.address().is_v4() ? AF_INET : AF_INET6;
-    os::UniqueFd socket(::socket(family, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+    os::UniqueFd socket = os::socket_for_session(family, SOCK_DGRAM);
     if (!socket) return os::fail_errno("a socket for " + text_of(options.server));
     return std::make_shared<ClientTunnel>(context, std::move(socket), tools, options, std::move(done));
 }

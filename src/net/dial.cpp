@@ -1,6 +1,7 @@
 #include "net/dial.hpp"
 
 #include "net/clock.hpp"
+#include "os/descriptors.hpp"
 
 #include <netinet/tcp.h>
 #include <sys/un.h>
@@ -67,7 +68,7 @@ class Dialler : public std::enable_shared_from_this<Dialler> {
         address.sun_family = AF_UNIX;
         target_.unix_path.copy(address.sun_path, sizeof address.sun_path - 1);
         const int type = target_.unix_kind == Target::UnixSocket::stream ? SOCK_STREAM : SOCK_SEQPACKET;
-        os::UniqueFd fd(::socket(AF_UNIX, type | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+        os::UniqueFd fd = os::socket_for_session(AF_UNIX, type);
         error_code error;
         if (!fd) return refused(errno);
         if (::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0)
@@ -94,6 +95,9 @@ class Dialler : public std::enable_shared_from_this<Dialler> {
     void connect(const Stream::endpoint_type& endpoint) {
         error_code error;
         socket_.close(error);
+        socket_.open(endpoint.protocol(), error);
+        if (!error && os::is_kept_back(socket_.native_handle())) error.assign(EMFILE, error.category());
+        if (error) return try_next(error);
         socket_.async_connect(endpoint, [self = shared_from_this()](error_code failed) {
             if (!self->done_) return;
             if (failed) return self->try_next(failed);

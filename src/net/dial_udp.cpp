@@ -1,8 +1,11 @@
 #include "net/dial_udp.hpp"
 
 #include "net/listen.hpp"
+#include "os/descriptors.hpp"
 
 #include <boost/asio/post.hpp>
+
+#include <cerrno>
 
 namespace curvegate::net {
 namespace {
@@ -33,6 +36,10 @@ class UdpDialler : public std::enable_shared_from_this<UdpDialler> {
         std::string why;
         for (const auto& address : addresses) {
             auto socket = connect_udp(address, target_.port);
+            if (socket && os::is_kept_back(socket->get())) {
+                errno = EMFILE;
+                socket = os::fail_errno("a socket");
+            }
             if (socket) return finish(std::move(socket));
             why = socket.error().text();
         }

@@ -1,6 +1,7 @@
 #include "net/listener.hpp"
 
 #include "log/log.hpp"
+#include "os/descriptors.hpp"
 
 #include <cerrno>
 #include <cstring>
@@ -9,6 +10,9 @@ namespace curvegate::net {
 namespace {
 
 constexpr int kBatch = 64;  // accepted in one go, so that sessions get their turn
+constexpr std::string_view kNoRoom =
+    "all descriptors are in use but those that are kept for control and metrics; raise LimitNOFILE, or lower "
+    "sessions";
 constexpr Duration kPause = std::chrono::milliseconds(100);
 
 bool is_passing(int code) {
@@ -56,6 +60,12 @@ void Listener::wait() {
 }
 
 void Listener::accept_all() {
+    // Looked at before, so that a connection that finds no room stays in the queue and is not cut.
+    if (!os::has_room_for_session(socket_.native_handle())) {
+        log::limited(log::Level::warning, "accept_failed",
+                     {{"service", service_}, {"reason", std::string(kNoRoom)}});
+        return pause();
+    }
     for (int i = 0; i < kBatch; ++i) {
         sockaddr_storage from{};
         socklen_t size = sizeof from;
@@ -79,6 +89,7 @@ void Listener::accept_all() {
             address = address_of(endpoint);
             source = source_text(endpoint, form_);
         }
+        const bool is_last = os::is_kept_back(fd.get());
         error_code error;
         Stream stream(context_);
         stream.assign(Stream::protocol_type(family, family == AF_UNIX ? 0 : IPPROTO_TCP), fd.get(), error);
@@ -87,6 +98,7 @@ void Listener::accept_all() {
         stream.native_non_blocking(true, error);
         accept_(std::move(stream), std::move(source), address);
         if (!socket_.is_open()) return;
+        if (is_last) return pause();
     }
     wait();
 }

@@ -10,7 +10,7 @@
 namespace curvegate::net {
 
 /// A listening TCP or unix socket: accepts until stopped, and waits a little when descriptors or memory are
-/// short instead of spinning.
+/// short instead of spinning. Those that are kept back from sessions (os/descriptors.hpp) are no room for it.
 class Listener {
   public:
     /// `source` is the peer's address as it may be shown ("unix" for a unix socket), `address` for budgets

@@ -62,6 +62,12 @@ def need_tool(name: str) -> None:
         skip_loudly(f"needs {name}: apt-get install it (tests/e2e/packages.txt)")
 
 
+def set_descriptors(pid: int, most: int) -> None:
+    """The limit of a running process, which it has not reckoned with."""
+    done = run(["prlimit", "--pid", str(pid), f"--nofile={most}:{most}"])
+    assert done.returncode == 0, done.stderr.decode()
+
+
 AS_NOBODY = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
 
 

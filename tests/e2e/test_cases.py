@@ -3,7 +3,9 @@ middle, floods, exhausted limits."""
 
 from __future__ import annotations
 
+import json
 import os
+import re
 import socket
 import threading
 import time
@@ -584,7 +586,8 @@ def test_few_descriptors_neither_spin_nor_crash_and_recover(site: s.Site, echo_b
     s.need_tool("prlimit")
     if s.is_sanitized():
         s.skip_loudly("UBSan's check of virtual calls opens a pipe, and reports what is not so when it cannot")
-    gate = s.server_end(site, echo_backend, workers=1, wrap=["prlimit", "--nofile=20:20"])
+    gate = s.server_end(site, echo_backend, workers=1)
+    s.set_descriptors(gate.daemon.front_pid, 20)
     clients = [gate.dial() for _ in range(40)]
     for client in clients:
         client.frames.send(client.hello())
@@ -598,6 +601,39 @@ def test_few_descriptors_neither_spin_nor_crash_and_recover(site: s.Site, echo_b
         client.close()
     s.until(lambda: is_honestly_served(gate), "an honest client after the shortage")
     assert gate.daemon.front_pid == front, "the front died of it"
+
+
+def test_a_daemon_full_of_sessions_is_still_commanded(site: s.Site, echo_backend: s.Backend) -> None:
+    """Descriptors are kept back for control and metrics, and limits that cannot be held are lowered aloud."""
+    s.need_tool("prlimit")
+    if s.is_sanitized():
+        s.skip_loudly("a sanitizer holds descriptors of its own")
+    wrap = ["prlimit", "--nofile=120:120"]
+    control, metrics = site.folder / "control.sock", site.folder / "metrics.sock"
+    more = {"control": control, "metrics": f"unix:{metrics}", "workers": 1, "hello_timeout": "10m"}
+    gate = s.server_end(site, echo_backend, wrap=wrap, **more)
+    told = gate.daemon.wait_event("limits", reason="limit of descriptors is 120.*set LimitNOFILE=")
+    assert told.level == "warning"
+    most = int(re.findall(r"sessions is lowered to (\d+)", told.fields["reason"])[0])
+    sessions = [gate.connect() for _ in range(most)]
+    for client in sessions:
+        assert client.session is not None
+        assert client.session.echo(b"in") == b"in"
+    waiting = [gate.dial() for _ in range(120)]
+    gate.daemon.wait_event("accept_failed", reason="kept for control and metrics")
+    for _ in range(3):
+        done = s.curvegate("status", "--json", "--socket", control)
+        assert done.returncode == 0, done.stderr.decode()
+        assert json.loads(done.stdout)["services"][0]["sessions"] == most
+        with socket.socket(socket.AF_UNIX) as scraper:
+            scraper.settimeout(s.PATIENCE)
+            scraper.connect(str(metrics))
+            scraper.sendall(b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert scraper.recv(12) == b"HTTP/1.1 200"
+    done = s.curvegate("revoke", "laptop", "--socket", control)
+    assert done.returncode == 0 and f"sessions ended: {most}" in done.stdout.decode()
+    for client in (*sessions, *waiting):
+        client.close()
 
 
 def is_honestly_served(gate: s.ServerEnd) -> bool:

@@ -215,16 +215,16 @@ def test_the_limits_in_force_are_shown(site: s.Site, echo_backend: s.Backend) ->
     site.know("laptop", LAPTOP.public)
     site.know("tablet", TABLET.public)
     gate = Gate(site, "tcp", echo_backend, {"web": s.free_port(), "mail": s.free_port()}, {"sessions_per_service": 7})
-    site.start(gate.sections(), sessions_per_source=8)
+    site.start(gate.sections(), sessions_per_source=8, sessions=2_000, half_open=2_500)
     status = gate.status()
-    assert status["limits"] == {"sessions": 262144, "half_open": 16384, "half_open_per_source": 2048}
+    assert status["limits"] == {"sessions": 2000, "half_open": 2500, "half_open_per_source": 2048}
     expected = {"sessions_per_service": 7, "sessions_per_peer": 16384, "sessions_per_source": 8}
     assert [service["limits"] for service in status["services"]] == [
         expected,
         expected | {"sessions_per_service": 131072},
     ]
-    assert "sessions     0 of 262,144" in gate.command("status")
+    assert "sessions     0 of 2,000" in gate.command("status")
     told = gate.command("check", "-v")
     assert "sessions-per-service = 7, sessions-per-peer = 16384, sessions-per-source = 8" in told
-    assert "in all: sessions = 262144, half-open = 16384, half-open-per-source = 2048" in told
+    assert "in all: sessions = 2000, half-open = 2500, half-open-per-source = 2048" in told
     assert "sessions" not in gate.command("check")

@@ -835,8 +835,9 @@ def test_few_descriptors_neither_spin_nor_crash_and_recover(site: s.Site, echo_b
     s.need_tool("prlimit")
     if s.is_sanitized():
         s.skip_loudly("UBSan's check of virtual calls opens a pipe, and reports what is not so when it cannot")
-    end = s.udp_server_end(site, echo_backend, workers=1, wrap=["prlimit", "--nofile=24:24"])
+    end = s.udp_server_end(site, echo_backend, workers=1)
     front = end.daemon.front_pid
+    s.set_descriptors(front, 24)
     clients = [end.dial() for _ in range(30)]
     for client in clients:
         client.begin()
