@@ -6,6 +6,7 @@
 #include "os/file.hpp"
 #include "os/socket.hpp"
 
+#include <fcntl.h>
 #include <poll.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
@@ -15,11 +16,21 @@
 #include <array>
 #include <cerrno>
 #include <charconv>
+#include <chrono>
 #include <cstring>
 
 /// The verbs that a running daemon answers over its control socket (docs/CONTROL.md).
 namespace curvegate::cli {
 namespace {
+
+constexpr std::chrono::milliseconds kConnectPatience{5'000};
+constexpr std::chrono::milliseconds kFullQueue{50};
+constexpr std::chrono::seconds kAnswerPatience{30};
+
+void pause_for(std::chrono::milliseconds time) {
+    pollfd none{-1, 0, 0};
+    ::poll(&none, 1, static_cast<int>(time.count()));
+}
 
 /// The socket that --socket names, or the `control` of a configuration, the rest of which may be broken.
 Outcome<std::string> socket_path(const Options& options) {
@@ -32,22 +43,46 @@ Outcome<std::string> socket_path(const Options& options) {
         complain(exit_code::kConfig, file + " has no control = PATH; set one and restart, or use --socket"));
 }
 
+// A daemon that accepts no more leaves its queue full. Gives errno, EAGAIN if it stays full, and 0 if
+// connected; from then on calls wait.
+int connect_in_time(int fd, const sockaddr_un& address) {
+    for (auto waited = std::chrono::milliseconds(0);; waited += kFullQueue) {
+        if (::connect(fd, reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0) break;
+        if (errno != EAGAIN || waited >= kConnectPatience) return errno;
+        pause_for(kFullQueue);
+    }
+    return ::fcntl(fd, F_SETFL, 0) == 0 ? 0 : errno;
+}
+
 Outcome<os::UniqueFd> connect_to(const std::string& path) {
     sockaddr_un address{};
     address.sun_family = AF_UNIX;
     if (path.size() >= sizeof address.sun_path)
         return std::unexpected(complain(exit_code::kUsage, path + ": too long for a socket's path"));
     path.copy(address.sun_path, path.size());
-    os::UniqueFd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
-    if (fd && ::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0)
-        return fd;
-    const int code = errno;
+    os::UniqueFd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+    const int code = fd ? connect_in_time(fd.get(), address) : errno;
+    if (code == 0) return fd;
+    if (code == EAGAIN) {
+        return std::unexpected(
+            complain(exit_code::kUnavailable, path + ": the daemon takes no connection; does it hang?"));
+    }
     const bool refused = code == EACCES || code == EPERM;
     const std::string hint =
         refused ? " (root, the daemon's user, control-group, and for the status status-group may)"
                 : " (is the daemon running, and does it have this control socket?)";
     return std::unexpected(complain(refused ? exit_code::kNoPermission : exit_code::kUnavailable,
                                     path + ": " + std::strerror(code) + hint));
+}
+
+/// Does the answer come at once, or as things happen?
+enum class Answer { soon, as_it_happens };
+
+// After so long without a byte of the answer, recv() gives EAGAIN.
+void limit_wait(int fd, Answer answer) {
+    if (answer == Answer::as_it_happens) return;
+    const timeval limit{kAnswerPatience.count(), 0};
+    (void)::setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
 }
 
 bool send_all(int fd, std::string_view text) {
@@ -64,17 +99,20 @@ bool send_all(int fd, std::string_view text) {
 class Lines {
   public:
     explicit Lines(int fd) : fd_(fd) {}
-    /// Nothing: there will be no more.
+    /// Returns nullopt if there will be no more; errno is EAGAIN then if none came in time, else 0.
     std::optional<std::string> next() {
         for (;;) {
-            if (const auto end = buffer_.find('\n'); end != std::string::npos) {
+            if (const auto end = buffer_.find('\n', searched_); end != std::string::npos) {
                 std::string line = buffer_.substr(0, end);
                 buffer_.erase(0, end + 1);
+                searched_ = 0;
                 return line;
             }
+            searched_ = buffer_.size();
             std::array<char, 16'384> part{};
             const ssize_t got = ::recv(fd_, part.data(), part.size(), 0);
             if (got < 0 && errno == EINTR) continue;
+            if (got == 0) errno = 0;
             if (got <= 0) return std::nullopt;
             buffer_.append(part.data(), static_cast<std::size_t>(got));
         }
@@ -83,15 +121,18 @@ class Lines {
   private:
     int fd_;
     std::string buffer_;
+    std::size_t searched_ = 0;  // of the buffer: no end of a line is there
 };
 
 /// Asks and shows the answer as it comes; the exit status of the command.
-int ask(const std::string& path, const std::string& request, std::string* collected = nullptr) {
+int ask(const std::string& path, const std::string& request, std::string* collected = nullptr,
+        Answer answer = Answer::soon) {
     const auto fd = connect_to(path);
     if (!fd) return fd.error();
     if (!send_all(fd->get(), std::string(config::kControlGreeting) + ' ' +
                                  std::string(config::kControlVersion) + ' ' + request + '\n'))
         return complain(exit_code::kUnavailable, path + ": the daemon closed the connection");
+    limit_wait(fd->get(), answer);
     Lines lines(fd->get());
     while (const auto line = lines.next()) {
         if (line->starts_with("out ")) {
@@ -108,6 +149,11 @@ int ask(const std::string& path, const std::string& request, std::string* collec
             (void)std::from_chars(line->data() + 4, line->data() + line->size(), status);
             return status;
         }
+    }
+    if (errno == EAGAIN) {
+        return complain(exit_code::kUnavailable, path + ": no answer for " +
+                                                     std::to_string(kAnswerPatience.count()) +
+                                                     " s; does the daemon hang? Its log may tell");
     }
     return complain(exit_code::kUnavailable,
                     path + ": the daemon went away, or refused us, before it had answered");
@@ -146,8 +192,7 @@ int watch(const std::string& path) {
         for (const char c : screen) drawn += c == '\n' ? std::string("\033[K\n") : std::string(1, c);
         print(drawn + "\033[J\033[A");
         if (status = finish_output(); status != exit_code::kOk) break;
-        pollfd none{-1, 0, 0};
-        ::poll(&none, 1, 1'000);
+        pause_for(std::chrono::seconds(1));
     }
     print("\033[?25h");
     return status;
@@ -201,7 +246,7 @@ int events(const Verb& self, const Arguments& arguments) {
     with_places(options);
     if (const auto end = options.parse(arguments)) return *end;
     const auto path = socket_path(options);
-    return path ? ask(*path, "events") : path.error();
+    return path ? ask(*path, "events", nullptr, Answer::as_it_happens) : path.error();
 }
 
 }  // namespace curvegate::cli

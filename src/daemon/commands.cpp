@@ -1,6 +1,7 @@
 #include "daemon/commands.hpp"
 
 #include "log/log.hpp"
+#include "net/clock.hpp"
 #include "status/json.hpp"
 #include "status/text.hpp"
 
@@ -39,6 +40,13 @@ void say_lines(ControlReply& reply, std::string_view text) {
 
 }  // namespace
 
+Commands::Commands(Host& host)
+    : host_(host), json_([this](std::function<void(std::string)> done) {
+          host_.take_snapshot([done = std::move(done)](const status::Snapshot& snapshot) {
+              done(status::render_json(snapshot));
+          });
+      }) {}
+
 Commands::~Commands() {
     *alive_ = false;
     log::tap(nullptr);
@@ -72,11 +80,15 @@ void Commands::handle(Right right, const Words& words, const Reply& reply) {
 
 // status json | text [WIDTH [HEIGHT]] | watch [WIDTH [HEIGHT]]
 void Commands::status(const Words& words, const Reply& reply) {
-    host_.take_snapshot([this, words, reply](const status::Snapshot& snapshot) {
-        const std::string form = words.size() > 1 ? words[1] : "text";
-        if (form == "json") {
-            reply->out(status::render_json(snapshot));
-        } else if (form == "text") {
+    const std::string form = words.size() > 1 ? words[1] : "text";
+    if (form == "json") {
+        return json_.ask(net::now(), [reply](const SharedPage::Page& page) {
+            reply->page(page);
+            reply->end(EXIT_SUCCESS);
+        });
+    }
+    host_.take_snapshot([this, form, words, reply](const status::Snapshot& snapshot) {
+        if (form == "text") {
             say_lines(*reply, status::render_text(snapshot, nullptr, {number(words, 2), number(words, 3)}));
         } else if (form == "watch") {
             const auto rates = last_ ? status::rates(*last_, snapshot) : status::Rates{};
@@ -191,7 +203,7 @@ void Commands::events(const Words&, const Reply& reply) {
 }
 
 void Commands::on_event(const std::string& line) {
-    for (const Reply& listener : listeners_) listener->out(line);
+    for (const Reply& listener : listeners_) listener->event(line);
     std::erase_if(listeners_, [](const Reply& one) { return !one->alive(); });
     if (listeners_.empty()) log::tap(nullptr);
 }

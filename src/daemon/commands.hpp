@@ -3,6 +3,7 @@
 #include "daemon/audit_log.hpp"
 #include "daemon/channel.hpp"
 #include "daemon/control.hpp"
+#include "daemon/shared_page.hpp"
 #include "registry/registry.hpp"
 #include "status/snapshot.hpp"
 
@@ -32,7 +33,7 @@ class Commands {
         virtual void post(std::function<void()> work) = 0;
     };
 
-    explicit Commands(Host& host) : host_(host) {}
+    explicit Commands(Host& host);
     ~Commands();
     Commands(const Commands&) = delete;
     Commands& operator=(const Commands&) = delete;
@@ -59,6 +60,7 @@ class Commands {
     void on_event(const std::string& line);
 
     Host& host_;
+    SharedPage json_;                                   // the status
     std::unordered_map<std::uint32_t, Reply> waiting_;  // for the parent
     std::uint32_t next_id_ = 1;
     std::vector<Reply> listeners_;          // to events

@@ -5,7 +5,6 @@
 
 #include <sys/socket.h>
 #include <boost/asio/read_until.hpp>
-#include <boost/asio/write.hpp>
 
 #include <algorithm>
 #include <cerrno>
@@ -17,8 +16,7 @@ namespace {
 namespace asio = net::asio;
 using net::error_code;
 
-constexpr Duration kPatience = std::chrono::seconds(5);    // for the request line
-constexpr std::size_t kMostUnsent = std::size_t{4} << 20;  // a client that does not read is let go
+constexpr std::size_t kMostUnsent = std::size_t{4} << 20;  // of events, which have no end
 constexpr int kUsage = 64;
 constexpr int kProtocol = 76;
 
@@ -46,47 +44,45 @@ std::optional<ControlPeer> peer_of(int socket) {
 
 }  // namespace
 
-class ControlServer::Client final : public ControlReply, public std::enable_shared_from_this<Client> {
+class ControlServer::Client final : public LocalClient, public ControlReply {
   public:
-    Client(asio::local::stream_protocol::socket socket, unsigned uid, Right right, Handler handler,
-           std::shared_ptr<std::size_t> count)
-        : uid_(uid),
-          socket_(std::move(socket)),
-          timer_(socket_.get_executor()),
-          right_(right),
-          handler_(std::move(handler)),
-          count_(std::move(count)) {
-        ++*count_;
-    }
-    ~Client() override { --*count_; }
-    Client(const Client&) = delete;
-    Client& operator=(const Client&) = delete;
+    Client(net::Stream socket, unsigned uid, Right right, Handler handler)
+        : LocalClient(std::move(socket)), uid_(uid), right_(right), handler_(std::move(handler)) {}
 
     void start() {
-        timer_.expires_after(kPatience);
-        timer_.async_wait([weak = weak_from_this()](error_code error) {
-            const auto self = weak.lock();
-            if (self && !error) self->close();
-        });
+        await_request();
         asio::async_read_until(socket_, asio::dynamic_buffer(request_, kLongestRequest), '\n',
-                               [self = shared_from_this()](error_code error, std::size_t size) {
-                                   self->timer_.cancel();
+                               [self = shared()](error_code error, std::size_t size) {
+                                   self->request_came();
                                    if (error) return self->close();
                                    self->handle(self->request_.substr(0, size - 1));
                                });
     }
 
     void out(std::string_view line) override { say("out ", line); }
+    void page(const Piece& line) override {
+        if (ended_) return;
+        send("out ");
+        send(line);
+        send("\n");
+    }
+    void event(std::string_view line) override {
+        say("out ", line);
+        if (unsent() > kMostUnsent) close();
+    }
     void err(std::string_view line) override { say("err ", line); }
     void end(int status) override {
         say("end ", std::to_string(status));
         ended_ = true;
-        flush();
     }
-    [[nodiscard]] bool alive() const override { return socket_.is_open(); }
+    [[nodiscard]] bool alive() const override { return is_open(); }
     [[nodiscard]] unsigned uid() const override { return uid_; }
 
   private:
+    [[nodiscard]] std::shared_ptr<Client> shared() {
+        return std::static_pointer_cast<Client>(shared_from_this());
+    }
+
     void handle(const std::string& line) {
         std::istringstream in(line);
         Words words;
@@ -102,7 +98,7 @@ class ControlServer::Client final : public ControlReply, public std::enable_shar
         }
         watch();
         words.erase(words.begin(), words.begin() + 2);
-        handler_(right_, words, shared_from_this());
+        handler_(right_, words, shared());
     }
 
     // Nothing more may come; the end of it says that nobody listens any more.
@@ -113,48 +109,23 @@ class ControlServer::Client final : public ControlReply, public std::enable_shar
     }
 
     void say(std::string_view kind, std::string_view text) {
-        if (ended_ || !alive()) return;
+        if (ended_) return;
+        std::string line(kind);
         // One line stays one line, whatever is in it.
-        unsent_ += kind;
         std::ranges::replace_copy_if(
-            text, std::back_inserter(unsent_), [](char c) { return c == '\n' || c == '\r'; }, ' ');
-        unsent_ += '\n';
-        if (unsent_.size() > kMostUnsent) return close();
-        flush();
+            text, std::back_inserter(line), [](char c) { return c == '\n' || c == '\r'; }, ' ');
+        line += '\n';
+        send(std::string_view(line));
     }
 
-    void flush() {
-        if (writing_ || !alive()) return;
-        if (unsent_.empty()) {
-            if (ended_) close();
-            return;
-        }
-        writing_ = true;
-        sending_ = std::exchange(unsent_, {});
-        asio::async_write(socket_, asio::buffer(sending_),
-                          [self = shared_from_this()](error_code error, std::size_t) {
-                              self->writing_ = false;
-                              if (error) return self->close();
-                              self->flush();
-                          });
-    }
-
-    void close() {
-        error_code ignored;
-        timer_.cancel();
-        socket_.close(ignored);
+    void on_all_sent() override {
+        if (ended_) close();
     }
 
     const unsigned uid_;
-    asio::local::stream_protocol::socket socket_;
-    asio::steady_timer timer_;
     Right right_;
     Handler handler_;
-    std::shared_ptr<std::size_t> count_;
     std::string request_;
-    std::string unsent_;
-    std::string sending_;
-    bool writing_ = false;
     bool ended_ = false;
 };
 
@@ -187,9 +158,13 @@ void ControlServer::accept() {
         const Right right = peer ? access_.right_of(*peer) : Right::none;
         if (right == Right::none) log::limited(log::Level::warning, "control_refused");
         // Who may only look must not keep those out who may command.
-        const auto& count = right == Right::command ? clients_ : readers_;
-        if (right != Right::none && *count < kMostClients)
-            std::make_shared<Client>(std::move(socket), peer->uid, right, handler_, count)->start();
+        auto& others = right == Right::command ? clients_ : readers_;
+        if (right != Right::none && others.make_room()) {
+            const auto client =
+                std::make_shared<Client>(net::Stream(std::move(socket)), peer->uid, right, handler_);
+            others.add(client);
+            client->start();
+        }
         accept();
     });
 }

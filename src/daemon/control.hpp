@@ -1,6 +1,7 @@
 #pragma once
 
 #include "base/time.hpp"
+#include "daemon/local_client.hpp"
 #include "net/asio.hpp"
 #include "os/socket.hpp"
 
@@ -42,6 +43,10 @@ class ControlReply {
   public:
     virtual ~ControlReply() = default;
     virtual void out(std::string_view line) = 0;
+    /// The same of a long line, which others may get too. It has no line's end in it.
+    virtual void page(const LocalClient::Piece& line) = 0;
+    /// As out(), without end: a client that lets more than 4 MiB wait is let go.
+    virtual void event(std::string_view line) = 0;
     virtual void err(std::string_view line) = 0;
     /// The last word: the exit status of the command.
     virtual void end(int status) = 0;
@@ -58,7 +63,7 @@ class ControlServer {
     using Handler = std::function<void(Right right, const Words& words, std::shared_ptr<ControlReply> reply)>;
 
     static constexpr std::size_t kLongestRequest = 1'024;
-    static constexpr std::size_t kMostClients = 64;
+    static constexpr std::size_t kMostClients = 64;  ///< of those who may command; as many who may look
 
     /// `listening` is a unix stream socket. `handler` gets the words after the greeting and version.
     ControlServer(net::asio::io_context& context, os::UniqueFd listening, const ControlAccess& access,
@@ -74,8 +79,8 @@ class ControlServer {
     net::asio::steady_timer timer_;
     ControlAccess access_;
     Handler handler_;
-    std::shared_ptr<std::size_t> clients_ = std::make_shared<std::size_t>(0);
-    std::shared_ptr<std::size_t> readers_ = std::make_shared<std::size_t>(0);
+    LocalClients clients_{kMostClients};
+    LocalClients readers_{kMostClients};
 };
 
 }  // namespace curvegate::daemon

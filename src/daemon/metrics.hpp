@@ -1,5 +1,7 @@
 #pragma once
 
+#include "daemon/local_client.hpp"
+#include "daemon/shared_page.hpp"
 #include "net/asio.hpp"
 #include "os/socket.hpp"
 #include "status/http.hpp"
@@ -14,12 +16,11 @@ namespace curvegate::daemon {
 /// request a connection.
 class MetricsServer {
   public:
-    /// Gives the page to `done`, on the same thread.
-    using PageFn = std::function<void(std::function<void(std::string page)> done)>;
     static constexpr std::size_t kMostClients = 16;
 
     /// `listening` is a stream socket; what comes in by it is judged as `door` says.
-    MetricsServer(net::asio::io_context& context, os::UniqueFd listening, status::HttpDoor door, PageFn page);
+    MetricsServer(net::asio::io_context& context, os::UniqueFd listening, status::HttpDoor door,
+                  SharedPage::MakeFn page);
 
   private:
     class Client;
@@ -32,8 +33,8 @@ class MetricsServer {
     Protocol::socket listening_;
     net::asio::steady_timer timer_;
     status::HttpDoor door_;
-    PageFn page_;
-    std::shared_ptr<std::size_t> clients_ = std::make_shared<std::size_t>(0);
+    SharedPage page_;
+    LocalClients clients_{kMostClients};
 };
 
 }  // namespace curvegate::daemon

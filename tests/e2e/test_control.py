@@ -584,6 +584,101 @@ def test_valid_until_ends_a_session_when_its_time_comes(tmp_path: Path, backend:
     site.close()
 
 
+# ---- clients that are silent, slow or many ----
+
+MANY = s.scale(40_000, 4_000)  # names; in the full size a status and a metrics page of more than 4 MiB
+
+
+@pytest.fixture
+def crowd(tmp_path: Path, backend: s.Backend) -> Iterator[s.ServerEnd]:
+    """A server end with very many peers, a control socket and a metrics page."""
+    site = s.Site(tmp_path)
+    for number in range(MANY):
+        name, key = f"peer-with-a-long-name-{number}", number.to_bytes(31, "big") + b"\x01"
+        site.peers[name] = [f"{name} curve25519 {s.b64(key)}"]
+    end = s.server_end(site, backend, metrics=f"unix:{tmp_path}/metrics.sock", control=tmp_path / "control.sock")
+    yield end
+    site.close()
+
+
+def connect_to(path: Path, request: bytes = b"") -> socket.socket:
+    sock = socket.socket(socket.AF_UNIX)
+    sock.settimeout(s.PATIENCE)
+    sock.connect(str(path))
+    if request:
+        sock.sendall(request)
+    return sock
+
+
+def is_let_go(sock: socket.socket) -> bool:
+    """The other end is closed; what it sent before is thrown away."""
+    try:
+        while sock.recv(1 << 20):
+            pass
+        return True
+    except ConnectionResetError:
+        return True
+
+
+def test_an_answer_of_any_length_comes_whole(crowd: s.ServerEnd) -> None:
+    done = s.curvegate("status", "--json", "--socket", crowd.site.folder / "control.sock")
+    assert done.returncode == 0, said(done)[-300:]
+    assert len(json.loads(done.stdout)["peers"]) >= MANY
+    assert len(done.stdout) > 4 << 20 or s.SHORT
+    done = s.curvegate("status", "--socket", crowd.site.folder / "control.sock")
+    assert done.returncode == 0 and done.stdout.count(b"peer-with-a-long-name-") >= MANY
+
+
+@pytest.mark.parametrize("request_", [b"", b"curvegate-control 1 status json\n"], ids=["asks nothing", "takes nothing"])
+def test_silent_control_clients_do_not_keep_others_out_and_are_let_go(crowd: s.ServerEnd, request_: bytes) -> None:
+    path = crowd.site.folder / "control.sock"
+    silent = [connect_to(path, request_) for _ in range(64)]
+    done = s.curvegate("status", "--json", "--socket", path)
+    assert done.returncode == 0, said(done)[-300:]
+    crowd.check_honest()
+    open_before = len(os.listdir(f"/proc/{crowd.daemon.front_pid}/fd"))
+    s.until(lambda: len(os.listdir(f"/proc/{crowd.daemon.front_pid}/fd")) <= open_before - 60, "they are let go")
+    assert all(is_let_go(sock) for sock in silent)
+    for sock in silent:
+        sock.close()
+
+
+def test_silent_scrapers_share_a_page_and_do_not_keep_others_out(crowd: s.ServerEnd) -> None:
+    path = crowd.site.folder / "metrics.sock"
+    request = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    page = ask_metrics(str(path), request)
+    before = s.status_kib(crowd.daemon.front_pid, "VmRSS")
+    silent = [connect_to(path, request) for _ in range(16)]
+    for sock in silent:
+        assert sock.recv(12) == b"HTTP/1.1 200"
+    # Rendering takes some copies; each of them holding one would take sixteen.
+    assert s.is_sanitized() or s.status_kib(crowd.daemon.front_pid, "VmRSS") - before < 8 * len(page) // 1024
+    silent += [connect_to(path) for _ in range(16)]  # and some that ask for nothing
+    assert len(ask_metrics(str(path), request)) == len(page)
+    for sock in silent:
+        sock.close()
+
+
+def test_a_command_does_not_wait_for_ever_for_a_daemon_that_hangs(tmp_path: Path) -> None:
+    """One that accepts nothing, with its queue full; one that answers nothing. `events` may be silent for ever."""
+    mute, full = tmp_path / "mute.sock", tmp_path / "full.sock"
+    with socket.socket(socket.AF_UNIX) as silent, socket.socket(socket.AF_UNIX) as stuck:
+        silent.bind(str(mute))
+        silent.listen(8)
+        stuck.bind(str(full))
+        stuck.listen(0)
+        with connect_to(full):
+            asked = subprocess.Popen([s.binary("curvegate"), "status", "--socket", str(mute)], stderr=subprocess.PIPE)
+            listening = subprocess.Popen([s.binary("curvegate"), "events", "--socket", str(mute)])
+            done = s.curvegate("status", "--socket", full)
+            assert done.returncode == UNAVAILABLE and "takes no connection" in said(done)
+            _, words = asked.communicate(timeout=60)
+            assert asked.returncode == UNAVAILABLE and b"no answer for" in words
+            assert listening.poll() is None
+            listening.kill()
+            listening.wait(10)
+
+
 # ---- drain and events ----
 
 
