@@ -241,7 +241,9 @@ Finding control_private(const Facts& facts) {
     const Look& folder = *facts.control_folder;
     if (socket.error != 0) return left_open(socket.path + ": " + std::strerror(socket.error));
     const unsigned owner = facts.daemon.state == Peer::State::there ? facts.daemon.uid : socket.uid;
-    if ((socket.mode & 0007) != 0)
+    // A file has one group. With two groups the daemon asks the kernel who speaks.
+    const bool two_groups = !facts.config().control_group.empty() && !facts.config().status_group.empty();
+    if ((socket.mode & 0007) != 0 && !two_groups)
         return not_met(socket.path + " has mode " + octal(socket.mode), "chmod o= " + socket.path);
     // The sticky bit is no help here: whoever makes the socket first is the daemon for all who ask it.
     if (folder.uid != 0 && folder.uid != owner)

@@ -313,6 +313,8 @@ def test_a_control_socket_that_others_may_use_or_replace(setup: Setup) -> None:
         assert ask(config).lines[31] == "ok"
         (folder / "control.sock").chmod(0o666)
         assert "has mode 666, chmod o= " in ask(config).lines[31]
+        setup.globals |= {"control_group": "adm", "status_group": "users"}
+        assert ask(setup.write()).lines[31] == "ok"  # the daemon asks who speaks
         (folder / "control.sock").chmod(0o600)
         folder.chmod(0o1777)
         assert "others may put a socket there" in ask(config).lines[31]
@@ -338,3 +340,52 @@ def test_what_does_not_parse_is_told_as_ever(site: s.Site) -> None:
     assert done.returncode == 78 and done.stdout == b"" and b"bad.conf:" in done.stderr
     for words in (["--dial"], ["--production", "--peer", "a", "--service", "web"]):
         assert s.curvegate("check", "-c", config, *words).returncode == 64
+
+
+USERS = {"root": 0, "curvegate": 65534, "curvegate-vault": 65533}
+
+
+def lay_out(root: Path) -> None:
+    """The folders of the package under `root`, with numbers for its users."""
+    for line in (s.ROOT / "packaging/tmpfiles.d/curvegate.conf").read_text().splitlines():
+        if line.startswith("d "):
+            _, path, mode, user, group, _ = line.split()
+            folder = root / path.lstrip("/")
+            folder.mkdir(parents=True)
+            os.chown(folder, USERS[user], USERS[group])
+            folder.chmod(int(mode, 8))
+
+
+def as_user(user: str) -> list[str]:
+    return ["setpriv", f"--reuid={USERS[user]}", f"--regid={USERS['curvegate']}", "--clear-groups"]
+
+
+def test_the_packages_layout_passes(nobody_site: s.Site) -> None:
+    """Control, metrics and the vault's sockets, made by the users of the units where the units may make them."""
+    site, root = nobody_site, nobody_site.folder / "root"
+    root.mkdir()
+    lay_out(root)
+    run, state, etc = root / "run/curvegate", root / "var/lib/curvegate-vault", root / "etc/curvegate"
+    key = s.keygen(state / "server.key", "server", "--state-dir", str(state))
+    for path in state.iterdir():
+        os.chown(path, USERS["curvegate-vault"], USERS["curvegate"])
+    found = re.search(r"--listen (\S+)", (s.ROOT / "packaging/systemd/start-vault").read_text())
+    assert found
+    socket_of_vault = root / found[1].lstrip("/")
+    vault = [*as_user("curvegate-vault"), s.binary("curvegate-vault"), "--listen", str(socket_of_vault)]
+    vault += ["--server-key", str(key.path), "--state-dir", str(state), "--allow-uid", str(USERS["curvegate"])]
+    site.daemons.append(s.Daemon(vault, site.folder / "vault.log", ready=None))
+    s.until(socket_of_vault.exists, "the vault's socket")
+    (etc / "known_hosts").write_text("laptop curve25519 " + s.b64(ct.KeyPair.generate().public) + "\n")
+    config = etc / "curvegate.conf"
+    config.write_text(
+        f"vault = unix:{socket_of_vault}\ncontrol = {run}/control.sock\nmetrics = unix:{run}/metrics.sock\n"
+        f"known-hosts = {etc}/known_hosts\nsessions = 1000\nhalf-open = 1000\n"
+        f"[web]\naccept = tcp:127.0.0.1:{s.free_port()}\nconnect = 127.0.0.1:9\nallow = laptop\n"
+    )
+    site.run(config, wrap=as_user("curvegate"))
+    answer = ask(config)
+    assert {number: answer.lines[number] for number in (2, 3, 6, 7, 31, 32)} == dict.fromkeys((2, 3, 6, 7, 31, 32), "ok")
+    for user, folder in (("curvegate-vault", run), ("curvegate", socket_of_vault.parent)):
+        done = s.run([*as_user(user), "touch", str(folder / "planted")])
+        assert done.returncode != 0, f"{user} may write to {folder}"

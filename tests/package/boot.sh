@@ -85,7 +85,7 @@ in_machine chown -R curvegate: /var/lib/curvegate/office
 in_machine curvegate peers add office "$client_key"
 in_machine curvegate peers add localhost "$server_key"
 cat >"$root/etc/curvegate/curvegate.conf" <<'END'
-vault       = unix:/run/curvegate/vault.sock
+vault       = unix:/run/curvegate-vault/vault.sock
 known-hosts = /etc/curvegate/known_hosts
 control     = /run/curvegate/control.sock
 [echo]
@@ -162,6 +162,12 @@ sed -i '$d' "$root/etc/curvegate/curvegate.conf"
 in_machine systemctl reload curvegate || fail "a reload after the configuration was mended"
 states active
 ask 7001
+
+step "the layout passes the check-list for production"
+in_machine curvegate check --production >"$work/production.log" 2>&1 || true
+for item in 2 3 6 7 31 32; do
+    grep -q "^$item [a-z-]*: ok\$" "$work/production.log" || fail "$(grep "^$item " "$work/production.log")"
+done
 
 step "status and revoke, over the control socket"
 in_machine curvegate status >"$work/status.log" || fail "curvegate status"

@@ -44,7 +44,7 @@ install_deb "$a"
 step "what was installed"
 same "package" "$(chroot "$a" dpkg-query -W -f '${db:Status-Status}' curvegate)" installed
 same "conffiles outside of /etc" "$(chroot "$a" dpkg-query -W -f '${Conffiles}' curvegate | grep -cv '^ */etc/\|^$' || true)" 0
-for place in "/run/curvegate 1775 root:curvegate" "/etc/curvegate 755 root:root" "/etc/curvegate/keys 700 root:root" "/etc/curvegate/conf.d 755 root:root" \
+for place in "/run/curvegate 755 curvegate:curvegate" "/run/curvegate-vault 750 curvegate-vault:curvegate" "/etc/curvegate 755 root:root" "/etc/curvegate/keys 700 root:root" "/etc/curvegate/conf.d 755 root:root" \
     "/etc/curvegate/known_hosts 640 root:curvegate" "/var/lib/curvegate 750 curvegate:curvegate" \
     "/var/lib/curvegate-vault 700 curvegate-vault:curvegate"; do
     read -r path wanted <<<"$place"
@@ -78,7 +78,7 @@ in_b chown -R curvegate: /var/lib/curvegate/office
 in_a curvegate peers add office "$client_key"
 in_b curvegate peers add server.example "$server_key"
 cat >"$a/etc/curvegate/curvegate.conf" <<'END'
-vault       = unix:/run/curvegate/vault.sock
+vault       = unix:/run/curvegate-vault/vault.sock
 known-hosts = /etc/curvegate/known_hosts
 
 [echo]
@@ -147,8 +147,8 @@ credentials "$b" curvegate:curvegate /etc/curvegate/keys/office.server.key /etc/
 as curvegate-vault curvegate /usr/libexec/curvegate/start-vault
 in_root "$net_a" "$a" vault "${as_words[@]}"
 vault_pid=$last
-for ((i = 0; i < 100; i++)); do if [ -S "$a/run/curvegate/vault.sock" ]; then break; fi; sleep 0.1; done
-same "vault.sock" "$(chroot "$a" stat -c '%a %U:%G' /run/curvegate/vault.sock)" "660 curvegate-vault:curvegate"
+for ((i = 0; i < 100; i++)); do if [ -S "$a/run/curvegate-vault/vault.sock" ]; then break; fi; sleep 0.1; done
+same "vault.sock" "$(chroot "$a" stat -c '%a %U:%G' /run/curvegate-vault/vault.sock)" "660 curvegate-vault:curvegate"
 as curvegate curvegate curvegated -c /etc/curvegate/curvegate.conf
 in_root "$net_a" "$a" server "${as_words[@]}"
 server_pid=$last

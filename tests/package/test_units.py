@@ -123,7 +123,7 @@ def start_vault(tmp_path: Path, server: str, client: str) -> list[str]:
 def test_start_vault_passes_the_keys_that_are_there(tmp_path: Path) -> None:
     key = "curvegate-secret-key 1\n"
     uid = [line.split(":")[2] for line in Path("/etc/passwd").read_text().splitlines() if line.startswith("daemon:")]
-    common = ["--listen", "/run/curvegate/vault.sock", "--state-dir", "/var/lib/curvegate-vault", "--allow-uid", *uid]
+    common = ["--listen", "/run/curvegate-vault/vault.sock", "--state-dir", "/var/lib/curvegate-vault", "--allow-uid", *uid]
     server = ["--server-key", "credential"]
     client = ["--client-key", "credential", "--known-hosts", "/etc/curvegate/known_hosts"]
     assert start_vault(tmp_path, key, "none") == [*common, *server]
