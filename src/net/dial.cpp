@@ -37,10 +37,16 @@ class Dialler : public std::enable_shared_from_this<Dialler> {
             return asio::post(context_,
                               [self = shared_from_this(), address = *literal] { self->resolved({address}); });
         }
-        resolver.resolve(context_, target_.host,
-                         [self = shared_from_this()](std::vector<IpAddress> addresses) {
-                             self->resolved(std::move(addresses));
-                         });
+        resolver.resolve(context_, target_.host, [weak = weak_from_this()](std::vector<IpAddress> addresses) {
+            if (const auto self = weak.lock()) self->resolved(std::move(addresses));
+        });
+    }
+
+    /// Nobody wants it any more: nothing is left open, and done() is told `stopped`.
+    void stop() {
+        if (!done_) return;
+        close();
+        tell_stopped(context_, done_);
     }
 
   private:
@@ -109,12 +115,16 @@ class Dialler : public std::enable_shared_from_this<Dialler> {
 
     void finish(Result<Stream> result) {
         if (!done_) return;
+        close();  // of what it gives the socket was moved out
+        auto done = std::exchange(done_, nullptr);
+        done(std::move(result));
+    }
+
+    void close() {
         timer_.cancel();
         retry_.cancel();
         error_code ignored;
-        if (!result) socket_.close(ignored);
-        auto done = std::exchange(done_, nullptr);
-        done(std::move(result));
+        socket_.close(ignored);
     }
 
     asio::io_context& context_;
@@ -130,51 +140,67 @@ class Dialler : public std::enable_shared_from_this<Dialler> {
 class TunnelDialler : public std::enable_shared_from_this<TunnelDialler> {
   public:
     TunnelDialler(asio::io_context& context, Resolver& resolver, const HandshakeTools& tools,
-                  TunnelTarget target, Instant deadline, EstablishedFn done)
+                  TunnelTarget target, Instant deadline, EstablishedFn done, CancellationPtr cancellation)
         : context_(context),
           resolver_(resolver),
           tools_(tools),
           target_(std::move(target)),
           deadline_(deadline),
-          done_(std::move(done)) {}
+          done_(std::move(done)),
+          cancellation_(std::move(cancellation)) {}
 
     void start() {
         if (target_.keys.empty()) {
             return asio::post(context_, [self = shared_from_this()] {
-                self->done_(fail(DialErrc::no_pin, self->target_.peer));
+                self->finish(fail(DialErrc::no_pin, self->target_.peer));
             });
         }
         try_next();
     }
 
+    /// While hands are shaken; before that the Dialler has its own.
+    void stop() {
+        if (!done_) return;
+        tell_stopped(context_, done_);
+        if (const auto running = handshake_.lock()) running->stop();
+    }
+
   private:
     void try_next() {
-        dial(context_, resolver_, target_.address, deadline_,
-             [self = shared_from_this()](Result<Stream> stream) {
-                 if (!stream) return self->done_(fail(std::move(stream)));
-                 self->shake_hands(std::move(*stream));
-             });
+        dial(
+            context_, resolver_, target_.address, deadline_,
+            [self = shared_from_this()](Result<Stream> stream) {
+                if (!stream) return self->finish(fail(std::move(stream)));
+                self->shake_hands(std::move(*stream));
+            },
+            cancellation_);
     }
 
     void shake_hands(Stream stream) {
-        start_client_handshake(
+        handshake_ = start_client_handshake(
             std::move(stream), tools_, target_.keys[next_++], deadline_,
             [self = shared_from_this()](Result<Established> result) { self->on_result(std::move(result)); });
+        stop_on_cancel(cancellation_, shared_from_this());
     }
 
     void on_result(Result<Established> result) {
-        if (result) return done_(std::move(result));
+        if (!done_) return;
+        if (result) return finish(std::move(result));
         const Error& why = result.error();
         using handshake::Errc;
         if (why.is(Errc::vault_unavailable) || why.is(Errc::vault_timeout) ||
             why.is(Errc::no_secret_memory) || why.is(Errc::stopped) || why.is(Errc::bug)) {
-            return done_(std::move(result));
+            return finish(std::move(result));
         }
         // Whatever else the server did wrong says one thing only (PROTOCOL 4.6): try the next key of this
         // name.
         if (next_ < target_.keys.size() && now() < deadline_) return try_next();
-        done_(fail(DialErrc::wrong_key,
-                   target_.peer + " at " + target_.address.text() + " (" + why.text() + ")"));
+        finish(fail(DialErrc::wrong_key,
+                    target_.peer + " at " + target_.address.text() + " (" + why.text() + ")"));
+    }
+
+    void finish(Result<Established> result) {
+        if (auto done = std::exchange(done_, nullptr)) done(std::move(result));
     }
 
     asio::io_context& context_;
@@ -183,6 +209,8 @@ class TunnelDialler : public std::enable_shared_from_this<TunnelDialler> {
     TunnelTarget target_;
     Instant deadline_;
     EstablishedFn done_;
+    CancellationPtr cancellation_;
+    std::weak_ptr<HandshakeHandle> handshake_;
     std::size_t next_ = 0;
 };
 
@@ -213,13 +241,16 @@ std::string Target::text() const {
 }
 
 void dial(asio::io_context& context, Resolver& resolver, const Target& target, Instant deadline,
-          DialedFn done) {
-    std::make_shared<Dialler>(context, target, std::move(done))->start(resolver, deadline);
+          DialedFn done, const CancellationPtr& cancellation) {
+    const auto dialler = std::make_shared<Dialler>(context, target, std::move(done));
+    dialler->start(resolver, deadline);
+    stop_on_cancel(cancellation, dialler);
 }
 
 void dial_tunnel(asio::io_context& context, Resolver& resolver, const HandshakeTools& tools,
-                 TunnelTarget target, Instant deadline, EstablishedFn done) {
-    std::make_shared<TunnelDialler>(context, resolver, tools, std::move(target), deadline, std::move(done))
+                 TunnelTarget target, Instant deadline, EstablishedFn done, CancellationPtr cancellation) {
+    std::make_shared<TunnelDialler>(context, resolver, tools, std::move(target), deadline, std::move(done),
+                                    std::move(cancellation))
         ->start();
 }
 

@@ -3,6 +3,7 @@
 #include "base/result.hpp"
 #include "base/time.hpp"
 #include "net/asio.hpp"
+#include "net/cancellation.hpp"
 #include "net/handshake.hpp"
 
 #include <functional>
@@ -59,11 +60,19 @@ class Resolver {
 };
 
 /// Resolves and connects, address by address, until `deadline`; a unix socket whose queue is full is asked
-/// again. `done` is called once, never from within.
-/// Errors: name_unknown, refused, timeout.
+/// again. `done` is called once, never from within. Cancelled, it closes what it has opened, and tells `done`
+/// soon.
+/// Errors: name_unknown, refused, timeout; handshake stopped: it was cancelled.
 using DialedFn = std::move_only_function<void(Result<Stream>)>;
 void dial(asio::io_context& context, Resolver& resolver, const Target& target, Instant deadline,
-          DialedFn done);
+          DialedFn done, const CancellationPtr& cancellation = nullptr);
+/// Tells the `done` of a dial that was cancelled, once, not from within; then it is empty.
+template <class Done>
+void tell_stopped(asio::io_context& context, Done& done) {
+    asio::post(context, [told = std::exchange(done, nullptr)]() mutable {
+        told(std::unexpected(Error(handshake::Errc::stopped)));
+    });
+}
 
 /// What is known of a tunnel's server.
 struct TunnelTarget {
@@ -74,7 +83,8 @@ struct TunnelTarget {
 /// Dials and shakes hands. Errors: those of dial(), no_pin, wrong_key, handshake vault_unavailable and
 /// vault_timeout, no_secret_memory.
 void dial_tunnel(asio::io_context& context, Resolver& resolver, const HandshakeTools& tools,
-                 TunnelTarget target, Instant deadline, EstablishedFn done);
+                 TunnelTarget target, Instant deadline, EstablishedFn done,
+                 CancellationPtr cancellation = nullptr);
 
 /// Small segments at once, and a probe of a silent peer so that it counts as dead after `dead_peer`.
 void set_tunnel_options(int socket, Duration dead_peer);

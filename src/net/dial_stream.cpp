@@ -27,16 +27,25 @@ class StreamDialler : public std::enable_shared_from_this<StreamDialler> {
                 self->finish(fail(DialErrc::no_pin, self->target_.peer));
             });
         }
-        const auto resolved = [self = shared_from_this()](const std::vector<IpAddress>& addresses) {
-            self->on_resolved(addresses);
-        };
         if (const auto literal = IpAddress::parse(target_.address.host)) {
-            return asio::post(context_, [resolved, address = *literal] { resolved({address}); });
+            return asio::post(
+                context_, [self = shared_from_this(), address = *literal] { self->on_resolved({address}); });
         }
         // The resolver always answers, but perhaps too late.
         wait_until(deadline_,
                    [](StreamDialler& self) { self.finish(fail(DialErrc::timeout, self.where())); });
-        resolver.resolve(context_, target_.address.host, resolved);
+        resolver.resolve(context_, target_.address.host,
+                         [weak = weak_from_this()](const std::vector<IpAddress>& addresses) {
+                             if (const auto self = weak.lock()) self->on_resolved(addresses);
+                         });
+    }
+
+    /// Nobody wants it any more: nothing is left open, and done() is told `stopped`.
+    void stop() {
+        if (!done_) return;
+        timer_.cancel();
+        tell_stopped(context_, done_);
+        if (tunnel_) tunnel_->stop();
     }
 
   private:
@@ -121,9 +130,12 @@ class StreamDialler : public std::enable_shared_from_this<StreamDialler> {
 }  // namespace
 
 void dial_stream(asio::io_context& context, Resolver& resolver, const HandshakeTools& tools,
-                 StreamTarget target, Instant deadline, DialedStreamFn done) {
-    std::make_shared<StreamDialler>(context, tools, std::move(target), deadline, std::move(done))
-        ->start(resolver);
+                 StreamTarget target, Instant deadline, DialedStreamFn done,
+                 const CancellationPtr& cancellation) {
+    const auto dialler =
+        std::make_shared<StreamDialler>(context, tools, std::move(target), deadline, std::move(done));
+    dialler->start(resolver);
+    stop_on_cancel(cancellation, dialler);
 }
 
 }  // namespace curvegate::net
