@@ -94,7 +94,7 @@ Result<> AuditLog::tell_of_gaps() {
         const audit::Entry gap{
             .event = "lines_lost", .reason = last_fault_, .generation = generation_, .count = lost_};
         if (auto told = file_.append(gap, net::wall_now()); !told) return told;
-        log::event(log::Level::warning, "audit_written_again", {{"lost", std::to_string(lost_)}});
+        log::event(log::Level::warning, "audit_written_again", {{"lost", lost_}});
         lost_ = 0;
     }
     if (const auto torn = file_.torn(); torn != 0) {

@@ -128,8 +128,7 @@ void Commands::reload(const Words&, const Reply& reply) {
 }
 
 void Commands::applied(std::uint32_t id, std::uint32_t generation, std::size_t ended) {
-    log::event(log::Level::info, "reloaded",
-               {{"generation", std::to_string(generation)}, {"ended", std::to_string(ended)}});
+    log::event(log::Level::info, "reloaded", {{"generation", generation}, {"ended", ended}});
     told(id, "generation " + std::to_string(generation) +
                  " is in force; sessions ended: " + std::to_string(ended));
     done(id, EXIT_SUCCESS);
@@ -170,8 +169,7 @@ void Commands::revoke(const Words& words, const Reply& reply) {
                                .by = uid_of(*reply)});
     }
     host_.revoke(keys, [this, keys, reply, who = words[1]](std::size_t ended) {
-        log::event(log::Level::warning, "revoked",
-                   {{"peer", who}, {"keys", std::to_string(keys.size())}, {"ended", std::to_string(ended)}});
+        log::event(log::Level::warning, "revoked", {{"peer", who}, {"keys", keys.size()}, {"ended", ended}});
         reply->out("revoked: " + who + "; sessions ended: " + std::to_string(ended));
         to_parent::Revoke write{expect(reply), {}};
         for (const auto& key : keys) write.keys.push_back(to_array(key.bytes()));

@@ -445,7 +445,7 @@ class Front final : public Commands::Host {
     // ---- the end ----
 
     void on(to_front::Drain&) {
-        log::event(Level::info, "draining", {{"sessions", std::to_string(counters_->sessions)}});
+        log::event(Level::info, "draining", {{"sessions", counters_->sessions}});
         busy_ = workers_.size();
         for (auto& worker : workers_) {
             worker->drain([this] {
@@ -457,7 +457,7 @@ class Front final : public Commands::Host {
         timer_.expires_after(setup_.config->timeouts.drain);
         timer_.async_wait([this](error_code error) {
             if (error) return;
-            log::event(Level::warning, "drain_timeout", {{"sessions", std::to_string(counters_->sessions)}});
+            log::event(Level::warning, "drain_timeout", {{"sessions", counters_->sessions}});
             status_ = EXIT_FAILURE;
             for (auto& worker : workers_) worker->cut();  // then they are empty, and drain() tells
         });
@@ -469,17 +469,17 @@ class Front final : public Commands::Host {
             refusals += (refusals.empty() ? "" : "; ") + std::string(reason) + ": " + std::to_string(count);
         }
         log::event(Level::info, word,
-                   {{"sessions", std::to_string(counters_->sessions)},
-                    {"accepted", std::to_string(counters_->accepted)},
-                    {"handshakes", std::to_string(counters_->handshakes)},
-                    {"truncations", std::to_string(counters_->truncations)},
-                    {"hellos", std::to_string(counters_->hellos_answered)},
-                    {"hellos_dropped", std::to_string(counters_->hellos_dropped)},
-                    {"datagrams_in", std::to_string(counters_->datagrams_in)},
-                    {"datagrams_out", std::to_string(counters_->datagrams_out)},
-                    {"datagrams_dropped", std::to_string(counters_->datagrams_dropped)},
-                    {"bytes_in", std::to_string(counters_->bytes_down)},
-                    {"bytes_out", std::to_string(counters_->bytes_up)},
+                   {{"sessions", counters_->sessions},
+                    {"accepted", counters_->accepted},
+                    {"handshakes", counters_->handshakes},
+                    {"truncations", counters_->truncations},
+                    {"hellos", counters_->hellos_answered},
+                    {"hellos_dropped", counters_->hellos_dropped},
+                    {"datagrams_in", counters_->datagrams_in},
+                    {"datagrams_out", counters_->datagrams_out},
+                    {"datagrams_dropped", counters_->datagrams_dropped},
+                    {"bytes_in", counters_->bytes_down},
+                    {"bytes_out", counters_->bytes_up},
                     {"refused", refusals}});
     }
 

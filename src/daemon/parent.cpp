@@ -72,7 +72,7 @@ class Parent {
 
   private:
     void tell_limits() const {
-        const auto descriptors = std::to_string(raise_descriptor_limit());
+        const std::size_t descriptors = raise_descriptor_limit();
         if (!loaded_.lowered) return log::event(Level::info, "limits", {{"descriptors", descriptors}});
         log::event(Level::warning, "limits", {{"descriptors", descriptors}, {"reason", *loaded_.lowered}});
     }
@@ -482,7 +482,7 @@ class Parent {
         } else if (!ready_) {
             exit_status_ = kUnavailable;  // it has said why
         } else {
-            log::event(Level::error, "front_down", {{"status", std::to_string(status)}});
+            log::event(Level::error, "front_down", {{"status", status}});
             front_due_ = now() + kFrontBackoff;
         }
     }
@@ -517,8 +517,7 @@ class Parent {
                         {"connect", service.connect_text()}});
         }
         log::event(Level::info, "ready",
-                   {{"services", std::to_string(loaded_.config->services.size())},
-                    {"workers", std::to_string(workers_)}});
+                   {{"services", loaded_.config->services.size()}, {"workers", workers_}});
     }
     void on(const to_parent::Alive&) { notifier_.say("WATCHDOG=1"); }
     void on(const to_parent::Applied&) { say_ready(); }

@@ -80,7 +80,7 @@ int VaultKeeper::start() {
         return failure.exit_code;
     }
     ready_ = true;
-    log::event(Level::info, "vault_up", {{"pid", std::to_string(process_.pid)}});
+    log::event(Level::info, "vault_up", {{"pid", process_.pid}});
     return 0;
 }
 
@@ -136,12 +136,12 @@ bool VaultKeeper::on_lifeline() {
     if (!ready_ && answer && (*answer)->exit_code == 0) {
         ready_ = true;
         backoff_ = kFirstBackoff;
-        log::event(Level::info, "vault_up", {{"pid", std::to_string(process_.pid)}});
+        log::event(Level::info, "vault_up", {{"pid", process_.pid}});
         return true;
     }
     std::string why = "ended";
     if (!ready_) why = answer ? (*answer)->why : answer.error().text();
-    log::event(Level::error, "vault_down", {{"pid", std::to_string(process_.pid)}, {"reason", why}});
+    log::event(Level::error, "vault_down", {{"pid", process_.pid}, {"reason", why}});
     process_.lifeline.reset();
     retry_later();
     return false;

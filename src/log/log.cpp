@@ -109,7 +109,12 @@ void append_text(std::string& out, const Field& field) {
 void append_json(std::string& out, const Field& field) {
     out += ",\"";
     out += field.key;
-    out += "\":\"";
+    out += "\":";
+    if (field.kind == Field::Kind::number) {
+        out += field.value;
+        return;
+    }
+    out += '"';
     append_escaped(out, field.value);
     out += '"';
 }
@@ -119,7 +124,7 @@ std::string line_of(bool json, std::string_view word, std::initializer_list<Fiel
     std::string line = json ? R"("event":")" + std::string(word) + '"' : std::string(word);
     const auto append = json ? append_json : append_text;
     for (const Field& field : fields) append(line, field);
-    if (suppressed != 0) append(line, {"suppressed", std::to_string(suppressed)});
+    if (suppressed != 0) append(line, {"suppressed", suppressed});
     return line;
 }
 

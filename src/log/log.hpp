@@ -1,10 +1,12 @@
 #pragma once
 
+#include <concepts>
 #include <cstdint>
 #include <functional>
 #include <initializer_list>
 #include <string>
 #include <string_view>
+#include <utility>
 
 /// The one door to the logging library: fixed event words with fields, as text or JSON lines. No secret and
 /// no payload ever goes through it.
@@ -13,9 +15,25 @@ namespace curvegate::log {
 enum class Level { trace, debug, info, warning, error };
 enum class Format { text, json };
 
+/// A key and its value. JSON writes numbers as numbers, anything else as text.
 struct Field {
+    enum class Kind { text, number };
+    Field(std::string_view name, std::string text) : key(name), value(std::move(text)) {}
+    Field(std::string_view name, std::uint64_t number)
+        : key(name), value(std::to_string(number)), kind(Kind::number) {}
+    template <std::integral Number>
+    Field(std::string_view name, Number number)
+        : key(name), value(std::to_string(number)), kind(Kind::number) {}
+    /// `digits` is a number as JSON writes it, "12.5".
+    [[nodiscard]] static Field decimal(std::string_view name, std::string digits) {
+        Field out(name, std::move(digits));
+        out.kind = Kind::number;
+        return out;
+    }
+
     std::string_view key;
     std::string value;
+    Kind kind = Kind::text;
 };
 
 /// How a line begins.

@@ -110,6 +110,7 @@ void Flows::on_dialed(const FlowPtr& flow, Result<Tunnel> result) {
     flow->who.peer = std::move(result->peer);
     flow->who.key = result->key;
     flow->who.target = std::move(result->target);
+    flow->who.session = result->session;
     flow->pipe.emplace(std::move(result->pipe), counters_);
     for (const auto& datagram : std::exchange(flow->waiting, {})) flow->pipe->send(datagram);
     flow->pipe->flush();

@@ -34,7 +34,8 @@ class Flows {
         std::unique_ptr<MessagePipe> pipe;
         std::string peer;
         std::optional<crypto::PublicKey> key;
-        std::string target;  ///< empty: there is only one
+        std::string target;         ///< empty: there is only one
+        std::uint64_t session = 0;  ///< its number
     };
     /// Who has a flow.
     struct Who {
@@ -42,6 +43,7 @@ class Flows {
         std::string peer;
         std::optional<crypto::PublicKey> key;
         std::string target;
+        std::uint64_t session = 0;
     };
     using DialedFn = std::move_only_function<void(Result<Tunnel>)>;
     /// Dials a tunnel for the flow from `source` (as it may be shown) and calls `done` once, never from

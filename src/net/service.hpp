@@ -82,7 +82,7 @@ struct ServerKey {
 
 /// One connection as it is now, for `status`.
 struct SessionReport {
-    std::uint64_t id = 0;  ///< no other since the start has it; 0: a flow of datagrams
+    std::uint64_t id = 0;  ///< no other since the start has it
     std::string service;
     std::string peer;
     std::string source;

@@ -17,11 +17,9 @@ bool is_final(const Error& why) {
 
 void log_failing(const ServiceSpec& spec, const ServiceTarget& target, const Error& why, Duration rests) {
     const auto seconds = std::chrono::ceil<std::chrono::seconds>(rests).count();
-    log::limited(log::Level::warning, "target_failed",
-                 {{"service", spec.name},
-                  {"target", target.text},
-                  {"reason", why.text()},
-                  {"rests_s", std::to_string(seconds)}});
+    log::limited(
+        log::Level::warning, "target_failed",
+        {{"service", spec.name}, {"target", target.text}, {"reason", why.text()}, {"rests_s", seconds}});
 }
 
 void log_back(const ServiceSpec& spec, const ServiceTarget& target) {

@@ -78,7 +78,7 @@ Worker::Worker(const Shared& shared, std::unique_ptr<crypto::SecretPool> pool, c
             ++ended;
         }
         shared_.audit->key_dropped(ended);
-        log::event(log::Level::warning, "key_compromised", {{"sessions", std::to_string(ended)}});
+        log::event(log::Level::warning, "key_compromised", {{"sessions", ended}});
     };
     cycle_cookie_keys();
 }
@@ -253,8 +253,14 @@ void Worker::report(std::move_only_function<void(Report)> done) {
             if (!door.flows) continue;
             const ServiceSpec& spec = *door.specs->front();
             door.flows->show(at, [&](const Flows::Who& who, Duration lasted, const Traffic& traffic) {
-                out.sessions.push_back(
-                    {0, spec.name, who.peer, who.source, lasted, traffic.bytes_down, traffic.bytes_up, {}});
+                out.sessions.push_back({who.session,
+                                        spec.name,
+                                        who.peer,
+                                        who.source,
+                                        lasted,
+                                        traffic.bytes_down,
+                                        traffic.bytes_up,
+                                        {}});
             });
         }
         done(std::move(out));
@@ -376,9 +382,9 @@ void Worker::session_ended(const ServiceSpec& spec, const Flows::Who& who, const
         log::event(as_it_should ? log::Level::info : log::Level::warning, "session_close",
                    {where...,
                     {"reason", std::string(describe(summary.ending))},
-                    {"bytes_in", std::to_string(summary.bytes_down)},
-                    {"bytes_out", std::to_string(summary.bytes_up)},
-                    {"duration_s", seconds_of(summary.lasted)}});
+                    {"bytes_in", summary.bytes_down},
+                    {"bytes_out", summary.bytes_up},
+                    log::Field::decimal("duration_s", seconds_of(summary.lasted))});
     });
 }
 

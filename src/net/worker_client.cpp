@@ -201,10 +201,11 @@ void Worker::open_flow(const SpecPtr& service, const std::string& source, Flows:
         }
         greeted(*service, *target, result->peer);
         const std::string moved = service->targets.size() > 1 ? target->text : "";
-        const Flows::Who who{source, target->peer, result->peer, moved};
+        const Flows::Who who{source, target->peer, result->peer, moved, ++shared_.counters->connections};
         log_of(*service, who,
                [](const auto&... where) { log::event(log::Level::info, "handshake_ok", {where...}); });
-        tell(Flows::Tunnel{pipe_of(take_tunnel(*result), service->dead_peer), who.peer, who.key, moved});
+        tell(Flows::Tunnel{pipe_of(take_tunnel(*result), service->dead_peer), who.peer, who.key, moved,
+                           who.session});
     };
     if (spec.carrier == Carrier::curvecp) {
         return dial_server(service, source,

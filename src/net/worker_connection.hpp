@@ -20,8 +20,9 @@ void log_of(const ServiceSpec& spec, const Flows::Who& who, const Log& log) {
     const log::Field service{"service", spec.name};
     const log::Field peer{"peer", who.peer};
     const log::Field source{"src", who.source};
-    if (who.target.empty()) return log(service, peer, source);
-    log(service, peer, source, log::Field{"target", who.target});
+    const log::Field session{"session", who.session};
+    if (who.target.empty()) return log(service, peer, source, session);
+    log(service, peer, source, log::Field{"target", who.target}, session);
 }
 
 /// One forwarded connection from accept to end: who it is, what it holds, and its forwarder once both sides
@@ -61,7 +62,7 @@ class Worker::Connection : public std::enable_shared_from_this<Connection> {
     [[nodiscard]] const ServiceSpec& shown() const;
     /// From here on it runs by `spec`, of the same service.
     void follow(SpecPtr spec) { spec_ = std::move(spec); }
-    [[nodiscard]] Flows::Who who() const { return {source, peer, key, target}; }
+    [[nodiscard]] Flows::Who who() const { return {source, peer, key, target, id_}; }
     /// `reached` answered.
     void found(const ServiceTarget& reached) {
         if (spec_->targets.size() > 1) target = reached.text;

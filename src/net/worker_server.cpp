@@ -259,9 +259,11 @@ void Worker::reach_application(const std::shared_ptr<Connection>& connection, Tu
     const SpecPtr spec = connection->service();
     const Instant deadline = now() + spec->connect_timeout;
     const auto give_up = [this, connection](const Error& why) {
-        log::limited(
-            log::Level::error, "connect_failed",
-            {{"service", connection->spec().name}, {"peer", connection->peer}, {"reason", why.text()}});
+        log::limited(log::Level::error, "connect_failed",
+                     {{"service", connection->spec().name},
+                      {"peer", connection->peer},
+                      {"session", connection->who().session},
+                      {"reason", why.text()}});
         remove(connection);
     };
     if (spec->plain == PlainSide::datagrams) {

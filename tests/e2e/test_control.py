@@ -704,7 +704,9 @@ def test_events_come_as_json_lines(ends: Pair) -> None:
             local.echo(b"hello")
         events = [json.loads(listener.stdout.readline()) for _ in range(2)]
         assert [event["event"] for event in events] == ["handshake_ok", "session_close"]
-        assert events[1]["bytes_in"] == "5" and events[1]["peer"] == "phone"
+        # Numbers are numbers, and one says which session it is.
+        assert events[1]["bytes_in"] == 5 and events[1]["duration_s"] >= 0 and events[1]["peer"] == "phone"
+        assert events[0]["session"] == events[1]["session"] > 0
     finally:
         listener.kill()
         listener.wait(10)
@@ -713,6 +715,26 @@ def test_events_come_as_json_lines(ends: Pair) -> None:
 
 
 # ---- logs ----
+
+
+def test_a_log_of_json_has_numbers_as_numbers_and_the_sessions_of_the_status(tmp_path: Path, backend: s.Backend) -> None:
+    site = s.Site(tmp_path)
+    end = s.server_end(site, backend, log_format="json", ready='"event":"ready"')
+    with end.connect() as client:
+        client.session.send(b"hello")
+        assert client.session.recv() == b"hello"
+        number = status(site)["connections"][0]["session"]
+
+    def lines(word: str) -> list[dict[str, Any]]:
+        found = [json.loads(line) for line in end.daemon.log.text().splitlines()]
+        return [line for line in found if line["event"] == word]
+
+    closed = s.until(lambda: lines("session_close"), "the end of the session")[0]
+    assert closed["session"] == lines("handshake_ok")[0]["session"] == number
+    assert (closed["bytes_in"], closed["bytes_out"]) == (5, 5)
+    assert lines("ready")[0]["workers"] == 2 and lines("limits")[0]["descriptors"] > 0
+    assert isinstance(lines("vault_up")[0]["pid"], int)
+    site.close()
 
 
 def test_usr1_opens_the_log_file_again(tmp_path: Path, backend: s.Backend) -> None:
