@@ -86,6 +86,7 @@ if [ "$lossy" = yes ]; then network=$(free_port); fi
 cat >"$work/server/curvegate.conf" <<CONF
 server-key  = $work/server/key
 known-hosts = $work/server/known_hosts
+control     = $work/server/control.sock
 
 [files]
 accept  = tcp:127.0.0.1:$tunnel
@@ -101,6 +102,7 @@ client_conf() {
     cat >"$work/$1/curvegate.conf" <<CONF
 client-key  = $work/$1/key
 known-hosts = $work/$1/known_hosts
+control     = $work/$1/control.sock
 
 [files-from-here]
 client  = yes
@@ -127,6 +129,7 @@ start() {
 
 say "serving a directory over HTTP on port $http, tunnelled from port $local by way of port $tunnel"
 head -c 268435456 /dev/urandom >"$work/www/256MiB"
+echo 'hello through the tunnel' >"$work/www/index.html"
 busybox httpd -f -p "127.0.0.1:$http" -h "$work/www" >"$work/http.log" 2>&1 &
 pids+=($!)
 start server
@@ -169,14 +172,17 @@ echo "he gets nothing; the server's log says why:"
 grep -m 1 handshake_reject "$work/server.log"
 
 if [ "$keep" = yes ]; then
+    [ "$(curl -sS "http://127.0.0.1:$local/")" = "hello through the tunnel" ] || die "no greeting comes through the tunnel"
     say "left running; try"
     cat <<TEXT
-  curl http://127.0.0.1:$local/ | head
+  curl -sS http://127.0.0.1:$local/
   $bin/curvegate probe files-from-here -c $work/client/curvegate.conf
   $bin/curvegate check -c $work/server/curvegate.conf --peer alice --service files
-  tail -f $work/server.log
+  $bin/curvegate status -c $work/server/curvegate.conf
+  tail -n 5 $work/server.log
+  $bin/curvegate revoke alice -c $work/server/curvegate.conf
 and stop it with
-  kill ${pids[*]}; rm -r $work
+  kill ${pids[*]}; rm -rf $work
 TEXT
     disown -a
 fi
