@@ -57,7 +57,7 @@ TEST_CASE("the parent writes in the folders that the configuration names, and re
     CHECK(errno_as_parent(config, opens(elsewhere.file("new"), O_WRONLY | O_CREAT)) == EACCES);
     CHECK(errno_as_parent(config, opens("/dev/null", O_RDONLY)) == 0);
     CHECK(errno_as_parent(config, opens("/dev/null", O_WRONLY)) == EACCES);
-    CHECK(errno_as_parent(config, opens("/sys/kernel", O_RDONLY)) == EACCES);
+    CHECK(errno_as_parent(config, opens("/sys", O_RDONLY)) == EACCES);  // which a chroot may not have mounted
     if constexpr (!os::kSanitized) {
         CHECK(errno_as_parent(config, opens("/proc/self/mem", O_RDONLY)) == EACCES);
         CHECK(errno_as_parent(config, [] {
