@@ -1,7 +1,7 @@
 #include "status/json.hpp"
 
+#include "base/utf8.hpp"
 #include "status/units.hpp"
-#include "status/utf8.hpp"
 
 #include <algorithm>
 #include <utility>
@@ -156,20 +156,7 @@ void write_counts(Writer& out, const Snapshot& snapshot) {
 
 std::string json_string(std::string_view text) {
     std::string out = "\"";
-    while (!text.empty()) {
-        const auto c = first_of(text);
-        text.remove_prefix(c.size);
-        if (!c.valid) {
-            append_utf8(out, 0xfffd);
-        } else if (c.value == '"' || c.value == '\\') {
-            out += '\\';
-            append_utf8(out, c.value);
-        } else if (is_control(c.value)) {
-            out += "\\u" + hex(c.value, 4);
-        } else {
-            append_utf8(out, c.value);
-        }
-    }
+    append_escaped(out, text);
     return out + '"';
 }
 

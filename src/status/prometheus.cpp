@@ -1,6 +1,6 @@
 #include "status/prometheus.hpp"
 
-#include "status/utf8.hpp"
+#include "base/utf8.hpp"
 
 #include <algorithm>
 #include <initializer_list>

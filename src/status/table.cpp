@@ -1,6 +1,6 @@
 #include "status/table.hpp"
 
-#include "status/utf8.hpp"
+#include "base/utf8.hpp"
 
 #include <algorithm>
 #include <array>

@@ -1,5 +1,5 @@
+#include "base/utf8.hpp"
 #include "status/units.hpp"
-#include "status/utf8.hpp"
 #include "status_samples.hpp"
 
 #include <catch2/catch.hpp>

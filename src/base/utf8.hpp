@@ -4,8 +4,9 @@
 #include <string>
 #include <string_view>
 
-/// Names come from files that people wrote, and may hold any bytes. Every renderer reads them through this.
-namespace curvegate::status {
+/// Names come from files that people wrote and from strangers, and may hold any bytes. Whatever prints them
+/// reads them through this.
+namespace curvegate {
 
 struct CodePoint {
     char32_t value = 0;    ///< if not valid: the byte
@@ -22,7 +23,12 @@ struct CodePoint {
 
 void append_utf8(std::string& out, char32_t c);
 
+/// Appends `text` as it stands between the quotes of a JSON string: `"` and `\` with a `\` before them, what
+/// is_control() names as \uXXXX, bytes that are not UTF-8 as U+FFFD. The only escaping there is: log, events,
+/// status and audit share it, so that a line stays one line and shows what it says.
+void append_escaped(std::string& out, std::string_view text);
+
 /// `digits` lower-case hexadecimal digits, or more if the value needs them.
 [[nodiscard]] std::string hex(char32_t value, std::size_t digits);
 
-}  // namespace curvegate::status
+}  // namespace curvegate

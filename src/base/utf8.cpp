@@ -1,6 +1,6 @@
-#include "status/utf8.hpp"
+#include "base/utf8.hpp"
 
-namespace curvegate::status {
+namespace curvegate {
 namespace {
 
 /// How many bytes a character has that begins so; 0: none does.
@@ -63,4 +63,22 @@ std::string hex(char32_t value, std::size_t digits) {
     return out;
 }
 
-}  // namespace curvegate::status
+void append_escaped(std::string& out, std::string_view text) {
+    constexpr char32_t kReplacement = 0xfffd;
+    while (!text.empty()) {
+        const auto c = first_of(text);
+        text.remove_prefix(c.size);
+        if (!c.valid) {
+            append_utf8(out, kReplacement);
+        } else if (c.value == '"' || c.value == '\\') {
+            out += '\\';
+            append_utf8(out, c.value);
+        } else if (is_control(c.value)) {
+            out += "\\u" + hex(c.value, 4);
+        } else {
+            append_utf8(out, c.value);
+        }
+    }
+}
+
+}  // namespace curvegate
