@@ -3,6 +3,8 @@
 
 #include "crypto/secret.hpp"
 #include "os/file.hpp"
+#include "os/inherited.hpp"
+#include "os/outlet.hpp"
 #include "os/sandbox.hpp"
 #include "os/socket.hpp"
 #include "vault/listener.hpp"
@@ -36,9 +38,19 @@ constexpr int kFirstConnection = 4;         // and its workers
 constexpr unsigned kListenStep = 20;        // milliseconds
 constexpr unsigned kMostDescriptors = 255;  // Server::kMostConnections, and far below any limit
 
+os::Outlet& standard_error() {
+    static os::Outlet out(STDERR_FILENO);
+    return out;
+}
+
+/// Whoever does not read these lines is not waited for, and is told later how many were left out.
 void say(std::string_view line) {
-    const std::string whole = "curvegate-vault: " + std::string(line) + "\n";
-    (void)os::write_all(STDERR_FILENO, as_bytes(whole), "standard error");
+    static std::uint64_t lost = 0;
+    const auto put = [](const std::string& text) {
+        return standard_error().write("curvegate-vault: " + text + "\n");
+    };
+    if (lost != 0 && put(std::to_string(lost) + " lines of this log are lost")) lost = 0;
+    if (!put(std::string(line))) ++lost;
 }
 
 // ---- options ----
@@ -248,6 +260,7 @@ void connect(Server& server, Rotation& rotation) {
 Started<> run(const Options& options, const Report& report) {
     auto connections = take_descriptors(options);
     if (!connections) return std::unexpected(connections.error());
+    (void)standard_error();  // before anything is confined
     const auto end = end_signal(options);
     if (!end) return std::unexpected(end.error());
     if (auto hardened = os::harden_process(); !hardened) {
@@ -287,6 +300,8 @@ Started<> run(const Options& options, const Report& report) {
 }  // namespace
 
 int main(int argc, char** argv) try {
+    if (!os::fill_standard_descriptors()) return EX_OSERR;
+    std::signal(SIGPIPE, SIG_IGN);
     po::variables_map given;
     try {
         po::store(po::command_line_parser(argc, argv).options(described()).run(), given);

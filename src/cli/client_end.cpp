@@ -6,8 +6,10 @@
 #include "vault/counter_store.hpp"
 
 #include <algorithm>
+#include <cerrno>
 #include <chrono>
 #include <cstdlib>
+#include <cstring>
 #include <filesystem>
 
 namespace curvegate::cli {
@@ -16,8 +18,17 @@ namespace {
 class TemporaryFolder {
   public:
     TemporaryFolder() {
-        std::string name = (std::filesystem::temp_directory_path() / "curvegate-XXXXXX").string();
-        if (::mkdtemp(name.data()) != nullptr) path_ = name;
+        const char* given = std::getenv("TMPDIR");  // NOLINT(concurrency-mt-unsafe): one thread so far
+        const std::string place = given != nullptr && *given != '\0' ? given : "/tmp";
+        std::string name = place + "/curvegate-XXXXXX";
+        if (::mkdtemp(name.data()) != nullptr) {
+            path_ = name;
+        } else {
+            problem_ =
+                place + ": " + std::strerror(errno) +
+                " (a folder for the nonce counter of this connection is made there; TMPDIR names another "
+                "place)";
+        }
     }
     ~TemporaryFolder() {
         std::error_code ignored;
@@ -26,9 +37,12 @@ class TemporaryFolder {
     TemporaryFolder(const TemporaryFolder&) = delete;
     TemporaryFolder& operator=(const TemporaryFolder&) = delete;
     [[nodiscard]] const std::string& path() const noexcept { return path_; }
+    /// Why there is no folder; empty if there is one.
+    [[nodiscard]] const std::string& problem() const noexcept { return problem_; }
 
   private:
     std::string path_;
+    std::string problem_;
 };
 
 std::expected<VaultFiles, NoVault> files_of(const config::Parsed& parsed, const std::string& state) {
@@ -83,6 +97,7 @@ std::expected<Vault, NoVault> open_own_vault(net::asio::io_context& context, con
     if (!config.vault_socket.empty())
         return as_ours(Vault::connect(context, config.vault_socket, config.known_hosts));
     const TemporaryFolder state;
+    if (!state.problem().empty()) return std::unexpected(NoVault{exit_code::kCannotCreate, state.problem()});
     const auto files = files_of(parsed, state.path());
     if (!files) return std::unexpected(files.error());
     return as_ours(Vault::spawn(context, *files));

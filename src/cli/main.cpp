@@ -2,6 +2,7 @@
 #include "cli/options.hpp"
 #include "cli/verbs.hpp"
 #include "crypto/secret.hpp"
+#include "os/inherited.hpp"
 #include "registry/text.hpp"
 
 #include <algorithm>
@@ -91,6 +92,8 @@ int dispatch(const Arguments& words) {
 
 int main(int argc, char** argv) {
     using namespace curvegate::cli;
+    if (!curvegate::os::fill_standard_descriptors())
+        return complain(exit_code::kUnavailable, "cannot open /dev/null");
     try {
         return dispatch(Arguments(argv + std::min(argc, 1), argv + argc));
     } catch (const std::exception& error) {

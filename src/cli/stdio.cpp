@@ -55,10 +55,6 @@ std::string why(std::string_view what) {
 }  // namespace
 
 Result<StandardFds> take_standard_descriptors() {
-    // One that is missing must not become a socket's: open() takes the lowest number that is free.
-    for (int fd = 0; fd <= STDERR_FILENO; ++fd) {
-        if (::fcntl(fd, F_GETFD) < 0) (void)::open("/dev/null", O_RDWR);
-    }
     const auto take = [](int fd) { return os::UniqueFd(::fcntl(fd, F_DUPFD_CLOEXEC, STDERR_FILENO + 1)); };
     StandardFds out{take(STDIN_FILENO), take(STDOUT_FILENO)};
     const os::UniqueFd null(::open("/dev/null", O_RDWR | O_CLOEXEC));

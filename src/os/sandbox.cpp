@@ -39,14 +39,15 @@ constexpr std::string_view kCommon =
     "getsockname getsockopt gettid gettimeofday getuid lseek lstat madvise membarrier mlock mlock2 "
     "mremap munlock munmap nanosleep newfstatat poll ppoll pread64 preadv pwrite64 pwritev read readv "
     "recvfrom recvmmsg recvmsg restart_syscall rseq rt_sigaction rt_sigprocmask rt_sigreturn sched_yield "
-    "sendmmsg sendmsg "
-    "sendto set_robust_list setsockopt shutdown sigaltstack stat statx time uname write writev";
+    "sendmmsg sendmsg sendto set_robust_list setsockopt shutdown sigaltstack splice stat statx time uname "
+    "write "
+    "writev";
 
 /// More for the front: sockets and threads, an event loop, and cutting a torn line off the audit file. It
 /// neither binds nor listens: the parent does.
 constexpr std::string_view kFront =
     "connect epoll_create1 epoll_ctl epoll_pwait epoll_pwait2 epoll_wait eventfd2 ftruncate getcpu "
-    "getpeername getrlimit pipe2 sched_getaffinity socketpair splice timerfd_create timerfd_gettime "
+    "getpeername getrlimit pipe2 sched_getaffinity socketpair timerfd_create timerfd_gettime "
     "timerfd_settime";
 
 /// More for the resolver: it opens what Landlock leaves it, and modules of others run in it.

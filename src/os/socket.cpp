@@ -1,5 +1,6 @@
 #include "os/socket.hpp"
 
+#include <fcntl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -18,6 +19,13 @@ std::unexpected<Error> fail_errno(std::string doing) {
 void UniqueFd::reset(int fd) noexcept {
     if (fd_ >= 0) ::close(fd_);
     fd_ = fd;
+}
+
+Result<UniqueFd> copy_of(const UniqueFd& fd) {
+    if (!fd) return UniqueFd();
+    UniqueFd out(::fcntl(fd.get(), F_DUPFD_CLOEXEC, 0));
+    if (!out) return fail_errno("copy a descriptor");
+    return out;
 }
 
 Result<std::pair<UniqueFd, UniqueFd>> seqpacket_pair() {
@@ -63,15 +71,14 @@ Result<std::optional<Received>> receive_message(int socket, MutableBytes into) {
     if (size < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) return std::nullopt;
     if (size < 0 && errno == ECONNRESET) return Received{};
     if (size < 0) return fail_errno("receive on a local socket");
-    Received out{static_cast<std::size_t>(size), UniqueFd()};
+    Received out{static_cast<std::size_t>(size), UniqueFd(), (header.msg_flags & MSG_CTRUNC) != 0};
     for (cmsghdr* item = CMSG_FIRSTHDR(&header); item != nullptr; item = CMSG_NXTHDR(&header, item)) {
         if (item->cmsg_level != SOL_SOCKET || item->cmsg_type != SCM_RIGHTS) continue;
         int fd = -1;
         std::memcpy(&fd, CMSG_DATA(item), sizeof fd);
         out.fd.reset(fd);
     }
-    if ((header.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) != 0)
-        return fail(Errc::system, "local message is too long");
+    if ((header.msg_flags & MSG_TRUNC) != 0) return fail(Errc::system, "local message is too long");
     return out;
 }
 

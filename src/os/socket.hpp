@@ -43,6 +43,10 @@ class UniqueFd {
     int fd_ = -1;
 };
 
+/// A second descriptor for what `fd` leads to, close-on-exec; an empty one of an empty one. Error: none is
+/// left.
+[[nodiscard]] Result<UniqueFd> copy_of(const UniqueFd& fd);
+
 /// A connected pair of SOCK_SEQPACKET sockets, close-on-exec.
 [[nodiscard]] Result<std::pair<UniqueFd, UniqueFd>> seqpacket_pair();
 
@@ -52,9 +56,10 @@ class UniqueFd {
 struct Received {
     std::size_t size = 0;  ///< 0: the other end is closed
     UniqueFd fd;           ///< the descriptor that came along, if one did (close-on-exec)
+    bool fd_lost = false;  ///< one came along, and this process had no room for it
 };
 /// Receives one message; nothing if the socket is non-blocking and empty. A message longer than `into` is an
-/// error, never cut.
+/// error, never cut. One whose descriptor found no room comes without it: no descriptor left is no end.
 [[nodiscard]] Result<std::optional<Received>> receive_message(int socket, MutableBytes into);
 
 /// Room for one message, or one to send.

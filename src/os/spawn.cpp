@@ -29,6 +29,9 @@ constexpr int kCannotExecute = 127;
     for (int number = 1; number < NSIG; ++number) {
         if (number != SIGKILL && number != SIGSTOP) ::signal(number, SIG_DFL);
     }
+    // Whoever sends these to a whole group means the daemon, and a program that has not come to its first
+    // line yet would end.
+    for (const int number : {SIGHUP, SIGUSR1, SIGUSR2}) ::signal(number, SIG_IGN);
     sigset_t none;
     ::sigemptyset(&none);
     ::sigprocmask(SIG_SETMASK, &none, nullptr);
