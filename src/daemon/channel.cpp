@@ -88,6 +88,9 @@ std::vector<Byte> body(std::size_t index, const to_parent::Alive&) {
 std::vector<Byte> body(std::size_t index, const to_parent::Applied& m) {
     return pack(index, m.generation);
 }
+std::vector<Byte> body(std::size_t index, const to_parent::NotTaken& m) {
+    return pack(index, static_cast<Byte>(m.what), m.worker);
+}
 std::vector<Byte> body(std::size_t index, const to_parent::Reload& m) {
     return pack(index, m.id);
 }
@@ -202,6 +205,13 @@ std::optional<ToParent> parse_to_parent(Bytes message) {
         case 7:
             if (size != 4) return std::nullopt;
             return to_parent::Applied{reader.integer<std::uint32_t>()};
+        case 8: {
+            if (size != 1 + 2) return std::nullopt;
+            const auto what = reader.integer<Byte>();
+            if (what > static_cast<Byte>(to_parent::NotTaken::What::audit)) return std::nullopt;
+            return to_parent::NotTaken{static_cast<to_parent::NotTaken::What>(what),
+                                       reader.integer<std::uint16_t>()};
+        }
         default: return std::nullopt;
     }
 }

@@ -92,9 +92,16 @@ struct Alive {};
 struct Applied {
     std::uint32_t generation;
 };
+/// Descriptors that came along found no room here, and what needs them goes on as it was: to be sent again.
+struct NotTaken {
+    enum class What : std::uint8_t { vault, configuration, log, audit };
+    What what;
+    std::uint16_t worker;  ///< whose connection to the vault; otherwise 0
+};
 }  // namespace to_parent
 using ToParent = std::variant<to_parent::Ready, to_parent::VaultLost, to_parent::Resolve, to_parent::Reload,
-                              to_parent::Revoke, to_parent::Drain, to_parent::Alive, to_parent::Applied>;
+                              to_parent::Revoke, to_parent::Drain, to_parent::Alive, to_parent::Applied,
+                              to_parent::NotTaken>;
 
 inline constexpr std::size_t kMaxAddresses = 16;
 inline constexpr std::size_t kMaxHost = 253;

@@ -1,7 +1,5 @@
 #include "daemon/doors.hpp"
 
-#include <fcntl.h>
-
 #include <unordered_map>
 
 namespace curvegate::daemon {
@@ -25,10 +23,14 @@ std::vector<DoorPlan> doors_of(const config::Config& config) {
     return out;
 }
 
-DoorSockets copies_of(const DoorSockets& sockets) {
+Result<DoorSockets> copies_of(const DoorSockets& sockets) {
     DoorSockets out;
     for (const auto& [key, row] : sockets) {
-        for (const auto& socket : row) out[key].emplace_back(::fcntl(socket.get(), F_DUPFD_CLOEXEC, 0));
+        for (const auto& socket : row) {
+            auto copy = os::copy_of(socket);
+            if (!copy) return fail(std::move(copy));
+            out[key].push_back(std::move(*copy));
+        }
     }
     return out;
 }

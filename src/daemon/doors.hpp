@@ -21,7 +21,7 @@ struct DoorPlan {
 /// The sockets of each door: one for each worker; of a server's UDP port another one each, for Hellos.
 using DoorSockets = std::map<std::string, std::vector<os::UniqueFd>>;
 
-/// Its own copies.
-[[nodiscard]] DoorSockets copies_of(const DoorSockets& sockets);
+/// Copies of all of them. Error: os system; no descriptor is left, and no door is left out silently.
+[[nodiscard]] Result<DoorSockets> copies_of(const DoorSockets& sockets);
 
 }  // namespace curvegate::daemon

@@ -26,6 +26,7 @@
 #include <map>
 #include <thread>
 #include <unordered_map>
+#include <unordered_set>
 
 namespace curvegate::daemon {
 namespace {
@@ -35,6 +36,7 @@ using net::wall_now;
 namespace asio = boost::asio;
 using boost::system::error_code;
 using log::Level;
+using NotTaken = to_parent::NotTaken;
 
 constexpr Duration kNamesLast = std::chrono::seconds(5);
 constexpr std::size_t kLargestText = config::kMostText + (std::size_t{8} << 20);  // with the names of files
@@ -324,19 +326,24 @@ class Front final : public Commands::Host {
     }
 
     void on(to_front::VaultConnection& message) {
-        if (message.worker < workers_.size() && fd_) workers_[message.worker]->attach_vault(std::move(fd_));
+        if (message.worker >= workers_.size()) return;
+        if (!fd_) return not_taken(NotTaken::What::vault, message.worker);
+        workers_[message.worker]->attach_vault(std::move(fd_));
     }
     void on(to_front::LogStatus&) { log_status("status"); }
     void on(to_front::LookAlive&) {
         // Round through every worker: one that hangs is no life.
         take_snapshot([this](const status::Snapshot&) { send(to_parent::Alive{}); });
     }
+    // A descriptor that came along found no room: the parent sends it again.
+    void not_taken(NotTaken::What what, std::uint16_t worker = 0) { send(NotTaken{what, worker}); }
     void on(to_front::NewLog&) {
-        if (fd_) log::redirect(fd_.get());
+        if (!fd_) return not_taken(NotTaken::What::log);
+        log::redirect(fd_.get());
     }
     void on(to_front::NewAudit& message) {
         // A descriptor that got lost on the way is no word to write nothing any more.
-        if (message.open && !fd_) return log::event(Level::error, "audit_not_reopened");
+        if (message.open && !fd_) return not_taken(NotTaken::What::audit);
         audit_->open(std::move(fd_));
         if (message.open) audit_->decided({.event = "audit_opened"});
     }
@@ -349,17 +356,33 @@ class Front final : public Commands::Host {
     void on(to_front::Resolved& message) { resolver_.resolved(std::move(message)); }
     // ---- a new configuration ----
 
-    void on(to_front::NewConfig&) { take_text(next_.config_text); }
+    void on(to_front::NewConfig&) {
+        next_ = {};
+        take_text(next_.config_text);
+    }
     void on(to_front::NewKnownHosts&) { take_text(next_.known_hosts_text); }
     void take_text(std::string& into) {
-        next_.sockets.clear();
+        if (!fd_) next_.incomplete = true;
         auto text = fd_ ? os::read_memory_file(fd_.get(), kLargestText) : Result<std::string>(std::string());
         into = text ? std::move(*text) : std::string();
     }
-    void on(to_front::DoorSocket& message) { next_.sockets[message.door].push_back(std::move(fd_)); }
+    void on(to_front::DoorSocket& message) {
+        if (!fd_) next_.incomplete = true;
+        next_.sockets[message.door].push_back(std::move(fd_));
+    }
 
     // The parent has checked all of it; that we read something else would be a defect.
     void on(to_front::Apply& message) {
+        if (next_.incomplete) {
+            next_ = {};
+            not_taken(NotTaken::What::configuration);
+            ++reload_failures_;
+            constexpr auto kWhy =
+                "no descriptor is left for it; it is tried again every second until it is in force";
+            commands_.decided(message.id, {.event = "reload_failed", .reason = kWhy});
+            commands_.told(message.id, kWhy);
+            return commands_.done(message.id, EXIT_FAILURE);
+        }
         auto sources = config::unpack(next_.config_text);
         auto loaded = sources
                           ? parse(std::move(*sources), std::move(next_.known_hosts_text))
@@ -369,6 +392,8 @@ class Front final : public Commands::Host {
             ++reload_failures_;
             return commands_.done(message.id, EXIT_FAILURE);
         }
+        std::unordered_set<std::string> open;
+        for (DoorPlan& plan : doors_of(*setup_.config)) open.insert(std::move(plan.key));
         setup_.config = std::move(loaded->config);
         setup_.registry = with_revoked(*loaded->registry);
         setup_.generation = message.generation;
@@ -376,10 +401,12 @@ class Front final : public Commands::Host {
         commands_.decided(message.id, {.event = "reload_ok", .count = message.changes});
         loaded_at_ = wall_now();
         ++reloads_;
-        DoorSockets opened;
         const auto plans = doors_of(*setup_.config);
+        DoorSockets opened;
         for (auto& [door, sockets] : next_.sockets) {
-            if (door < plans.size()) opened[plans[door].key] = std::move(sockets);
+            // When all are sent again there are some that are open here already.
+            if (door < plans.size() && !open.contains(plans[door].key))
+                opened[plans[door].key] = std::move(sockets);
         }
         next_ = {};
         apply(std::move(opened), [this, message](std::size_t ended) {
@@ -503,6 +530,7 @@ class Front final : public Commands::Host {
         std::string config_text;
         std::string known_hosts_text;
         std::map<std::size_t, std::vector<os::UniqueFd>> sockets;  // by the door's place
+        bool incomplete = false;                                   // a descriptor found no room
     } next_;                                                       // a configuration that is coming
     Commands commands_{*this};
     std::unique_ptr<ControlServer> control_;

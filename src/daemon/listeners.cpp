@@ -34,7 +34,8 @@ Result<net::ListenPlace> place_of(const config::Service& service) {
 void remove_stale(const sockaddr_un& address) {
     struct stat info{};
     if (::lstat(address.sun_path, &info) != 0 || !S_ISSOCK(info.st_mode)) return;
-    const os::UniqueFd probe(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
+    // Non-blocking: one whose queue is full is in use, and is not waited for.
+    const os::UniqueFd probe(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
     if (!probe) return;
     if (::connect(probe.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0 &&
         errno == ECONNREFUSED) {

@@ -7,7 +7,6 @@
 #include "os/locked_file.hpp"
 #include "registry/edit.hpp"
 
-#include <fcntl.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -170,12 +169,6 @@ std::expected<Loaded, LoadFailure> load(const std::string& file) {
     auto known_hosts_text = read(parsed->config.known_hosts);
     if (!known_hosts_text) return std::unexpected(std::move(known_hosts_text.error()));
     return with_peers(std::move(*parsed), std::move(*sources), std::move(*known_hosts_text));
-}
-
-Result<os::UniqueFd> open_log(const std::string& path) {
-    os::UniqueFd fd(::open(path.c_str(), O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0640));
-    if (!fd) return os::fail_errno("log-file = " + path);
-    return fd;
 }
 
 std::vector<std::string> difference(const Loaded& before, const Loaded& after) {

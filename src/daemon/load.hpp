@@ -38,9 +38,6 @@ struct LoadFailure {
 [[nodiscard]] std::expected<Loaded, LoadFailure> parse(std::vector<config::Source> sources,
                                                        std::string known_hosts_text);
 
-/// Opens it for appending; it is made if it is missing. Error: os system.
-[[nodiscard]] Result<os::UniqueFd> open_log(const std::string& path);
-
 /// What a reload changes, line by line, for people: services, peers, and what takes a restart.
 [[nodiscard]] std::vector<std::string> difference(const Loaded& before, const Loaded& after);
 

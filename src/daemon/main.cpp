@@ -1,9 +1,12 @@
 #include "config/config.hpp"
 #include "crypto/secret.hpp"
 #include "daemon/load.hpp"
+#include "daemon/log_file.hpp"
 #include "daemon/parent.hpp"
+#include "daemon/signals.hpp"
 #include "log/log.hpp"
 #include "os/activation.hpp"
+#include "os/inherited.hpp"
 
 #include <unistd.h>
 #include <boost/program_options.hpp>
@@ -17,7 +20,9 @@ using namespace curvegate;  // NOLINT(google-build-using-namespace): a program, 
 
 constexpr int kUsage = 64;
 constexpr int kUnavailable = 69;
+constexpr int kSystem = 71;
 constexpr int kConfig = 78;
+constexpr int kFirstPassed = 3;  // of the descriptors that a service manager passes
 
 [[noreturn]] void give_up(int status, const std::string& why) {
     std::cerr << "curvegated: " << why << '\n';
@@ -82,7 +87,10 @@ void require_key(const config::Config& config, bool needed, const std::string& p
 }  // namespace
 
 int main(int argc, char** argv) {
+    daemon::hold_signals();
+    if (!os::fill_standard_descriptors()) give_up(kSystem, "cannot open /dev/null");
     auto passed = os::take_passed_sockets();  // before anything else takes a descriptor
+    os::close_descriptors_from(kFirstPassed + (passed ? static_cast<int>(passed->size()) : 0));
     const std::string file = parse_arguments(argc, argv);
     if (auto ready = crypto::initialise(); !ready) give_up(kUnavailable, ready.error().text());
     if (!passed) give_up(kUnavailable, passed.error().text());

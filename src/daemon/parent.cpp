@@ -1,17 +1,21 @@
 #include "daemon/parent.hpp"
 
-#include "config/include.hpp"
 #include "daemon/audit_file.hpp"
 #include "daemon/channel.hpp"
 #include "daemon/doors.hpp"
 #include "daemon/front.hpp"
+#include "daemon/front_process.hpp"
+#include "daemon/handover.hpp"
 #include "daemon/listeners.hpp"
+#include "daemon/log_file.hpp"
 #include "daemon/lookup.hpp"
 #include "daemon/parent_reach.hpp"
+#include "daemon/signals.hpp"
 #include "daemon/vault_keeper.hpp"
 #include "log/log.hpp"
 #include "net/clock.hpp"
 #include "os/file.hpp"
+#include "os/inherited.hpp"
 #include "os/notify.hpp"
 #include "os/sandbox.hpp"
 #include "os/spawn.hpp"
@@ -40,6 +44,7 @@ constexpr int kUnavailable = 69;  // EX_UNAVAILABLE
 constexpr std::size_t kMaxLookups = 16;
 constexpr std::size_t kMostRevoked = 10'000;  // bounds what a front can have written to known_hosts
 constexpr Duration kFrontBackoff = std::chrono::seconds(1);
+constexpr Duration kLastWords = std::chrono::seconds(5);  // of a front whose drain-timeout is over
 
 class Parent {
   public:
@@ -64,7 +69,12 @@ class Parent {
         if (!open_all() || !confine()) return kUnavailable;
         // The vault may ask for a passphrase: until it has it, ^C ends us as it ends any program.
         if (const int status = vault_.start(); status != 0) return status;
-        if (!take_signals()) return kUnavailable;
+        auto signals = take_signals();
+        if (!signals) {
+            log::event(Level::error, "start_failed", {{"reason", signals.error().text()}});
+            return kUnavailable;
+        }
+        signals_ = std::move(*signals);
         if (!start_front()) return kUnavailable;
         while (!exit_status_) turn();
         return *exit_status_;
@@ -88,18 +98,6 @@ class Parent {
         log::event(required ? Level::error : Level::warning, "sandbox_missing",
                    {{"reason", done.error().text()}});
         return !required;
-    }
-
-    bool take_signals() {
-        sigset_t set;
-        ::sigemptyset(&set);
-        for (const int number : {SIGTERM, SIGINT, SIGHUP, SIGUSR1, SIGUSR2, SIGCHLD})
-            ::sigaddset(&set, number);
-        ::sigprocmask(SIG_BLOCK, &set, nullptr);
-        ::signal(SIGPIPE, SIG_IGN);
-        ::signal(SIGXFSZ, SIG_IGN);  // a limit on files costs lines, not the daemon
-        signals_.reset(::signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK));
-        return static_cast<bool>(signals_);
     }
 
     // Nothing: they are open, those of `doors_` and new ones.
@@ -200,44 +198,56 @@ class Parent {
     }
 
     bool start_front() {
+        const auto started = fork_front();
+        if (!started) log::event(Level::error, "front_failed", {{"reason", started.error().text()}});
+        return started.has_value();
+    }
+
+    [[nodiscard]] Result<> fork_front() {
         auto pair = os::seqpacket_pair();
-        if (!pair) return false;
-        auto sockets = copies_of(sockets_);  // they stay here too: a new front takes over their queues
-        os::UniqueFd metrics(metrics_ ? ::fcntl(metrics_.get(), F_DUPFD_CLOEXEC, 0) : -1);
-        os::UniqueFd audit(audit_ ? ::fcntl(audit_.get(), F_DUPFD_CLOEXEC, 0) : -1);
-        os::UniqueFd control(control_ ? ::fcntl(control_.get(), F_DUPFD_CLOEXEC, 0) : -1);
+        if (!pair) return fail(std::move(pair));
+        auto setup = front_setup(std::move(pair->second));
+        if (!setup) return fail(std::move(setup));
         const pid_t pid = ::fork();
-        if (pid < 0) return false;
+        if (pid < 0) return os::fail_errno("fork");
         if (pid == 0) {
-            // TERM and INT of the terminal stay blocked: the front ends with its channel.
-            signals_.reset();
             pair->first.reset();
-            vault_.forget();
-            lookups_.clear();
-            sockets_.clear();
-            passed_.clear();
-            control_.reset();
-            metrics_.reset();
-            audit_.reset();
-            FrontSetup setup{loaded_.config,
-                             loaded_.registry,
-                             revoked_,
-                             workers_,
-                             generation_,
-                             std::move(sockets),
-                             std::move(pair->second),
-                             std::move(control),
-                             control_access(),
-                             std::move(metrics),
-                             std::move(audit)};
-            const int status = run_front(std::move(setup));
-            ::_exit(status);
+            become_front(std::move(*setup));
         }
-        front_pid_ = pid;
-        channel_ = std::move(pair->first);
-        ::fcntl(channel_.get(), F_SETFL, O_NONBLOCK);
+        front_.started(pid, std::move(pair->first));
+        handover_.new_front();
         hand_over_connections();
-        return true;
+        return {};
+    }
+
+    // The sockets stay here too: a new front takes over their queues, and goes on with the audit.
+    [[nodiscard]] Result<FrontSetup> front_setup(os::UniqueFd channel) const {
+        auto sockets = copies_of(sockets_);
+        auto control = os::copy_of(control_);
+        auto metrics = os::copy_of(metrics_);
+        auto audit = os::copy_of(audit_);
+        if (!sockets) return fail(std::move(sockets));
+        for (auto* copy : {&control, &metrics, &audit}) {
+            if (!*copy) return fail(std::move(*copy));
+        }
+        return FrontSetup{loaded_.config,   loaded_.registry,    revoked_,           workers_,
+                          generation_,      std::move(*sockets), std::move(channel), std::move(*control),
+                          control_access(), std::move(*metrics), std::move(*audit)};
+    }
+
+    // TERM and INT of the terminal stay blocked: the front ends with its channel.
+    [[noreturn]] void become_front(FrontSetup setup) {
+        signals_.reset();
+        vault_.forget();
+        lookups_.clear();
+        sockets_.clear();
+        passed_.clear();
+        control_.reset();
+        metrics_.reset();
+        audit_.reset();
+        os::clear_environment();  // it faces the network, and needs none of it
+        log::after_fork();
+        ::_exit(run_front(std::move(setup)));
     }
 
     void hand_over_connections() {
@@ -248,19 +258,13 @@ class Parent {
         }
     }
 
-    // A front that reads nothing for seconds has lost its mind; it is not waited for.
-    void send(const ToFront& message, int fd = -1) {
-        if (!channel_) return;
-        constexpr int kPatience = 5'000;  // milliseconds
-        pollfd room{channel_.get(), POLLOUT, 0};
-        if (::poll(&room, 1, kPatience) > 0) (void)os::send_message(channel_.get(), serialise(message), fd);
-    }
+    void send(const ToFront& message, int fd = -1) { (void)front_.send(message, fd); }
 
     // ---- the loop ----
 
     void turn() {
         std::vector<pollfd> set = {
-            {signals_.get(), POLLIN, 0}, {channel_.get(), POLLIN, 0}, {vault_.descriptor(), POLLIN, 0}};
+            {signals_.get(), POLLIN, 0}, {front_.channel(), POLLIN, 0}, {vault_.descriptor(), POLLIN, 0}};
         for (const auto& lookup : lookups_) set.push_back({lookup.answer.get(), POLLIN, 0});
         if (::poll(set.data(), set.size(), timeout()) < 0 && errno != EINTR) {
             exit_status_ = EXIT_FAILURE;
@@ -274,13 +278,17 @@ class Parent {
         if (vault_.turn(set[2].revents != 0)) hand_over_connections();
         if (front_due_ && now() >= *front_due_) restart_front();
         watch_if_due();
+        handover_.tend(now(), loaded_, sockets_, audit_.get());
+        front_.tend(now());
         if (set[0].revents != 0) read_signals();
     }
 
     [[nodiscard]] int timeout() const {
-        std::optional<Instant> next = vault_.next_deadline();
-        if (front_due_ && (!next || *front_due_ < *next)) next = front_due_;
-        if (watch_at_ && (!next || *watch_at_ < *next)) next = watch_at_;
+        std::optional<Instant> next;
+        for (const auto& due : {vault_.next_deadline(), front_.next_deadline(), front_due_, watch_at_,
+                                handover_.next_deadline()}) {
+            if (due && (!next || *due < *next)) next = due;
+        }
         if (!next) return -1;
         const auto left = std::chrono::ceil<std::chrono::milliseconds>(*next - now()).count();
         return static_cast<int>(std::clamp<long>(left, 0, 60'000));
@@ -297,7 +305,7 @@ class Parent {
             case SIGCHLD: return reap();
             case SIGHUP:
                 log::event(Level::info, "signal", {{"name", "HUP"}, {"action", "reload"}});
-                return reload(0);
+                return reload_wanted_ = true, reload_if_possible();
             case SIGUSR1: return reopen_files();
             case SIGUSR2:
                 log::event(Level::info, "signal", {{"name", "USR2"}, {"action", "status"}});
@@ -310,7 +318,7 @@ class Parent {
     void stop(std::string_view why) {
         if (stopping_) {
             log::event(Level::warning, "stopped_at_once");
-            if (front_pid_ > 0) ::kill(front_pid_, SIGKILL);
+            front_.kill();
             exit_status_ = EXIT_FAILURE;
             return;
         }
@@ -318,18 +326,20 @@ class Parent {
         notifier_.say("STOPPING=1");
         stop_listening();  // whoever comes now is told at once that nobody listens
         log::event(Level::info, "stopping", {{"signal", std::string(why)}});
-        if (front_pid_ < 0) {
+        if (!front_.runs()) {
             exit_status_ = EXIT_SUCCESS;
             return;
         }
         // Who drains by command has been told already.
         if (why != "drain") send(to_front::Decided{0, Decision::drain, std::string(why)});
         send(to_front::Drain{});
+        front_.end_by(now() + loaded_.config->timeouts.drain + kLastWords);
     }
 
     // Whoever rotates logs has moved the old file away.
     void reopen_files() {
-        const bool to_file = !loaded_.config->log_file.empty();
+        const std::string& log_file = loaded_.config->log_file;
+        const bool to_file = !log_file.empty() && !is_standard_stream(log_file);
         const bool audited = !loaded_.config->audit.empty();
         std::string action = to_file ? "open log-file again" : "none: no log-file";
         if (audited) action = to_file ? action + ", and audit" : "open audit again";
@@ -339,10 +349,10 @@ class Parent {
     }
 
     void reopen_log() {
-        const auto file = open_log(loaded_.config->log_file);
+        auto file = open_log(loaded_.config->log_file);
         if (!file) return log::event(Level::error, "log_not_reopened", {{"reason", file.error().text()}});
         log::redirect(file->get());
-        send(to_front::NewLog{}, file->get());
+        handover_.log(std::move(*file));
         send(to_front::Decided{0, Decision::log_reopened, {}});
         log::event(Level::info, "log_reopened");
     }
@@ -356,16 +366,22 @@ class Parent {
     }
 
     void hand_over_audit(os::UniqueFd file) {
-        send(to_front::NewAudit{true}, file.get());
         audit_ = std::move(file);
+        handover_.audit(audit_.get());
     }
 
     // ---- a new configuration ----
 
+    // A signal does not get lost while the front is starting.
+    void reload_if_possible() {
+        const bool waits = !stopping_ && (!ready_ || !front_.hears());
+        if (!waits && std::exchange(reload_wanted_, false)) reload(0);
+    }
+
     // The whole of it is read, checked and opened before anything changes; `id` is the request's, 0: a
     // signal's.
     void reload(std::uint32_t id) {
-        if (stopping_ || !ready_ || !channel_)
+        if (stopping_ || !ready_ || !front_.hears())
             return refuse(id, {EXIT_FAILURE, {"not now: starting or ending"}});
         auto next = load(file_);
         if (!next) return refuse(id, next.error());
@@ -380,7 +396,8 @@ class Parent {
         if (!audit) return refuse_with(audit.error().text());
         auto changes = difference(loaded_, *next);
         changes.insert(changes.end(), shut.begin(), shut.end());
-        if (!hand_over(*next, opened)) return refuse(id, {kUnavailable, {"the front does not take it"}});
+        if (!handover_.configuration(*next, opened, sockets_))
+            return refuse(id, {kUnavailable, {"the front does not take it"}});
         notifier_.say(
             "RELOADING=1\nMONOTONIC_USEC=" +
             std::to_string(
@@ -389,7 +406,7 @@ class Parent {
         if (changes.empty()) tell(id, "nothing has changed");
         if (*audit) hand_over_audit(std::move(*audit));
         adopt(std::move(*next), std::move(opened));
-        send(to_front::Apply{id, generation_, static_cast<std::uint32_t>(changes.size())});
+        handover_.apply({id, generation_, static_cast<std::uint32_t>(changes.size())});
         if (!audit_ || !loaded_.config->audit.empty()) return;
         send(to_front::NewAudit{false});  // with its last line
         audit_.reset();
@@ -406,22 +423,6 @@ class Parent {
 
     void tell(std::uint32_t id, const std::string& line) {
         if (id != 0) send(to_front::Told{id, line});
-    }
-
-    [[nodiscard]] bool hand_over(const Loaded& next, const DoorSockets& opened) {
-        const auto config = os::memory_file(as_bytes(config::pack(next.sources)));
-        const auto peers = os::memory_file(as_bytes(next.known_hosts_text));
-        if (!config || !peers) return false;
-        send(to_front::NewConfig{}, config->get());
-        send(to_front::NewKnownHosts{}, peers->get());
-        const auto plans = doors_of(*next.config);
-        for (std::size_t door = 0; door < plans.size(); ++door) {
-            const auto found = opened.find(plans[door].key);
-            if (found == opened.end()) continue;
-            for (const auto& socket : found->second)
-                send(to_front::DoorSocket{static_cast<std::uint16_t>(door)}, socket.get());
-        }
-        return static_cast<bool>(channel_);
     }
 
     void adopt(Loaded next, DoorSockets opened) {
@@ -468,14 +469,13 @@ class Parent {
     void reap() {
         int status = 0;
         for (pid_t pid = ::waitpid(-1, &status, WNOHANG); pid > 0; pid = ::waitpid(-1, &status, WNOHANG)) {
-            if (pid == front_pid_) on_front_end(status);
+            if (front_.is(pid)) on_front_end(status);
             vault_.reaped(pid);
         }
     }
 
     void on_front_end(int status) {
-        front_pid_ = -1;
-        channel_.reset();
+        front_.ended();
         const bool orderly = WIFEXITED(status);
         if (stopping_) {
             exit_status_ = orderly ? WEXITSTATUS(status) : EXIT_FAILURE;
@@ -496,10 +496,10 @@ class Parent {
 
     void read_channel() {
         ByteArray<kMaxChannelMessage> buffer{};
-        while (channel_) {
-            auto received = os::receive_message(channel_.get(), buffer);
+        while (front_.hears()) {
+            auto received = os::receive_message(front_.channel(), buffer);
             if (received && !*received) return;
-            if (!received || (*received)->size == 0) return channel_.reset();  // SIGCHLD follows
+            if (!received || (*received)->size == 0) return front_.close_channel();  // SIGCHLD follows
             const auto message = parse_to_parent(Bytes(buffer).first((*received)->size));
             if (message) std::visit([this](const auto& m) { on(m); }, *message);
         }
@@ -518,6 +518,7 @@ class Parent {
         }
         log::event(Level::info, "ready",
                    {{"services", loaded_.config->services.size()}, {"workers", workers_}});
+        reload_if_possible();
     }
     void on(const to_parent::Alive&) { notifier_.say("WATCHDOG=1"); }
     void on(const to_parent::Applied&) { say_ready(); }
@@ -534,6 +535,10 @@ class Parent {
         send(to_front::LookAlive{});
     }
 
+    void on(const to_parent::NotTaken& lost) {
+        handover_.not_taken(lost.what);
+        if (lost.what == to_parent::NotTaken::What::vault) vault_.not_taken(lost.worker);
+    }
     void on(const to_parent::VaultLost& lost) { vault_.lost(lost.worker); }
     void on(const to_parent::Resolve& request) {
         // Only names of the configuration: a front that was taken over learns nothing else.
@@ -578,11 +583,12 @@ class Parent {
     os::UniqueFd metrics_;
     std::string metrics_path_;  // empty: a port
     os::UniqueFd signals_;
-    os::UniqueFd channel_;
-    pid_t front_pid_ = -1;
+    FrontProcess front_;
+    Handover handover_{front_};
     std::optional<Instant> front_due_;
     std::optional<int> exit_status_;
     bool ready_ = false;
+    bool reload_wanted_ = false;  // by a signal
     bool stopping_ = false;
 };
 

@@ -1,5 +1,6 @@
 #include "daemon/parent_reach.hpp"
 
+#include "daemon/log_file.hpp"
 #include "os/file.hpp"
 
 #include <link.h>
@@ -52,8 +53,10 @@ std::vector<std::string> managed(const config::Config& config) {
         const bool hidden = std::ranges::find(kHidden, folder) != kHidden.end();
         out.push_back(hidden ? path : folder);
     };
+    const std::string log_file =
+        is_standard_stream(config.log_file) ? "" : follow_links(config.log_file).value_or(config.log_file);
     for (const auto* path :
-         {&config.known_hosts, &config.control, &config.vault_control, &config.log_file, &config.audit})
+         {&config.known_hosts, &config.control, &config.vault_control, &log_file, &config.audit})
         folder_of(*path);
     if (config.metrics) folder_of(config.metrics->path);
     for (const auto& service : config.services) folder_of(service.accept.path);

@@ -20,6 +20,7 @@ using log::Level;
 
 constexpr Duration kFirstBackoff = std::chrono::milliseconds(100);
 constexpr Duration kLongestBackoff = std::chrono::seconds(10);
+constexpr Duration kSendAgain = std::chrono::seconds(1);
 constexpr int kUnavailable = 69;
 
 net::VaultOptions options_of(const config::Config& config) {
@@ -166,6 +167,15 @@ void VaultKeeper::lost(std::size_t connection) {
     if (!due_) due_ = now() + backoff_;
 }
 
+void VaultKeeper::not_taken(std::size_t connection) {
+    if (!spawned()) return lost(connection);
+    if (due_) return;
+    // A vault of ours takes no connection later: another one brings new ones.
+    process_.lifeline.reset();
+    process_.pid = -1;
+    due_ = now() + kSendAgain;
+}
+
 void VaultKeeper::restart() {
     if (!spawned()) {
         wanted_.assign(connections_, true);
@@ -183,7 +193,8 @@ Result<os::UniqueFd> VaultKeeper::connect_to_unit() const {
     const std::string& path = config_.vault_socket;
     if (path.size() >= sizeof address.sun_path) return fail(os::Errc::system, path + ": path is too long");
     path.copy(address.sun_path, path.size());
-    os::UniqueFd fd(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
+    // Non-blocking: a vault whose queue is full is asked again later, and keeps nobody waiting.
+    os::UniqueFd fd(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
     if (!fd || ::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {
         return os::fail_errno("connect to the vault at " + path);
     }

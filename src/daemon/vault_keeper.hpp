@@ -27,10 +27,11 @@ class VaultKeeper {
     [[nodiscard]] std::optional<Instant> next_deadline() const noexcept { return due_; }
     /// After a poll. True: take_connections() has new ones.
     [[nodiscard]] bool turn(bool readable);
-    void reaped(int pid);               ///< a child ended
-    void lost(std::size_t connection);  ///< a worker's connection ended
-    void restart();                     ///< a new vault for a new front
-    void forget() noexcept;             ///< in the front after fork: close what is the parent's
+    void reaped(int pid);                    ///< a child ended
+    void lost(std::size_t connection);       ///< a worker's connection ended
+    void not_taken(std::size_t connection);  ///< the front had no descriptor left for it
+    void restart();                          ///< a new vault for a new front
+    void forget() noexcept;                  ///< in the front after fork: close what is the parent's
 
   private:
     [[nodiscard]] bool spawned() const noexcept { return config_.vault_socket.empty(); }

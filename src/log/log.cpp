@@ -1,5 +1,8 @@
 #include "log/log.hpp"
 
+#include "base/utf8.hpp"
+#include "os/outlet.hpp"
+
 #include <fcntl.h>
 #include <spdlog/sinks/base_sink.h>
 #include <spdlog/spdlog.h>
@@ -31,13 +34,32 @@ char priority_of(spdlog::level::level_enum level) {
     }
 }
 
-/// Whole lines to a descriptor; a full pipe loses lines rather than stop the program.
+std::string line_of(bool json, std::string_view word, std::initializer_list<Field> fields,
+                    std::uint64_t suppressed);
+
+/// Whole lines to a descriptor. A reader who does not read loses lines, and is told how many when it reads
+/// again; nobody waits for it.
 class DescriptorSink final : public spdlog::sinks::base_sink<std::mutex> {
   public:
-    DescriptorSink(int descriptor, Head head) : descriptor_(descriptor), head_(head) {}
+    DescriptorSink(int descriptor, Format format, Head head)
+        : descriptor_(descriptor), format_(format), head_(head), outlet_(descriptor) {}
+
+    void redirect(int descriptor) {
+        const std::lock_guard lock(mutex_);
+        if (::dup3(descriptor, descriptor_, O_CLOEXEC) >= 0) outlet_ = os::Outlet(descriptor_);
+    }
+    void after_fork() { outlet_.after_fork(); }
 
   private:
     void sink_it_(const spdlog::details::log_msg& message) override {
+        if (lost_ != 0) tell_lost(message.logger_name);
+        if (!put(message)) ++lost_;
+    }
+    void tell_lost(spdlog::string_view_t logger) {
+        const auto line = line_of(format_ == Format::json, "log_lines_lost", {{"count", lost_}}, 0);
+        if (put({logger, spdlog::level::warn, line})) lost_ = 0;
+    }
+    [[nodiscard]] bool put(const spdlog::details::log_msg& message) {
         spdlog::memory_buf_t line;
         if (head_ == Head::priority) {
             line.push_back('<');
@@ -45,11 +67,14 @@ class DescriptorSink final : public spdlog::sinks::base_sink<std::mutex> {
             line.push_back('>');
         }
         formatter_->format(message, line);
-        [[maybe_unused]] const auto wrote = ::write(descriptor_, line.data(), line.size());
+        return outlet_.write({line.data(), line.size()});
     }
     void flush_() override {}
     int descriptor_;
+    Format format_;
     Head head_;
+    os::Outlet outlet_;
+    std::uint64_t lost_ = 0;  // lines, since the last that was written
 };
 
 struct Bucket {
@@ -60,7 +85,7 @@ struct Bucket {
 
 struct State {
     Format format = Format::text;
-    int descriptor = STDERR_FILENO;
+    std::shared_ptr<DescriptorSink> sink;  // none: nobody has called configure()
     std::mutex mutex;
     std::map<std::string, Bucket, std::less<>> buckets;
     std::atomic<bool> tapped{false};
@@ -79,31 +104,15 @@ spdlog::level::level_enum level_of(Level level) {
     return levels[static_cast<std::size_t>(level)];
 }
 
-void append_escaped(std::string& out, std::string_view value) {
-    constexpr std::string_view kHex = "0123456789abcdef";
-    for (const char c : value) {
-        const auto byte = static_cast<unsigned char>(c);
-        if (c == '"' || c == '\\') {
-            out += '\\';
-            out += c;
-        } else if (byte < 0x20 || byte == 0x7f) {
-            out += "\\u00";
-            out += kHex[byte >> 4];
-            out += kHex[byte & 15];
-        } else {
-            out += c;
-        }
-    }
-}
-
 void append_text(std::string& out, const Field& field) {
     out += ' ';
     out += field.key;
     out += '=';
-    const bool plain = !field.value.empty() && field.value.find_first_of(" \"\\=\t\r\n") == std::string::npos;
-    if (!plain) out += '"';
-    append_escaped(out, field.value);
-    if (!plain) out += '"';
+    std::string value;
+    append_escaped(value, field.value);
+    const bool plain =
+        !value.empty() && value == field.value && value.find_first_of(" =") == std::string::npos;
+    out += plain ? value : '"' + value + '"';
 }
 
 void append_json(std::string& out, const Field& field) {
@@ -159,9 +168,8 @@ void write_line(Level level, std::string_view word, std::initializer_list<Field>
 
 void configure(Level least, Format format, Head head, int descriptor) {
     state().format = format;
-    state().descriptor = descriptor;
-    auto logger =
-        std::make_shared<spdlog::logger>("curvegate", std::make_shared<DescriptorSink>(descriptor, head));
+    state().sink = std::make_shared<DescriptorSink>(descriptor, format, head);
+    auto logger = std::make_shared<spdlog::logger>("curvegate", state().sink);
     logger->set_level(level_of(least));
     const bool json = format == Format::json;
     std::string pattern = json ? R"("level":"%l",%v})" : "%l %v";
@@ -179,7 +187,11 @@ bool is_journal(int descriptor, const char* journal_stream) {
 }
 
 void redirect(int descriptor) {
-    (void)::dup3(descriptor, state().descriptor, O_CLOEXEC);
+    if (state().sink) state().sink->redirect(descriptor);
+}
+
+void after_fork() {
+    if (state().sink) state().sink->after_fork();
 }
 
 void tap(std::function<void(const std::string& line)> tap) {

@@ -42,7 +42,9 @@ enum class Head {
     priority,  ///< "<N>", syslog's number of its level: the journal knows the time by itself
 };
 
-/// Where lines go from now on: the descriptor stays open as long as the process logs.
+/// Where lines go from now on: the descriptor stays open as long as the process logs. Nobody ever waits for a
+/// line to be read: one that does not fit is left out, and `log_lines_lost` says later how many were. To be
+/// called before the process is confined; SIGPIPE must be ignored.
 void configure(Level least, Format format, Head head, int descriptor);
 
 /// Is `descriptor` the journal that systemd names in JOURNAL_STREAM ("DEVICE:INODE")?
@@ -51,8 +53,11 @@ void configure(Level least, Format format, Head head, int descriptor);
 /// From now on lines go to the file behind `descriptor`, which stays the caller's. Any thread.
 void redirect(int descriptor);
 
-/// One line: time, level, the event's word, its fields. Text values with blanks or quotes are quoted; control
-/// characters are escaped, so that a line stays one line. Any thread.
+/// In the child after a fork(), before it logs.
+void after_fork();
+
+/// One line: time, level, the event's word, its fields. Values that are not plain are quoted and escaped as
+/// in JSON (append_escaped), so that a line stays one line. Any thread.
 void event(Level level, std::string_view word, std::initializer_list<Field> fields = {});
 
 /// As event(), but at most 10 lines a second of this word, burst 50; what was left out is told in a field

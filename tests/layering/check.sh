@@ -29,7 +29,7 @@ src/handshake: base crypto wire session cookie registry vault/protocol
 src/status: base
 src/audit: base crypto status
 src/os: base
-src/log: base
+src/log: base os
 src/net: base crypto wire session stream cookie registry handshake vault/protocol os log curvegate
 src/config: base crypto registry
 src/daemon: base crypto wire session cookie registry handshake vault/protocol status audit os log net config curvegate

@@ -36,7 +36,8 @@ std::vector<Buffer> to_parent_messages() {
             serialise(ToParent(to_parent::Revoke{5, {ByteArray<32>{1}, ByteArray<32>{2}}})),
             serialise(ToParent(to_parent::Drain{})),
             serialise(ToParent(to_parent::Alive{})),
-            serialise(ToParent(to_parent::Applied{3}))};
+            serialise(ToParent(to_parent::Applied{3})),
+            serialise(ToParent(to_parent::NotTaken{to_parent::NotTaken::What::audit, 0}))};
 }
 
 TEST_CASE("what parent and front tell each other comes back as it was written", "[daemon]") {
@@ -92,13 +93,14 @@ TEST_CASE("a message of the channel that is cut short or longer is refused", "[d
     }
     CHECK_FALSE(parse_to_parent(test::unhex("0000")).has_value());
     CHECK_FALSE(parse_to_parent(test::unhex("01000100")).has_value());
+    CHECK_FALSE(parse_to_parent(test::unhex("08040000")).has_value());
     CHECK_FALSE(parse_to_front(test::unhex("0c02")).has_value());
     CHECK_FALSE(parse_to_front(test::unhex("0d0000000103")).has_value());
 }
 
 TEST_CASE("a message of no listed kind is refused", "[daemon]") {
     for (unsigned kind = 14; kind < 256; ++kind) CHECK_FALSE(parse_to_front(Buffer{static_cast<Byte>(kind)}));
-    for (unsigned kind = 8; kind < 256; ++kind) CHECK_FALSE(parse_to_parent(Buffer{static_cast<Byte>(kind)}));
+    for (unsigned kind = 9; kind < 256; ++kind) CHECK_FALSE(parse_to_parent(Buffer{static_cast<Byte>(kind)}));
 }
 
 TEST_CASE("more addresses or a longer name than allowed are refused", "[daemon]") {
