@@ -221,9 +221,11 @@ def test_a_log_file_that_has_become_a_fifo_stops_nobody(site: s.Site, make_loop:
     os.mkfifo(log)
     assert loop.process
     loop.process.send_signal(signal.SIGUSR1)
+    loop.process.send_signal(signal.SIGHUP)
+    s.until(lambda: (loop.status() or {}).get("generation") == 2, "the parent goes on without a reader")
     reader = os.open(log, os.O_RDONLY | os.O_NONBLOCK)
     s.until(lambda: b"log_reopened" in take(reader), "the log goes on in the FIFO")
-    assert loop.status() and loop.end() == 0
+    assert loop.end() == 0
     os.close(reader)
 
 
