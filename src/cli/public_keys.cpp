@@ -3,6 +3,7 @@
 #include "cli/secrets.hpp"
 #include "cli/verbs.hpp"
 #include "config/values.hpp"
+#include "crypto/key_shape.hpp"
 #include "crypto/keys.hpp"
 #include "crypto/secret.hpp"
 #include "os/file.hpp"
@@ -82,13 +83,11 @@ Outcome<crypto::PublicKey> key_from_file(const std::string& path) {
 
 /// KEY, or what stands in a file or on standard input: a public key or a key file.
 Outcome<crypto::PublicKey> key_from_anything(const std::string& word) {
-    if (const auto key = crypto::PublicKey::from_text(word)) return *key;
-    // Words of this shape name no file.
-    ByteArray<32> bytes{};
-    if (crypto::decode_key(word, bytes)) {
-        return std::unexpected(
-            complain(exit_code::kBadData, "the public key is not canonical or is of low order"));
-    }
+    const auto given = crypto::PublicKey::from_text(word);
+    if (given) return *given;
+    // A key that was cut, or a weak one: no file has such a name.
+    if (crypto::looks_like_key(word) && ::access(word.c_str(), F_OK) != 0)
+        return std::unexpected(complain(exit_code::kBadData, "KEY: " + given.error().text()));
     WipedBuffer input(kLongestInput);
     if (auto read = read_input(word, input); !read) return std::unexpected(read.error());
     const auto key =

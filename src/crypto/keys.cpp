@@ -1,5 +1,6 @@
 #include "crypto/keys.hpp"
 
+#include "crypto/key_shape.hpp"
 #include "crypto/secret_bytes.hpp"
 
 #include <sodium.h>
@@ -14,6 +15,7 @@ constexpr std::string_view kZ85Digits =
 constexpr std::size_t kBase64Length = 44;
 constexpr std::size_t kHexLength = 64;
 constexpr std::size_t kZ85Length = 40;
+constexpr std::string_view kFingerprintStart = "SHA256:";
 
 // The canonical encodings of the points of order 1, 2, 4 and 8; all others of their kind are not canonical.
 constexpr std::array<ByteArray<32>, 5> kLowOrder = {{
@@ -32,6 +34,31 @@ bool is_canonical(FixedBytes<32> key) noexcept {
     // 2^255-19 and above: ff..ff with the last byte 7f and the first ed or more.
     if (key[31] != 0x7f || key[0] < 0xed) return true;
     return std::any_of(key.begin() + 1, key.end() - 1, [](Byte byte) { return byte != 0xff; });
+}
+
+/// Nothing but hexadecimal digits? The text may be a secret: the time depends on its length alone.
+bool is_hex_only(std::string_view text) noexcept {
+    unsigned others = text.empty() ? 1U : 0U;
+    for (const char c : text) {
+        const unsigned byte = static_cast<unsigned char>(c);
+        const auto digit = static_cast<unsigned>(byte - 0x30U < 10U);            // below '0' it wraps
+        const auto letter = static_cast<unsigned>((byte | 0x20U) - 0x61U < 6U);  // a to f
+        others |= 1U ^ (digit | letter);
+    }
+    return others == 0;
+}
+
+/// Why a text is no key, without a word of it: it may be a secret.
+std::string why_not_key(std::string_view text) {
+    const std::string count = std::to_string(text.size());
+    if (text.empty()) return "nothing";
+    if (text.starts_with(kFingerprintStart))
+        return "a fingerprint, which stands for a key but does not hold it";
+    if (is_hex_only(text))
+        return count + " hexadecimal digits" + (text.size() < kHexLength ? ", cut short" : "");
+    const bool right = text.size() == kHexLength || text.size() == kBase64Length ||
+                       text.size() == kBase64Length - 1 || text.size() == kZ85Length;
+    return count + " characters" + (right ? ", of which some do not belong into a key" : "");
 }
 
 bool decode_z85(std::string_view text, MutableFixedBytes<32> out) {
@@ -93,6 +120,8 @@ Result<> decode_key(std::string_view text, MutableFixedBytes<32> out) {
         decoded =
             ::sodium_hex2bin(out.data(), out.size(), text.data(), text.size(), nullptr, &length, &end) == 0 &&
             length == out.size() && end == text.data() + text.size();
+    } else if (is_hex_only(text)) {
+        // Forty of the digits would read as Z85 and forty-three as base64: as another key than was meant.
     } else if (text.size() == kBase64Length || text.size() == kBase64Length - 1) {
         const int variant = text.size() == kBase64Length ? sodium_base64_VARIANT_ORIGINAL
                                                          : sodium_base64_VARIANT_ORIGINAL_NO_PADDING;
@@ -104,9 +133,24 @@ Result<> decode_key(std::string_view text, MutableFixedBytes<32> out) {
     }
     if (!decoded) {
         wipe(out);
-        return fail(Errc::bad_key_text);
+        return fail(Errc::bad_key_text, why_not_key(text));
     }
     return {};
+}
+
+bool looks_like_key(std::string_view text) {
+    constexpr std::size_t kFewHexDigits = 40;
+    constexpr std::size_t kManyHexDigits = 72;
+    constexpr std::size_t kFewBase64Digits = kBase64Length - 3;
+    ByteArray<32> bytes{};
+    const bool whole = decode_key(text, bytes).has_value();
+    wipe(bytes);
+    if (whole) return true;
+    if (is_hex_only(text)) return text.size() >= kFewHexDigits && text.size() <= kManyHexDigits;
+    constexpr std::string_view kBase64Digits =
+        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=";
+    return text.size() >= kFewBase64Digits && text.size() <= kBase64Length + 2 &&
+           text.find_first_not_of(kBase64Digits) == std::string_view::npos;
 }
 
 std::string encode_key(FixedBytes<32> bytes, KeyFormat format) {
@@ -140,7 +184,7 @@ std::string fingerprint(const PublicKey& key) {
     ::crypto_hash_sha256(digest.data(), key.bytes().data(), key.bytes().size());
     std::string text = encode_key(digest, KeyFormat::base64);
     text.pop_back();  // the padding
-    return "SHA256:" + text;
+    return std::string(kFingerprintStart) + text;
 }
 
 Result<EphemeralKeyPair> EphemeralKeyPair::generate(SecretPool& pool, RandomSource& random) {

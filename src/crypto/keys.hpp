@@ -30,8 +30,8 @@ class PublicKey {
     ByteArray<kSize> bytes_;
 };
 
-/// Reads 32 bytes written as base64 (43 or 44 characters), hex (64) or Z85 (40). Runs in time that does not
-/// depend on the digits where the text is base64 or hex. Error: bad_key_text.
+/// Reads 32 bytes as base64 (43 or 44 characters), hex (64) or, unless all are hex digits, Z85 (40), in time
+/// that does not depend on the digits of base64 or hex. Error: bad_key_text; the detail says why.
 [[nodiscard]] Result<> decode_key(std::string_view text, MutableFixedBytes<32> out);
 
 enum class KeyFormat { base64, hex, z85 };

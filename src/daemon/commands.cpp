@@ -2,6 +2,7 @@
 
 #include "log/log.hpp"
 #include "net/clock.hpp"
+#include "registry/text.hpp"
 #include "status/json.hpp"
 #include "status/text.hpp"
 
@@ -13,6 +14,7 @@ namespace curvegate::daemon {
 namespace {
 
 constexpr int kUsage = 64;
+constexpr int kNotWritten = 73;  // revoked, but not in known_hosts
 constexpr int kNoPermission = 77;
 constexpr std::size_t kMostListeners = 8;
 constexpr std::size_t kLargestScreen = 10'000;
@@ -119,7 +121,7 @@ void Commands::done(std::uint32_t id, int status) {
     if (found == waiting_.end()) return;
     const Reply reply = std::move(found->second);
     waiting_.erase(found);
-    if (status != EXIT_SUCCESS) reply->err("not done; see above");
+    if (status != EXIT_SUCCESS && status != kNotWritten) reply->err("not done; see above");
     reply->end(status);
 }
 
@@ -158,8 +160,9 @@ void Commands::revoke(const Words& words, const Reply& reply) {
         }
     }
     if (keys.empty() || keys.size() > kMaxRevoked) {
-        reply->err(keys.empty() ? words[1] + " is neither a key nor a name of known_hosts"
-                                : words[1] + " has more keys than can be revoked at once; name them");
+        const std::string who = registry::quoted(words[1]);  // it may be a secret key
+        reply->err(keys.empty() ? who + " is neither a key nor a name of known_hosts"
+                                : who + " has more keys than can be revoked at once; name them");
         return reply->end(EXIT_FAILURE);
     }
     for (const auto& key : keys) {

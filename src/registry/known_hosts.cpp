@@ -1,5 +1,6 @@
 #include "registry/known_hosts.hpp"
 
+#include "crypto/key_shape.hpp"
 #include "registry/dates.hpp"
 #include "registry/text.hpp"
 
@@ -29,7 +30,7 @@ struct Head {
 };
 
 bool reads_as_key(std::string_view word) {
-    return crypto::PublicKey::from_text(word).has_value();
+    return crypto::looks_like_key(word);
 }
 
 Parsed<> parse_from(std::string_view list, Head& head) {
@@ -110,7 +111,6 @@ Parsed<crypto::PublicKey> parse_key(Words& words) {
 }
 
 Parsed<Entry> parse_line(std::string_view line, std::size_t number) {
-    if (auto why = why_not_text(line)) return Refused(std::move(*why));
     Words words(line);
     auto head = parse_head(words);
     if (!head) return Refused(std::move(head.error()));
@@ -144,6 +144,12 @@ std::expected<std::vector<Entry>, Problems> parse_known_hosts(std::string_view t
     ProblemList problems(file);
     Lines lines(text);
     while (const auto line = lines.next()) {
+        // Comments too: another program might see two lines in one, or none, and so might who reviews the
+        // file.
+        if (auto why = why_not_text(*line)) {
+            problems.add(lines.number(), std::move(*why));
+            continue;
+        }
         const auto content = trim(*line);
         if (content.empty() || content.starts_with('#')) continue;
         if (auto entry = parse_line(content, lines.number())) {

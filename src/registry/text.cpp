@@ -1,7 +1,6 @@
 #include "registry/text.hpp"
 
-#include "crypto/keys.hpp"
-#include "crypto/secret.hpp"
+#include "crypto/key_shape.hpp"
 
 #include <algorithm>
 #include <array>
@@ -29,14 +28,11 @@ std::string hex_escape(char c) {
 }
 
 bool holds_key(std::string_view text) {
-    ByteArray<32> bytes{};
-    bool found = false;
     Words words(text);
-    for (auto word = words.next(); !word.empty() && !found; word = words.next()) {
-        found = crypto::decode_key(word, bytes).has_value();
+    for (auto word = words.next(); !word.empty(); word = words.next()) {
+        if (crypto::looks_like_key(word)) return true;
     }
-    crypto::wipe(bytes);
-    return found;
+    return false;
 }
 
 /// Optimal string alignment: insert, delete, change, swap neighbours; each costs 1.

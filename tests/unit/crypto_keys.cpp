@@ -1,3 +1,4 @@
+#include "crypto/key_shape.hpp"
 #include "crypto/keys.hpp"
 #include "support/secrets.hpp"
 
@@ -83,9 +84,11 @@ TEST_CASE("a weak key is refused in every notation", "[crypto][keys]") {
     for (const auto& text : kLowOrder) {
         const auto bytes = unhex_array<32>(text);
         for (const auto format : {KeyFormat::base64, KeyFormat::hex, KeyFormat::z85}) {
-            const auto key = PublicKey::from_text(encode_key(bytes, format));
+            const auto text_of_it = encode_key(bytes, format);
+            const auto key = PublicKey::from_text(text_of_it);
             REQUIRE_FALSE(key.has_value());
-            CHECK(key.error().is(Errc::weak_key));
+            // Forty zeros are Z85 of a key that nobody may have; they are taken for hex that was cut.
+            CHECK(key.error().is(text_of_it == std::string(40, '0') ? Errc::bad_key_text : Errc::weak_key));
         }
     }
 }
@@ -101,7 +104,7 @@ TEST_CASE("keys read and print as base64, hex and Z85", "[crypto][keys]") {
     for (int i = 0; i < 200; ++i) {
         ByteArray<32> bytes{};
         random.fill(bytes);
-        if (i < 2) bytes.fill(i == 0 ? 0x00 : 0xff);
+        if (i < 2) bytes.fill(i == 0 ? 0x01 : 0xff);
         for (const auto format : {KeyFormat::base64, KeyFormat::hex, KeyFormat::z85}) {
             ByteArray<32> back{};
             REQUIRE(decode_key(encode_key(bytes, format), back).has_value());
@@ -145,6 +148,51 @@ TEST_CASE("what is no key in any notation is refused and leaves nothing behind",
         CHECK(out == ByteArray<32>{});
         CHECK_FALSE(PublicKey::from_text(text).has_value());
     }
+}
+
+TEST_CASE("hexadecimal digits that were cut read as no other key", "[crypto][keys]") {
+    const std::string hexed = "8520F0098930a754748b7ddcb43ef75a0dbf3a0d26381af4eba4a98eaa9b4e6a";
+    for (std::size_t size = 1; size < hexed.size(); ++size) {
+        CAPTURE(size);
+        for (const auto& cut :
+             {hexed.substr(0, size), hexed.substr(hexed.size() - size), std::string(size, '0')}) {
+            ByteArray<32> out;
+            out.fill(0x55);
+            const auto decoded = decode_key(cut, out);
+            REQUIRE_FALSE(decoded.has_value());
+            CHECK(decoded.error().detail() == std::to_string(size) + " hexadecimal digits, cut short");
+            CHECK(out == ByteArray<32>{});
+        }
+    }
+    ByteArray<32> out{};
+    CHECK(decode_key(hexed + "0", out).error().detail() == "65 hexadecimal digits");
+}
+
+TEST_CASE("what is wrong with a key's text is said, and nothing of it", "[crypto][keys]") {
+    const std::string base64 = alice().text();
+    ByteArray<32> out{};
+    CHECK(decode_key("", out).error().detail() == "nothing");
+    CHECK(decode_key(base64.substr(2), out).error().detail() == "42 characters");
+    CHECK(decode_key("=" + base64.substr(1), out).error().detail() ==
+          "44 characters, of which some do not belong into a key");
+    CHECK(decode_key(fingerprint(alice()), out).error().detail() ==
+          "a fingerprint, which stands for a key but does not hold it");
+    for (std::size_t size = 0; size < base64.size(); ++size) {
+        const auto decoded = decode_key(base64.substr(0, size), out);
+        if (size > 3 && !decoded)
+            CHECK(decoded.error().text().find(base64.substr(0, size)) == std::string::npos);
+    }
+}
+
+TEST_CASE("a text that may be a key is known, cut or with more beside it", "[crypto][keys]") {
+    const std::string base64 = alice().text();
+    const std::string hexed(kAlice);
+    for (const std::string& text : {base64, base64.substr(1), base64.substr(0, 42), base64 + "A", hexed,
+                                    hexed.substr(0, 40), hexed.substr(20), hexed + "00"})
+        CHECK(looks_like_key(text));
+    for (const char* text : {"", "laptop", "0123456789abcdef0123456789abcdef", "server-1.example.com:4433",
+                             "/var/lib/curvegate/keys/of-the-web-server.key"})
+        CHECK_FALSE(looks_like_key(text));
 }
 
 TEST_CASE("a fingerprint is that of ssh", "[crypto][keys]") {

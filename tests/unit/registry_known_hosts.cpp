@@ -70,6 +70,7 @@ TEST_CASE("identical lines and several keys of one name are fine", "[registry]")
 
 TEST_CASE("a bad line is refused with its number and what is wrong", "[registry]") {
     const std::string key = key_text(1);
+    const std::string hexed = crypto::encode_key(key_number(1).bytes(), crypto::KeyFormat::hex);
     const std::string weak = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=";
     struct Case {
         std::string line;
@@ -101,8 +102,17 @@ TEST_CASE("a bad line is refused with its number and what is wrong", "[registry]
          "unknown key type \"curve2519\", want curve25519 (did you mean \"curve25519\"?)"},
         {"a ssh-ed25519 " + key, "unknown key type \"ssh-ed25519\", want curve25519"},
         {"a curve25519", "no key after the word curve25519"},
-        {"a curve25519 abc", "not a key"},
+        {"a curve25519 abc", "3 hexadecimal digits, cut short: not a key"},
         {"a curve25519 " + key.substr(1), "not a key"},
+        {"a curve25519 " + hexed.substr(0, 40), "40 hexadecimal digits, cut short"},
+        {"a curve25519 " + hexed.substr(21), "43 hexadecimal digits, cut short"},
+        {"a curve25519 " + crypto::fingerprint(key_number(1)), "a fingerprint"},
+        {hexed.substr(0, 40) + " curve25519 " + key, "a name must stand before the key"},
+        {"# a comment with\ra line of its own", "control character \\x0d"},
+        {std::string("# a\0b", 5), "NUL byte"},
+        {"# \x1b[2K", "control character \\x1b"},
+        {"# " + std::string(64 * 1024, 'x'), "longer than 65536 bytes"},
+        {"  \x0c", "control character \\x0c"},
         {"a curve25519 " + weak, "not canonical or is of low order"},
         {std::string("a curve25519\0", 13) + key, "NUL byte"},
         {"a curve25519 \x1b " + key, "control character \\x1b"},

@@ -41,9 +41,10 @@ TEST_CASE("a quotation is short, plain and never a key", "[registry]") {
     CHECK(quoted("abc") == "\"abc\"");
     CHECK(quoted("") == "\"\"");
     CHECK(quoted("a\x1b[2J\t\xc3\xa9") == "\"a\\x1b[2J\\x09\\xc3\\xa9\"");
-    CHECK(quoted(std::string(41, 'a')) == "\"" + std::string(40, 'a') + "...\"");
+    CHECK(quoted(std::string(60, 'z')) == "\"" + std::string(40, 'z') + "...\"");
     CHECK(quoted(key_text(1)) == "(a key)");
     CHECK(quoted("secret: " + key_text(1)) == "(a key)");
+    CHECK(quoted(key_text(1).substr(2)) == "(a key)");
     CHECK(quoted(crypto::encode_key(key_number(1).bytes(), crypto::KeyFormat::hex)) == "(a key)");
 }
 
