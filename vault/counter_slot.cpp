@@ -40,10 +40,14 @@ std::string_view describe(CounterErrc code) {
         case CounterErrc::missing:
             return "the nonce counter of this key is missing; run `curvegate counter init -c FILE` to make "
                    "one";
+        case CounterErrc::denied:
+            return "the nonce counter and its folder must belong to the user that the vault runs as: chown "
+                   "them";
         case CounterErrc::unreadable: return "the nonce counter cannot be read";
         case CounterErrc::wrong_owner:
-            return "the nonce counter belongs to somebody else; chown it to the vault's user, or run "
-                   "`curvegate counter init -c FILE` as that user";
+            return "the nonce counter belongs to somebody else; start the vault as its owner, or chown it to "
+                   "the "
+                   "vault's user, or run `curvegate counter init -c FILE` as that user";
         case CounterErrc::wrong_mode:
             return "the nonce counter is open to others; chmod 600 it, and if others may have changed it "
                    "move it "
@@ -68,7 +72,10 @@ std::string_view describe(CounterErrc code) {
             return "the nonce counter has fewer than 2^20 numbers left; run `curvegate counter init -c FILE` "
                    "to "
                    "start a new one";
-        case CounterErrc::in_use: return "the nonce counter is in use by another vault; stop that one first";
+        case CounterErrc::in_use:
+            return "the nonce counter is in use by another vault, of a second daemon with this key; stop "
+                   "that one "
+                   "first, or make this one a key of its own";
         case CounterErrc::cannot_write: return "the nonce counter cannot be written; mend or free the disk";
     }
     return "unknown";

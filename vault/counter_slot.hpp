@@ -27,6 +27,7 @@ inline constexpr std::uint64_t kCounterDamageSkip = std::uint64_t{1} << 32;
 
 enum class CounterErrc {
     missing = 1,    ///< refuse to start: no file
+    denied,         ///< refuse to start: this user may not read it, or not write it or its folder
     unreadable,     ///< refuse to start: the system does not open or read it
     wrong_owner,    ///< refuse to start
     wrong_mode,     ///< refuse to start: others could set the counter back

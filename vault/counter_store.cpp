@@ -20,6 +20,7 @@ constexpr std::size_t kNameDigits = 16;
 CounterErrc code_of(FileFault fault) {
     switch (fault) {
         case FileFault::missing: return CounterErrc::missing;
+        case FileFault::denied: return CounterErrc::denied;
         case FileFault::unreadable: return CounterErrc::unreadable;
         case FileFault::not_regular: return CounterErrc::not_regular;
         case FileFault::wrong_owner: return CounterErrc::wrong_owner;
@@ -37,12 +38,19 @@ Error named(const Error& error, const std::string& path) {
     return error;
 }
 
+/// Why `path` cannot be written, or made: it is not ours, or the disk does not let us.
+CounterErrc why_not_written(const std::string& path) {
+    const bool there = ::access(path.c_str(), F_OK) == 0;
+    const bool refused = ::access(there ? path.c_str() : os::folder_of(path).c_str(), W_OK) != 0;
+    return refused && errno == EACCES ? CounterErrc::denied : CounterErrc::cannot_write;
+}
+
 Result<os::FileLock> lock(const std::string& path, unsigned wait) {
-    auto held = os::FileLock::acquire(path + ".lock", wait);
+    const std::string file = path + ".lock";
+    auto held = os::FileLock::acquire(file, wait);
     if (held) return held;
     // FileLock says the same for a lock that is held and one that cannot be made: ask for the latter.
-    if (::access((path + ".lock").c_str(), W_OK) != 0)
-        return fail(CounterErrc::cannot_write, held.error().detail());
+    if (::access(file.c_str(), W_OK) != 0) return fail(why_not_written(file), held.error().detail());
     return fail(CounterErrc::in_use, path);
 }
 
@@ -51,7 +59,7 @@ Result<> read_slot(int fd, std::size_t index, MutableBytes into, const std::stri
     while (!into.empty()) {
         const ssize_t got = ::pread(fd, into.data(), into.size(), at);
         if (got < 0 && errno == EINTR) continue;
-        if (got < 0) return fail(CounterErrc::unreadable, path + " (" + std::strerror(errno) + ")");
+        if (got < 0) return fail(CounterErrc::unreadable, path + ": " + std::strerror(errno));
         if (got == 0) return fail(CounterErrc::too_short, path);
         into = into.subspan(static_cast<std::size_t>(got));
         at += got;
@@ -93,14 +101,15 @@ Result<std::string> move_aside(const std::string& path) {
         if (::renameat2(AT_FDCWD, path.c_str(), AT_FDCWD, aside.c_str(), RENAME_NOREPLACE) == 0) return aside;
         if (errno != EEXIST) break;
     }
-    return fail(CounterErrc::cannot_write, path + " (" + std::strerror(errno) + ")");
+    auto why = path + ": " + std::strerror(errno);
+    return fail(why_not_written(path), std::move(why));
 }
 
 Result<> create(const std::string& path, const crypto::PublicKey& key, RandomSource& random) {
     CounterSalt salt;
     random.fill(salt.bytes);
     auto created = os::create_file(path, new_counter_file(key, salt), 0600);
-    if (!created) return fail(CounterErrc::cannot_write, created.error().detail());
+    if (!created) return fail(why_not_written(path), created.error().detail());
     return {};
 }
 
@@ -149,14 +158,13 @@ Result<> CounterStore::write_slot(std::size_t index, FixedBytes<kCounterSlotSize
     while (!rest.empty()) {
         const ssize_t wrote = ::pwrite(fd_.get(), rest.data(), rest.size(), at);
         if (wrote < 0 && errno == EINTR) continue;
-        if (wrote <= 0)
-            return fail(CounterErrc::cannot_write, path_ + " (write: " + std::strerror(errno) + ")");
+        if (wrote <= 0) return fail(CounterErrc::cannot_write, path_ + ": write: " + std::strerror(errno));
         rest = rest.subspan(static_cast<std::size_t>(wrote));
         at += wrote;
     }
     // Not repeated whatever it says: see NonceCounter.
     if (::fdatasync(fd_.get()) != 0) {
-        return fail(CounterErrc::cannot_write, path_ + " (fdatasync: " + std::strerror(errno) + ")");
+        return fail(CounterErrc::cannot_write, path_ + ": fdatasync: " + std::strerror(errno));
     }
     return {};
 }

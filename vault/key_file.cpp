@@ -17,7 +17,8 @@ namespace {
 
 KeyFileErrc code_of(FileFault fault) {
     switch (fault) {
-        case FileFault::missing:
+        case FileFault::missing: return KeyFileErrc::missing;
+        case FileFault::denied: return KeyFileErrc::denied;
         case FileFault::unreadable: return KeyFileErrc::unreadable;
         case FileFault::not_regular: return KeyFileErrc::not_regular;
         case FileFault::wrong_owner: return KeyFileErrc::wrong_owner;
@@ -42,7 +43,7 @@ Result<std::size_t> read_into(int fd, MutableBytes into, const std::string& path
     while (length < into.size()) {
         const ssize_t got = ::read(fd, into.data() + length, into.size() - length);
         if (got < 0 && errno == EINTR) continue;
-        if (got < 0) return fail(KeyFileErrc::unreadable, path + " (" + std::strerror(errno) + ")");
+        if (got < 0) return fail(KeyFileErrc::unreadable, path + ": " + std::strerror(errno));
         if (got == 0) break;
         length += static_cast<std::size_t>(got);
     }
@@ -63,11 +64,7 @@ Result<LongTermKey> read_key(int fd, const std::string& path, crypto::SecretPool
 Result<LongTermKey> load(const std::string& path, FileKind kind, crypto::SecretPool& pool,
                          const AskPassphrase& ask) {
     const auto fd = open_private(path, O_RDONLY, kind);
-    if (!fd) {
-        const bool missing = fd.error().fault == FileFault::missing;
-        return fail(code_of(fd.error().fault),
-                    fd.error().detail + (missing ? " (No such file or directory)" : ""));
-    }
+    if (!fd) return fail(code_of(fd.error().fault), fd.error().detail);
     return read_key(fd->get(), path, pool, ask);
 }
 

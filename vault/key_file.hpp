@@ -40,7 +40,9 @@ struct LongTermKey {
 };
 
 enum class KeyFileErrc {
-    unreadable = 1,     ///< refuse to start; the detail has the path and the system's reason
+    missing = 1,        ///< refuse to start: no file; as of all of these, the detail begins with the path
+    denied,             ///< refuse to start: this user may not read it
+    unreadable,         ///< refuse to start; the detail has the system's reason
     wrong_owner,        ///< not ours and not root's
     wrong_mode,         ///< readable or writable by group or others: chmod 600
     not_regular,        ///< a symlink, directory, fifo...

@@ -188,9 +188,14 @@ std::string_view name_of(KeyRole role) {
 
 std::string_view describe(KeyFileErrc code) {
     switch (code) {
+        case KeyFileErrc::missing: return "there is no such file; make the key with `curvegate keygen`";
+        case KeyFileErrc::denied:
+            return "the key file is another user's; it must belong to the user that the vault runs as";
         case KeyFileErrc::unreadable: return "the key file cannot be read";
         case KeyFileErrc::wrong_owner:
-            return "the key file belongs to somebody else; chown it to the vault's user";
+            return "the key file belongs to somebody else; it must belong to the user that the vault runs "
+                   "as, "
+                   "or to root";
         case KeyFileErrc::wrong_mode: return "the key file is open to others; run chmod 600 on it";
         case KeyFileErrc::not_regular:
             return "the key file is not a regular file; name the file itself, not a symlink";

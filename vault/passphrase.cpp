@@ -41,6 +41,7 @@ class QuietTerminal {
 std::string problem_text(const FileProblem& problem) {
     switch (problem.fault) {
         case FileFault::missing: return problem.detail + ": no such passphrase file";
+        case FileFault::denied:
         case FileFault::unreadable: return problem.detail + ": the passphrase file cannot be read";
         case FileFault::not_regular: return problem.detail + ": the passphrase file is not a regular file";
         case FileFault::wrong_owner: return problem.detail + ": the passphrase file belongs to somebody else";

@@ -10,6 +10,11 @@
 namespace curvegate::vault {
 namespace {
 
+/// "PATH: why the last call failed"
+std::string because(const std::string& path) {
+    return path + ": " + std::strerror(errno);
+}
+
 std::unexpected<FileProblem> problem(FileFault fault, std::string detail) {
     return std::unexpected(FileProblem{fault, std::move(detail)});
 }
@@ -22,11 +27,11 @@ std::expected<os::UniqueFd, FileProblem> open_private(const std::string& path, i
     if (!fd) {
         if (errno == ENOENT) return problem(FileFault::missing, path);
         if (errno == ELOOP || errno == EISDIR || errno == ENXIO) return problem(FileFault::not_regular, path);
-        return problem(FileFault::unreadable, path + " (" + std::strerror(errno) + ")");
+        const bool denied = errno == EACCES || errno == EPERM;
+        return problem(denied ? FileFault::denied : FileFault::unreadable, because(path));
     }
     struct stat info{};
-    if (::fstat(fd.get(), &info) != 0)
-        return problem(FileFault::unreadable, path + " (" + std::strerror(errno) + ")");
+    if (::fstat(fd.get(), &info) != 0) return problem(FileFault::unreadable, because(path));
     if (!S_ISREG(info.st_mode)) return problem(FileFault::not_regular, path);
     if (info.st_uid != ::geteuid() && info.st_uid != 0) return problem(FileFault::wrong_owner, path);
     const mode_t forbidden = kind == FileKind::credential ? 0037 : 0077;
@@ -36,8 +41,7 @@ std::expected<os::UniqueFd, FileProblem> open_private(const std::string& path, i
 
 std::expected<void, FileProblem> check_private(int fd, const std::string& path) {
     struct stat info{};
-    if (::fstat(fd, &info) != 0)
-        return problem(FileFault::unreadable, path + " (" + std::strerror(errno) + ")");
+    if (::fstat(fd, &info) != 0) return problem(FileFault::unreadable, because(path));
     if (!S_ISREG(info.st_mode)) return problem(FileFault::not_regular, path);
     if (info.st_uid != ::geteuid()) return problem(FileFault::wrong_owner, path);
     if ((info.st_mode & 0077) != 0) return problem(FileFault::wrong_mode, path);

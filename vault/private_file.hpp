@@ -9,7 +9,8 @@ namespace curvegate::vault {
 
 enum class FileFault {
     missing,
-    unreadable,   ///< the system does not open it
+    denied,       ///< this user may not
+    unreadable,   ///< the system does not open it for another reason
     not_regular,  ///< a symlink, a folder, a fifo...
     wrong_owner,  ///< not ours and not root's
     wrong_mode,   ///< open to group or others

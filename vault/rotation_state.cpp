@@ -73,7 +73,10 @@ std::string_view describe(RotationErrc code) {
         case RotationErrc::other_key:
             return "the file holds another key than the state of the key rotation says; put the right file "
                    "back, or move that state's file away to begin anew with the key that server-key names";
-        case RotationErrc::in_use: return "the key rotation is in use by another vault; stop that one first";
+        case RotationErrc::in_use:
+            return "the key rotation is in use by another vault, of a second daemon with this key; stop that "
+                   "one "
+                   "first, or make this one a key of its own";
         case RotationErrc::cannot_write:
             return "the state of the key rotation cannot be written; mend or free the disk";
     }

@@ -22,12 +22,13 @@ constexpr std::size_t kNameDigits = 16;
 constexpr unsigned kLockStep = 20;  // milliseconds
 
 std::string reason(const std::string& path) {
-    return path + " (" + std::strerror(errno) + ")";
+    return path + ": " + std::strerror(errno);
 }
 
 std::string words_of(const FileProblem& problem) {
     switch (problem.fault) {
         case FileFault::missing: return problem.detail + ": no such file";
+        case FileFault::denied: return problem.detail + ": it must belong to the user that the vault runs as";
         case FileFault::unreadable: return problem.detail;
         case FileFault::not_regular: return problem.detail + ": not a regular file";
         case FileFault::wrong_owner:

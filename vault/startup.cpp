@@ -23,8 +23,8 @@ struct Exit {
     int status;
 };
 constexpr std::array kKeyExits = {
-    Exit{KeyFileErrc::unreadable, EX_NOINPUT},
-    Exit{KeyFileErrc::wrong_owner, EX_NOPERM},
+    Exit{KeyFileErrc::missing, EX_NOINPUT},   Exit{KeyFileErrc::denied, EX_NOPERM},
+    Exit{KeyFileErrc::unreadable, EX_IOERR},  Exit{KeyFileErrc::wrong_owner, EX_NOPERM},
     Exit{KeyFileErrc::wrong_mode, EX_NOPERM},
 };
 constexpr std::array kRotationExits = {
@@ -37,9 +37,9 @@ struct CounterExit {
     int status;
 };
 constexpr std::array kCounterExits = {
-    CounterExit{CounterErrc::unreadable, EX_IOERR},   CounterExit{CounterErrc::wrong_owner, EX_NOPERM},
-    CounterExit{CounterErrc::wrong_mode, EX_NOPERM},  CounterExit{CounterErrc::in_use, EX_UNAVAILABLE},
-    CounterExit{CounterErrc::cannot_write, EX_IOERR},
+    CounterExit{CounterErrc::denied, EX_NOPERM},      CounterExit{CounterErrc::unreadable, EX_IOERR},
+    CounterExit{CounterErrc::wrong_owner, EX_NOPERM}, CounterExit{CounterErrc::wrong_mode, EX_NOPERM},
+    CounterExit{CounterErrc::in_use, EX_UNAVAILABLE}, CounterExit{CounterErrc::cannot_write, EX_IOERR},
 };
 
 Started<std::unique_ptr<crypto::SecretPool>> open_pool(Need lock_memory, const Holdings::Say& say) {

@@ -20,7 +20,8 @@ int init_one(const config::Config& config, const KeyUse& use) {
     os::SystemRandom random;
     const auto made = vault::init_counter(path, header->public_key, random);
     if (!made) {
-        const bool writing = made.error().is(vault::CounterErrc::cannot_write);
+        const bool denied = made.error().is(vault::CounterErrc::denied);
+        const bool writing = denied || made.error().is(vault::CounterErrc::cannot_write);
         return complain(writing ? exit_for_writing(path) : exit_code::kBadData, made.error().text());
     }
     switch (made->done) {

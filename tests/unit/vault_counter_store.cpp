@@ -184,8 +184,8 @@ TEST_CASE("every refusal to start names the path and what to do") {
          code <= static_cast<int>(CounterErrc::cannot_write); ++code) {
         const auto error = static_cast<CounterErrc>(code);
         INFO(describe(error));
-        const bool has_other_remedy = error == CounterErrc::unreadable || error == CounterErrc::in_use ||
-                                      error == CounterErrc::cannot_write;
+        const bool has_other_remedy = error == CounterErrc::denied || error == CounterErrc::unreadable ||
+                                      error == CounterErrc::in_use || error == CounterErrc::cannot_write;
         CHECK((describe(error).find("`curvegate counter init -c FILE`") == std::string_view::npos) ==
               has_other_remedy);
     }

@@ -232,7 +232,7 @@ TEST_CASE("a key file open to others, a symlink, a folder or a missing one is re
     CHECK(refuses(load_key(folder.path(), pool(), {}), KeyFileErrc::not_regular));
     REQUIRE(::mkfifo(folder.file("fifo").c_str(), 0600) == 0);
     CHECK(refuses(load_key(folder.file("fifo"), pool(), {}), KeyFileErrc::not_regular));
-    CHECK(refuses(load_key(folder.file("none"), pool(), {}), KeyFileErrc::unreadable));
+    CHECK(refuses(load_key(folder.file("none"), pool(), {}), KeyFileErrc::missing));
     if (::geteuid() == 0) {
         REQUIRE(::chown(path.c_str(), 65534, 65534) == 0);
         CHECK(refuses(load_key(path, pool(), {}), KeyFileErrc::wrong_owner));
@@ -277,11 +277,11 @@ TEST_CASE("what is wrong with a key file is told with its path and never with it
 
 TEST_CASE("every fault of a key file has words of its own") {
     std::set<std::string_view> words;
-    for (int code = static_cast<int>(KeyFileErrc::unreadable);
+    for (int code = static_cast<int>(KeyFileErrc::missing);
          code <= static_cast<int>(KeyFileErrc::cannot_write); ++code) {
         words.insert(describe(static_cast<KeyFileErrc>(code)));
     }
-    CHECK(words.size() == 10);
+    CHECK(words.size() == 12);
     CHECK_FALSE(words.contains("unknown"));
 }
 

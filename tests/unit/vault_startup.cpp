@@ -81,6 +81,12 @@ TEST_CASE("what is wrong at the start decides the exit status") {
         REQUIRE(::unlink(server.c_str()) == 0);
         CHECK(world.failure().exit_code == EX_NOINPUT);
     }
+    SECTION("a key or a counter of another user: 77") {
+        CHECK(exit_code_of(KeyFileErrc::denied) == EX_NOPERM);
+        CHECK(exit_code_of(KeyFileErrc::wrong_owner) == EX_NOPERM);
+        CHECK(exit_code_of(CounterErrc::denied) == EX_NOPERM);
+        CHECK(exit_code_of(KeyFileErrc::unreadable) == EX_IOERR);
+    }
     SECTION("a key open to others: 77") {
         REQUIRE(::chmod(server.c_str(), 0644) == 0);
         CHECK(world.failure().exit_code == EX_NOPERM);
