@@ -42,6 +42,11 @@ Value<std::string> parse_host(std::string_view host, Use use) {
         // connect is also a name to look for in known_hosts: it stays as written.
         return use == Use::accept ? address->text() : std::string(host);
     }
+    if (host == "*") {
+        return Refused(use == Use::accept
+                           ? "* is no address: [::] means every address, 0.0.0.0 every one of IPv4"
+                           : "* is no host: name the one to connect to");
+    }
     if (!is_host_name(host)) return Refused(quoted(host) + " is neither an address nor a host's name");
     if (use == Use::connect) return std::string(host);
     // A name might stand for any number of addresses, and its answer might change: where to listen is said
@@ -54,8 +59,16 @@ Value<std::string> parse_host(std::string_view host, Use use) {
 /// What stands right of "tcp:" or "udp:".
 Value<Address> parse_port(Address::Kind kind, std::string_view text, Use use) {
     const auto [host_text, port_text] = split(text);
-    if (host_text.empty())
+    if (host_text.empty()) {
+        const auto digits = text.substr(text.starts_with(':') ? 1 : 0);
+        const bool only_port = digits.find_first_not_of("0123456789") == std::string_view::npos;
+        if (only_port && use == Use::accept) {
+            return Refused(quoted(text) +
+                           " has no address: write [::]:PORT to listen on every one, 127.0.0.1:PORT for this "
+                           "machine alone");
+        }
         return Refused(quoted(text) + ": want HOST:PORT, or [v6]:PORT for an IPv6 address");
+    }
     auto host = parse_host(host_text, use);
     if (!host) return Refused(std::move(host.error()));
     std::uint16_t port = 0;

@@ -102,14 +102,19 @@ class Parser {
             return problems_.add(number,
                                  quoted(key->name) + " stands twice: first in " + in_line(first->second));
         }
-        if (line.value.contains(" #") || line.value.contains("\t#")) {
+        if (!comment_hint(line.value).empty()) {
             warnings_.add(
                 number,
                 "# begins a comment only at the start of a line; here it belongs to the value (use ;)");
         }
+        if (line.value.front() == '"' || line.value.front() == '\'')
+            return problems_.add(number,
+                                 std::string(key->name) + ": a value stands without quotes; remove them");
         Setting setting{line.value, number, parsed_.config, draft, {}};
         key->apply(setting);
-        if (!setting.problem.empty()) problems_.add(number, std::string(key->name) + ": " + setting.problem);
+        if (setting.problem.empty()) return;
+        problems_.add(
+            number, std::string(key->name) + ": " + setting.problem + std::string(comment_hint(line.value)));
     }
 
     /// Why a key may not stand where it stands; empty if it may.
@@ -132,7 +137,10 @@ class Parser {
     }
 
     void finish() {
-        for (const auto& [key, line] : defaults_.lines) parsed_.lines.emplace(place("", key), line);
+        for (const auto& [key, line] : defaults_.lines) {
+            parsed_.lines.emplace(place("", key), line);
+            parsed_.config.lines.emplace(key, line);
+        }
         const Config& config = parsed_.config;
         if (sections_.empty()) problems_.add(0, "no [section]: a file has one for each service");
         if (!config.services.empty() && !defaults_.lines.contains("known-hosts")) {
@@ -205,6 +213,11 @@ std::string Service::connect_text() const {
     std::string out;
     for (const Address& target : connect) out += (out.empty() ? "" : ", ") + target.text();
     return out;
+}
+
+std::string Config::place_of(std::string_view key) const {
+    const auto found = lines.find(key);
+    return found == lines.end() ? file : file + ":" + std::to_string(found->second % kLinesAFile);
 }
 
 bool Config::needs_server_key() const {

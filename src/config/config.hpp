@@ -76,7 +76,8 @@ struct ServiceLimits {
 
 struct Service {
     std::string name;
-    std::size_t line = 0;  ///< of its [section], counted through all files
+    std::size_t line = 0;         ///< of its [section], counted through all files
+    std::size_t accept_line = 0;  ///< of its `accept`, likewise
     Side side = Side::server;
     Address accept;
     /// Never empty. Client: all tcp or all udp. Server: all of one PlainForm. None stands twice.
@@ -165,7 +166,10 @@ struct Config {
     Admission admission;
     std::size_t sessions = 250'000;  ///< at once, over all services
     std::vector<Service> services;
+    std::map<std::string, std::size_t, std::less<>> lines;  ///< of the globals that the file sets
 
+    /// "FILE:LINE" of a global, for a message; "FILE" if it is not set.
+    [[nodiscard]] std::string place_of(std::string_view key) const;
     /// Does a section need the key, from whatever source?
     [[nodiscard]] bool needs_server_key() const;
     [[nodiscard]] bool needs_client_key() const;

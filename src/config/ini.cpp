@@ -21,7 +21,7 @@ IniLine bad(std::string problem) {
 }
 
 IniLine lex_section(std::string_view content) {
-    if (!content.ends_with(']')) return bad("a section is one [name] a line; the ] is missing");
+    if (!content.ends_with(']')) return bad("the ] is missing: a section begins with a line [name]");
     const auto name = trim(content.substr(1, content.size() - 2));
     if (name.empty()) return bad("a section has a name: [name]");
     return {IniLine::Kind::section, name, {}, {}};
@@ -43,6 +43,11 @@ IniLine lex(std::string_view line) {
     if (name.empty()) return bad("no key before the =");
     if (value.empty()) return bad(quoted(name) + " has no value");
     return {IniLine::Kind::setting, name, value, {}};
+}
+
+std::string_view comment_hint(std::string_view value) {
+    const bool has_one = value.contains(" #") || value.contains("\t#");
+    return has_one ? "; a comment behind a value begins with ;, not with #" : "";
 }
 
 }  // namespace curvegate::config

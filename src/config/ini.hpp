@@ -23,4 +23,7 @@ struct IniLine {
 /// line's end. The views are parts of `line`.
 [[nodiscard]] IniLine lex(std::string_view line);
 
+/// What to add to the words on a value that is wrong because a comment behind it begins with #; else nothing.
+[[nodiscard]] std::string_view comment_hint(std::string_view value);
+
 }  // namespace curvegate::config

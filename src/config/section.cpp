@@ -1,6 +1,7 @@
 #include "config/section.hpp"
 
 #include "config/address.hpp"
+#include "config/ini.hpp"
 
 #include <algorithm>
 #include <initializer_list>
@@ -24,11 +25,17 @@ void tell_missing(const ServiceDraft& draft, std::string_view key, registry::Pro
                  in_brackets(draft.service) + " has no " + std::string(key) + " = ADDRESS");
 }
 
+std::string wrong(const std::string& key, std::string_view value, const std::string& why) {
+    return key + ": " + why + std::string(comment_hint(value));
+}
+
 void finish_accept(ServiceDraft& draft, registry::ProblemList& problems) {
     if (draft.accept.empty()) return tell_missing(draft, "accept", problems);
     const bool tunnel = draft.service.side == Side::server;
     auto address = tunnel ? parse_tunnel(draft.accept, Use::accept) : parse_plain(draft.accept, Use::accept);
-    if (!address) return problems.add(line_of(draft, "accept"), "accept: " + address.error());
+    draft.service.accept_line = line_of(draft, "accept");
+    if (!address)
+        return problems.add(draft.service.accept_line, wrong("accept", draft.accept, address.error()));
     draft.service.accept = std::move(*address);
 }
 
@@ -54,7 +61,7 @@ void finish_connect(ServiceDraft& draft, registry::ProblemList& problems) {
     for (const auto& [text, line] : draft.connect) {
         auto target = tunnel ? parse_tunnel(text, Use::connect) : parse_plain(text, Use::connect);
         if (!target) {
-            problems.add(line, "connect: " + target.error());
+            problems.add(line, wrong("connect", text, target.error()));
         } else if (std::ranges::find(service.connect, *target) != service.connect.end()) {
             problems.add(line, "connect: " + target->text() + " stands twice");
         } else if (auto why = service.connect.empty() ? "" : why_not_beside(service, *target); !why.empty()) {

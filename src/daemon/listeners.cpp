@@ -60,7 +60,10 @@ Result<os::UniqueFd> listen_unix(const std::string& path, const std::string& wha
     const int code = errno;
     ::umask(before);
     errno = code;
-    if (bound != 0) return os::fail_errno(what + (code == EADDRINUSE ? " (another program has it)" : ""));
+    if (bound != 0) {
+        const std::string why = os::fail_errno(what).error().detail();
+        return fail(os::Errc::system, why + (code == EADDRINUSE ? " (another program has it)" : ""));
+    }
     if (::listen(fd.get(), kBacklog) != 0) return os::fail_errno(what);
     return fd;
 }

@@ -23,16 +23,21 @@ constexpr int kNoPermission = 77;
 constexpr int kConfig = 78;
 constexpr std::size_t kLargestFile = std::size_t{16} * 1024 * 1024;
 
-std::expected<std::string, LoadFailure> read(const std::string& path) {
+std::expected<std::string, LoadFailure> read_known_hosts(const config::Config& config) {
+    const std::string& path = config.known_hosts;
     auto text = os::read_checked(path, os::Privacy::trusted, kLargestFile);
     if (text) return std::move(*text);
-    const int status = ::access(path.c_str(), F_OK) == 0 ? kNoPermission : kNoInput;
-    return std::unexpected(LoadFailure{status, {text.error().text()}});
+    const bool there = ::access(path.c_str(), F_OK) == 0 || errno == EACCES;
+    const std::string cure = there ? "" : " (curvegate peers add NAME KEY --known-hosts " + path + ")";
+    return std::unexpected(
+        LoadFailure{there ? kNoPermission : kNoInput,
+                    {config.place_of("known-hosts") + ": known-hosts: " + text.error().text() + cure}});
 }
 
 std::expected<std::string, LoadFailure> read_config(const std::string& file) {
     if (::access(file.c_str(), F_OK) != 0) {
-        const std::string why = file + ": " + std::strerror(errno) + " (name a configuration with -c FILE)";
+        const std::string why = file + ": " + std::strerror(errno) +
+                                " (write one, see man curvegate.conf, or name it with -c FILE)";
         return std::unexpected(LoadFailure{kNoInput, {why}});
     }
     auto text = os::read_linked(file, kLargestFile);
@@ -77,7 +82,7 @@ std::expected<Loaded, LoadFailure> with_peers(config::Parsed&& parsed, std::vect
 
 /// The service as it is, wherever it stands in the file.
 config::Service without_line(config::Service service) {
-    service.line = 0;
+    service.line = service.accept_line = 0;
     return service;
 }
 
@@ -166,7 +171,7 @@ std::expected<Loaded, LoadFailure> load(const std::string& file) {
     if (!sources) return std::unexpected(failure_of(sources.error()));
     auto parsed = config::parse(*sources);
     if (!parsed) return std::unexpected(failure_of(parsed.error()));
-    auto known_hosts_text = read(parsed->config.known_hosts);
+    auto known_hosts_text = read_known_hosts(parsed->config);
     if (!known_hosts_text) return std::unexpected(std::move(known_hosts_text.error()));
     return with_peers(std::move(*parsed), std::move(*sources), std::move(*known_hosts_text));
 }

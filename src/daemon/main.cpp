@@ -63,7 +63,7 @@ void start_log(const config::Config& config) {
     auto head = log::Head::time;
     if (!config.log_file.empty()) {
         auto file = daemon::open_log(config.log_file);
-        if (!file) give_up(kConfig, config.file + ": " + file.error().text());
+        if (!file) give_up(kConfig, config.place_of("log-file") + ": " + file.error().text());
         descriptor = file->release();
     } else if (log::is_journal(descriptor, journal)) {
         head = log::Head::priority;

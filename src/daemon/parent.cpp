@@ -41,6 +41,7 @@ using log::Level;
 using Decision = to_front::Decided::What;
 
 constexpr int kUnavailable = 69;  // EX_UNAVAILABLE
+constexpr int kNotWritten = 73;   // EX_CANTCREAT: the command, who may be root, writes it itself
 constexpr std::size_t kMaxLookups = 16;
 constexpr std::size_t kMostRevoked = 10'000;  // bounds what a front can have written to known_hosts
 constexpr Duration kFrontBackoff = std::chrono::seconds(1);
@@ -108,7 +109,7 @@ class Parent {
             auto sockets = service.accept.passed.empty() ? open_listeners(service, workers_)
                                                          : passed_.copies_for(service, workers_);
             if (!sockets)
-                return config.located({{config.file, service.line, sockets.error().text()}})
+                return config.located({{config.file, service.accept_line, sockets.error().text()}})
                     .front()
                     .message();
             opened[plan.key] = std::move(*sockets);
@@ -137,14 +138,15 @@ class Parent {
         for (const auto& [key, name] : {std::pair("control-group", &config.control_group),
                                         std::pair("status-group", &config.status_group)}) {
             if (name->empty() || group_of(*name)) continue;
-            log::event(Level::error, "listen_failed",
-                       {{"reason", config.file + ": " + key + " = " + *name + ": there is no such group"}});
+            log::event(
+                Level::error, "listen_failed",
+                {{"reason", config.place_of(key) + ": " + key + " = " + *name + ": there is no such group"}});
             return false;
         }
         auto socket = open_control_socket(config.control, control_access());
         if (!socket) {
             log::event(Level::error, "listen_failed",
-                       {{"reason", config.file + ": control = " + socket.error().text()}});
+                       {{"reason", config.place_of("control") + ": control = " + socket.error().text()}});
             return false;
         }
         control_ = std::move(*socket);
@@ -157,7 +159,7 @@ class Parent {
         auto socket = open_metrics_socket(*loaded_.config->metrics);
         if (!socket) {
             log::event(Level::error, "listen_failed",
-                       {{"reason", loaded_.config->file + ": " + socket.error().text()}});
+                       {{"reason", loaded_.config->place_of("metrics") + ": " + socket.error().text()}});
             return false;
         }
         metrics_ = std::move(*socket);
@@ -457,13 +459,9 @@ class Parent {
         const auto written = write_revoked(loaded_.config->known_hosts, keys);
         if (!written) {
             tell(request.id, written.error().text() + "; revoked until restart");
-            tell(request.id,
-                 "to keep it so, as a user who may write there: curvegate peers revoke KEY|NAME "
-                 "--known-hosts " +
-                     loaded_.config->known_hosts);
             log::event(Level::error, "revoke_not_written", {{"reason", written.error().text()}});
         }
-        send(to_front::Done{request.id, static_cast<std::uint16_t>(written ? EXIT_SUCCESS : EXIT_FAILURE)});
+        send(to_front::Done{request.id, static_cast<std::uint16_t>(written ? EXIT_SUCCESS : kNotWritten)});
     }
 
     void reap() {

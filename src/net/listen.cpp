@@ -69,9 +69,9 @@ Result<> bind_to(const os::UniqueFd& fd, const ListenPlace& place) {
     const Name name = name_of(place.address, place.port);
     if (::bind(fd.get(), name.get(), name.size) == 0) return {};
     const std::string hint = errno == EACCES       ? " (a port under 1024 needs CAP_NET_BIND_SERVICE)"
-                             : errno == EADDRINUSE ? " (another program has it)"
+                             : errno == EADDRINUSE ? " (another program has it: ss -tulnp shows which)"
                                                    : "";
-    return os::fail_errno(place.what + hint);
+    return fail(os::Errc::system, os::fail_errno(place.what).error().detail() + hint);
 }
 
 Result<os::UniqueFd> open_bound(Kind kind, const ListenPlace& place, Share share) {

@@ -115,7 +115,7 @@ def test_an_address_that_is_taken_is_told_with_the_included_file(gate: Gate) -> 
     listening, backend = gate.ports["taken"], gate.backend
     with s.socket.create_server(("127.0.0.1", listening)):
         done = s.run([s.binary("curvegated"), "-c", str(gate.config)], timeout=30)
-    assert f"{path}:3: [taken] accept = 127.0.0.1:{listening}" in done.stderr.decode(), done
+    assert f"{path}:4: [taken] accept = 127.0.0.1:{listening}" in done.stderr.decode(), done
     assert backend.records == []
 
 

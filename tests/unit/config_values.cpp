@@ -130,7 +130,7 @@ TEST_CASE("what is no address is told", "[config]") {
         {"[127.0.0.1]:80", "want HOST:PORT"},
         {"[]:80", "is neither an address nor a host's name"},
         {"[::1]", "want HOST:PORT"},
-        {"*:80", "\"*\" is neither an address nor a host's name"},
+        {"*:80", "* is no host: name the one to connect to"},
         {"300.1.1.1:80", "is neither an address nor a host's name"},
         {"[fe80::1%eth0]:80", "is neither an address nor a host's name"},
         {"a b:80", "is neither an address nor a host's name"},
@@ -155,6 +155,11 @@ TEST_CASE("what is no address is told", "[config]") {
         REQUIRE_FALSE(parsed);
         CHECK_THAT(parsed.error(), Contains(words));
     }
+    CHECK_THAT(parse_tunnel("tcp:*:4433", Use::accept).error(), Contains("[::] means every address"));
+    for (const char* text : {"tcp:4433", "udp:4433", "tcp::4433"})
+        CHECK_THAT(parse_tunnel(text, Use::accept).error(),
+                   Contains("write [::]:PORT to listen on every one"));
+    CHECK_THAT(parse_tunnel("tcp:::1:80", Use::accept).error(), Contains("[v6]:PORT"));
     CHECK_THAT(parse_plain("server.example:80", Use::accept).error(),
                Contains("not the name \"server.example\""));
     CHECK_THAT(parse_tunnel("0.0.0.0:4433", Use::accept).error(), Contains("begins with tcp: or udp:"));
