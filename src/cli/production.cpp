@@ -15,43 +15,44 @@ constexpr auto kItems = std::to_array<Item>({
     {2, "config-owner", must, rules::config_owner},
     {3, "known-hosts-owner", must, rules::known_hosts_owner},
     {4, "key-files", must, rules::key_files},
-    {5, "key-at-rest", should, rules::key_at_rest},
+    {5, "key-at-rest", advice, rules::key_at_rest},
     {6, "not-root", must, rules::not_root},
-    {7, "vault-apart", should, rules::vault_apart},
+    {7, "vault-apart", advice, rules::vault_apart},
     {8, "confined", must, rules::confined},
-    {9, "kernel", should, rules::kernel},
+    {9, "kernel", advice, rules::kernel},
     {10, "programs", must, rules::programs},
     {11, "counter-lasts", must, rules::counter_lasts},
     {12, "counter-whole", must, rules::counter_whole},
-    {13, "disk-room", should, rules::disk_room},
+    {13, "disk-room", advice, rules::disk_room},
     {14, "no-star", must, rules::no_star},
     {15, "peers-live", must, rules::peers_live},
-    {16, "expiry-near", should, rules::expiry_near},
-    {17, "one-key-one-name", should, rules::one_key_one_name},
-    {18, "few-keys", should, rules::few_keys},
-    {19, "clock", should, rules::clock},
+    {16, "expiry-near", advice, rules::expiry_near},
+    {17, "one-key-one-name", advice, rules::one_key_one_name},
+    {18, "few-keys", advice, rules::few_keys},
+    {19, "clock", advice, rules::clock},
     {20, "accept-private", must, rules::accept_private},
-    {21, "connect-private", should, rules::connect_private},
-    {22, "accept-guarded", should, rules::accept_guarded},
-    {23, "end-of-stream", should, rules::end_of_stream},
-    {24, "max-session", should, rules::max_session},
-    {25, "sessions-per-peer", should, rules::sessions_per_peer},
+    {21, "connect-private", advice, rules::connect_private},
+    {22, "accept-guarded", advice, rules::accept_guarded},
+    {23, "end-of-stream", advice, rules::end_of_stream},
+    {24, "max-session", advice, rules::max_session},
+    {25, "sessions-per-peer", advice, rules::sessions_per_peer},
     {26, "descriptors", must, rules::descriptors},
-    {27, "drain", should, rules::drain},
-    {28, "log-level", should, rules::log_level},
-    {29, "backend-answers", should, rules::backend_answers},
-    {30, "tunnel-answers", should, rules::tunnel_answers},
+    {27, "drain", advice, rules::drain},
+    {28, "log-level", advice, rules::log_level},
+    {29, "backend-answers", advice, rules::backend_answers},
+    {30, "tunnel-answers", advice, rules::tunnel_answers},
     {31, "control-private", must, rules::control_private},
     {32, "metrics-private", must, rules::metrics_private},
-    {33, "audit", should, rules::audit},
+    {33, "audit", advice, rules::audit},
 });
 
 std::string line_of(const Item& item, const Finding& finding) {
     std::string head = std::to_string(item.number) + " " + std::string(item.name) + ": ";
     switch (finding.kind) {
         case Finding::Kind::ok: return head + "ok";
-        case Finding::Kind::no: return head + "NO, " + finding.text;
-        case Finding::Kind::open: return head + "left open, " + finding.text;
+        case Finding::Kind::no:
+            return head + (item.level == must ? "NO (must), " : "NO (advice), ") + finding.text;
+        case Finding::Kind::open: return head + "not checked, " + finding.text;
     }
     return head;
 }
@@ -64,14 +65,19 @@ std::span<const Item> production_items() {
 
 int check_production(const config::Parsed& parsed, Dial dial) {
     const Facts facts = gather(parsed, dial);
-    bool good = true;
+    std::size_t musts = 0;
+    std::size_t advices = 0;
+    std::size_t unknown = 0;
     for (const Item& item : kItems) {
         const Finding finding = item.rule(facts);
-        if (finding.kind == Finding::Kind::no && item.level == must) good = false;
+        if (finding.kind == Finding::Kind::no) ++(item.level == must ? musts : advices);
+        if (finding.kind == Finding::Kind::open) ++unknown;
         print(line_of(item, finding));
     }
+    print(std::to_string(musts) + " must, " + std::to_string(advices) + " advice not met; " +
+          std::to_string(unknown) + " not checked");
     if (const int code = finish_output(); code != exit_code::kOk) return code;
-    return good ? exit_code::kOk : exit_code::kFailed;
+    return musts == 0 ? exit_code::kOk : exit_code::kFailed;
 }
 
 }  // namespace curvegate::cli

@@ -14,14 +14,14 @@ namespace curvegate::cli {
 
 enum class Level : std::uint8_t {
     must,    ///< not met: exit status 1
-    should,  ///< may have its reasons
+    advice,  ///< not met: may have its reasons
 };
 
 /// What a rule found.
 struct Finding {
     enum class Kind : std::uint8_t { ok, no, open };
     Kind kind = Kind::ok;
-    std::string text;  ///< no: why, and after a comma what to do; open: why
+    std::string text;  ///< no: why, and after a comma what to do; open: why nobody can say
 };
 [[nodiscard]] inline Finding met() {
     return {};
@@ -29,7 +29,7 @@ struct Finding {
 [[nodiscard]] inline Finding not_met(const std::string& why, const std::string& what_to_do) {
     return {Finding::Kind::no, why + ", " + what_to_do};
 }
-[[nodiscard]] inline Finding left_open(std::string why) {
+[[nodiscard]] inline Finding not_checked(std::string why) {
     return {Finding::Kind::open, std::move(why)};
 }
 
@@ -42,7 +42,8 @@ struct Item {
 };
 [[nodiscard]] std::span<const Item> production_items();
 
-/// Says for each item, one line each, whether it is met. Changes nothing. 1 if a `must` is not met.
+/// Says for each item, one line each, whether it is met, and last how many are not. Changes nothing. 1 if a
+/// `must` is not met.
 [[nodiscard]] int check_production(const config::Parsed& parsed, Dial dial);
 
 /// In the order of the list.

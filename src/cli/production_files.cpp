@@ -34,10 +34,12 @@ std::string octal(unsigned mode) {
 Finding others_change(const std::vector<Look>& way, std::optional<unsigned> owner = std::nullopt) {
     for (const Look& look : way) {
         if (look.error == EACCES)
-            return left_open(look.path + " cannot be looked at by " + uid_text(::geteuid()));
+            return not_checked(look.path + " cannot be looked at by " + uid_text(::geteuid()));
         if (look.error != 0) return not_met(look.path + ": " + std::strerror(look.error), "put it there");
         if (look.uid != 0 && look.uid != owner)
-            return not_met(look.path + " belongs to " + uid_text(look.uid), "chown root " + look.path);
+            return not_met(look.path + " belongs to " + uid_text(look.uid),
+                           S_ISDIR(look.mode) ? "use a folder that is root's, as /etc/curvegate"
+                                              : "chown root " + look.path);
         const bool sticky = S_ISDIR(look.mode) && (look.mode & S_ISVTX) != 0;
         if ((look.mode & kOthersWrite) != 0 && !sticky)
             return not_met(look.path + " has mode " + octal(look.mode) + ": others may change it",
@@ -50,15 +52,15 @@ Finding others_change(const std::vector<Look>& way, std::optional<unsigned> owne
 std::optional<Finding> elsewhere(const Facts& facts) {
     const auto& config = facts.config();
     if (config.vault_socket.empty()) return std::nullopt;
-    return left_open("keys and counters are those of the vault at " + config.vault_socket);
+    return not_checked("keys and counters are those of the vault at " + config.vault_socket);
 }
 
 Finding unreadable(const std::string& path) {
-    return left_open(path + " may not be read by " + uid_text(::geteuid()));
+    return not_checked(path + " may not be read by " + uid_text(::geteuid()));
 }
 
 Finding key_file(const KeyFacts& key, const Facts& facts) {
-    if (key.use.path.empty()) return left_open(std::string(key.use.key) + " is not named");
+    if (key.use.path.empty()) return not_checked(std::string(key.use.key) + " is not named");
     if (key.use.is_credential) return met();
     const Look& file = key.file.front();
     // Of a vault that does not run only this is known: whoever owns a file of mode 0600 is who can read it.
@@ -74,7 +76,7 @@ Finding key_file(const KeyFacts& key, const Facts& facts) {
 
 Finding at_rest(const KeyFacts& key, const Facts&) {
     if (key.use.is_credential && !key.use.path.empty()) return met();
-    if (key.use.path.empty()) return left_open(std::string(key.use.key) + " is not named");
+    if (key.use.path.empty()) return not_checked(std::string(key.use.key) + " is not named");
     if (!key.sealed) return unreadable(key.use.path);
     if (*key.sealed) return met();
     return not_met(key.use.path + " holds the secret in the clear",
@@ -83,16 +85,16 @@ Finding at_rest(const KeyFacts& key, const Facts&) {
 
 Finding lasting(const KeyFacts& key, const Facts& facts) {
     const auto& state = facts.config().state_dir;
-    if (state.empty() && key.use.path.empty()) return left_open(std::string(key.use.key) + " is not named");
+    if (state.empty() && key.use.path.empty()) return not_checked(std::string(key.use.key) + " is not named");
     const Disk disk = look_at_disk(state.empty() ? os::folder_of(key.use.path) : state);
-    if (disk.error != 0) return left_open(disk.folder + ": " + std::strerror(disk.error));
+    if (disk.error != 0) return not_checked(disk.folder + ": " + std::strerror(disk.error));
     if (disk.vanishing.empty()) return met();
     return not_met(disk.folder + " is on " + disk.vanishing + ", whose files a restart may take away",
                    "set state-dir to a folder on a disk");
 }
 
 Finding whole(const KeyFacts& key, const Facts&) {
-    if (key.use.path.empty()) return left_open(std::string(key.use.key) + " is not named");
+    if (key.use.path.empty()) return not_checked(std::string(key.use.key) + " is not named");
     if (key.counter.empty()) return unreadable(key.use.path);
     if (!key.state) return unreadable(key.counter);
     if (!key.state->problem.empty())
@@ -103,7 +105,7 @@ Finding whole(const KeyFacts& key, const Facts&) {
     return met();
 }
 
-/// The same rule for each key: the first that is not met counts, then the first that is left open.
+/// The same rule for each key: the first that is not met counts, then the first that is not checked.
 Finding each_key(const Facts& facts, Finding (*rule)(const KeyFacts&, const Facts&)) {
     if (auto why = elsewhere(facts)) return *why;
     Finding out = met();
@@ -159,7 +161,7 @@ Finding key_at_rest(const Facts& facts) {
 
 Finding not_root(const Facts& facts) {
     if (facts.daemon.state != Peer::State::there)
-        return left_open(why_unknown(facts.daemon, "control", "the daemon"));
+        return not_checked(why_unknown(facts.daemon, "control", "the daemon"));
     if (facts.daemon.uid != 0) return met();
     return not_met("the daemon runs as root", "start it as a user of its own");
 }
@@ -170,10 +172,10 @@ Finding vault_apart(const Facts& facts) {
         return not_met("the daemon starts the vault, so its user may read the key files",
                        "run curvegate-vault as a user of its own and set vault");
     }
-    if (vault.state != Peer::State::there) return left_open(why_unknown(vault, "vault", "the vault"));
+    if (vault.state != Peer::State::there) return not_checked(why_unknown(vault, "vault", "the vault"));
     if (vault.uid == 0) return not_met("the vault runs as root", "start it as a user of its own");
     if (facts.daemon.state != Peer::State::there)
-        return left_open(why_unknown(facts.daemon, "control", "the daemon"));
+        return not_checked(why_unknown(facts.daemon, "control", "the daemon"));
     if (vault.uid != facts.daemon.uid) return met();
     return not_met("vault and daemon both run as " + uid_text(vault.uid), "give the vault a user of its own");
 }
@@ -199,7 +201,7 @@ Finding programs(const Facts& facts) {
     std::set<std::string> versions;
     std::string said;
     for (const Program& program : facts.programs) {
-        if (program.path.empty()) return left_open(program.name + " is not found beside curvegate");
+        if (program.path.empty()) return not_checked(program.name + " is not found beside curvegate");
         Finding ways = others_change(program.file);
         if (ways.kind != Finding::Kind::ok) return ways;
         versions.insert(program.version);
@@ -226,7 +228,7 @@ Finding disk_room(const Facts& facts) {
     }
     for (const auto& folder : folders) {
         const Disk disk = look_at_disk(folder);
-        if (disk.error != 0) return left_open(folder + ": " + std::strerror(disk.error));
+        if (disk.error != 0) return not_checked(folder + ": " + std::strerror(disk.error));
         if (disk.free >= kLeastRoom && disk.free >= disk.size / 20) continue;
         return not_met(
             "the disk of " + folder + " has " + std::to_string(disk.free / 1024 / 1024) + " MiB left",
@@ -239,7 +241,7 @@ Finding control_private(const Facts& facts) {
     if (facts.config().control.empty()) return met();
     const Look& socket = *facts.control_socket;
     const Look& folder = *facts.control_folder;
-    if (socket.error != 0) return left_open(socket.path + ": " + std::strerror(socket.error));
+    if (socket.error != 0) return not_checked(socket.path + ": " + std::strerror(socket.error));
     const unsigned owner = facts.daemon.state == Peer::State::there ? facts.daemon.uid : socket.uid;
     // A file has one group. With two groups the daemon asks the kernel who speaks.
     const bool two_groups = !facts.config().control_group.empty() && !facts.config().status_group.empty();

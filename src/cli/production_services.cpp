@@ -101,7 +101,7 @@ std::string last_line(std::string text) {
 }
 
 Finding not_dialled() {
-    return left_open("not tried without --dial");
+    return not_checked("not tried without --dial");
 }
 
 /// Where sockets that systemd passes listen, only their unit says.
@@ -109,7 +109,7 @@ Finding unless_passed(const Facts& facts) {
     const Service* passed =
         find(facts, Side::client, [](const Service& s) { return !s.accept.passed.empty(); });
     if (passed == nullptr) return met();
-    return left_open(in_brackets(*passed) +
+    return not_checked(in_brackets(*passed) +
                      " has its socket from systemd: look at ListenStream= of its unit");
 }
 
@@ -175,7 +175,7 @@ Finding sessions_per_peer(const Facts& facts) {
 }
 
 Finding descriptors(const Facts& facts) {
-    if (!facts.descriptors) return left_open("the daemon's limits cannot be read");
+    if (!facts.descriptors) return not_checked("the daemon's limits cannot be read");
     const std::uint64_t limit = *facts.descriptors;
     const auto& config = facts.config();
     const std::size_t workers =
@@ -244,7 +244,7 @@ Finding audit(const Facts& facts) {
         return not_met("audit-required is left to its default", "set it to yes or no");
     const Ran ran = run_program({"/proc/self/exe", "audit", "verify", path});
     if (ran.status == exit_code::kNoInput || ran.status == exit_code::kNoPermission)
-        return left_open(last_line(ran.said));
+        return not_checked(last_line(ran.said));
     if (ran.status != 0) return not_met(last_line(ran.said), "find out who changed it");
     return met();
 }

@@ -21,8 +21,9 @@ import support as s
 # be an overlay, its kernel old, its clock not set, its limit of descriptors low.
 ABOUT_THE_MACHINE = {2, 3, 9, 10, 11, 13, 19, 26}
 OPEN = {6, 29, 30, 33}  # no daemon runs or has written an audit file, nothing is dialled
-SHOULD_NOT = {5, 7}  # a key in the clear, and a vault that the daemon starts
-LINE = re.compile(r"(\d+) ([a-z0-9-]+): (ok|NO, [^,]*.*, .+|left open, .+)")
+ADVICE_NOT = {5, 7}  # a key in the clear, and a vault that the daemon starts
+LINE = re.compile(r"(\d+) ([a-z0-9-]+): (ok|NO \((must|advice)\), [^,]*.*, .+|not checked, .+)")
+COUNTS = re.compile(r"(\d+) must, (\d+) advice not met; (\d+) not checked")
 
 
 @dataclass
@@ -71,31 +72,39 @@ class Answer:
         return {number for number, text in self.lines.items() if text.startswith("NO")}
 
     def open(self) -> set[int]:
-        return {number for number, text in self.lines.items() if text.startswith("left open")}
+        return {number for number, text in self.lines.items() if text.startswith("not checked")}
 
 
 def ask(config: Path, *more: str, **popen: Any) -> Answer:
     done = s.curvegate("check", "--production", "-c", config, *more, **popen)
     assert done.stderr == b"" and done.returncode in (0, 1), done.stderr.decode()
+    *items, last = done.stdout.decode().splitlines()
     lines = {}
-    for line in done.stdout.decode().splitlines():
+    for line in items:
         found = LINE.fullmatch(line)
         assert found, line
         lines[int(found[1])] = found[3]
+        assert found[4] in (None, levels()[int(found[1])])
     assert list(lines) == list(range(1, 34))
+    counts = COUNTS.fullmatch(last)
+    assert counts, last
+    starts = ("NO (must)", "NO (advice)", "not checked")
+    assert [int(count) for count in counts.groups()] == [
+        sum(text.startswith(start) for text in lines.values()) for start in starts
+    ]
     return Answer(done.returncode, lines)
 
 
 def levels() -> dict[int, str]:
     table = (s.ROOT / "src/cli/production.cpp").read_text()
-    return {int(number): level for number, level in re.findall(r'\{(\d+), "[a-z0-9-]+", (must|should),', table)}
+    return {int(number): level for number, level in re.findall(r'\{(\d+), "[a-z0-9-]+", (must|advice),', table)}
 
 
 def test_guide_and_program_have_the_same_items() -> None:
     guide = (s.ROOT / "docs/guides/production.md").read_text()
-    wanted = re.findall(r"^\| (\d+) \| `([a-z0-9-]+)` \| (must|should) \|", guide, re.MULTILINE)
+    wanted = re.findall(r"^\| (\d+) \| `([a-z0-9-]+)` \| (must|advice) \|", guide, re.MULTILINE)
     table = (s.ROOT / "src/cli/production.cpp").read_text()
-    assert re.findall(r'\{(\d+), "([a-z0-9-]+)", (must|should), rules::', table) == wanted
+    assert re.findall(r'\{(\d+), "([a-z0-9-]+)", (must|advice), rules::', table) == wanted
     assert len(wanted) == 33
     functions = re.findall(r"rules::(\w+)\}", table)
     assert functions == [name.replace("-", "_") for _, name, _ in wanted]
@@ -105,7 +114,7 @@ def test_a_good_configuration_passes_and_nothing_is_changed(setup: Setup) -> Non
     config = setup.write()
     before = {path: (path.stat(), path.read_bytes()) for path in setup.site.folder.iterdir()}
     answer = ask(config)
-    assert answer.bad() - ABOUT_THE_MACHINE == SHOULD_NOT
+    assert answer.bad() - ABOUT_THE_MACHINE == ADVICE_NOT
     assert answer.open() == OPEN
     assert answer.status == int(any(levels()[number] == "must" for number in answer.bad()))
     for path, (stat, content) in before.items():
@@ -227,7 +236,7 @@ def test_what_is_broken_is_said_and_nothing_else(setup: Setup, what: str) -> Non
     spoil, wanted, words = BROKEN[what]
     spoil(setup)
     answer = ask(setup.write())
-    assert answer.bad() - (ABOUT_THE_MACHINE - wanted) - SHOULD_NOT == wanted
+    assert answer.bad() - (ABOUT_THE_MACHINE - wanted) - ADVICE_NOT == wanted
     assert any(words in answer.lines[number] for number in wanted)
     assert answer.status == int(any(levels()[number] == "must" for number in answer.bad()))
 
@@ -257,7 +266,7 @@ def test_owners_and_modes_of_configuration_and_known_hosts(setup: Setup) -> None
     assert not ask(config).bad() & {2, 3, 4}
 
 
-def test_a_key_that_may_not_be_read_is_left_open(nobody_site: s.Site) -> None:
+def test_a_key_that_may_not_be_read_is_not_checked(nobody_site: s.Site) -> None:
     site = nobody_site
     site.know("laptop", ct.KeyPair.generate().public)
     web = {"accept": f"tcp:127.0.0.1:{s.free_port()}", "connect": "127.0.0.1:9", "allow": "laptop"}
@@ -306,7 +315,7 @@ def test_a_control_socket_that_others_may_use_or_replace(setup: Setup) -> None:
     folder.mkdir(mode=0o700)
     setup.globals["control"] = folder / "control.sock"
     config = setup.write()
-    assert ask(config).lines[31].startswith("left open")
+    assert ask(config).lines[31].startswith("not checked")
     with socket.socket(socket.AF_UNIX) as listening:
         listening.bind(str(folder / "control.sock"))
         (folder / "control.sock").chmod(0o660)
