@@ -1,5 +1,6 @@
 #include "cli/exit.hpp"
 #include "cli/options.hpp"
+#include "cli/peers.hpp"
 #include "cli/places.hpp"
 #include "cli/verbs.hpp"
 #include "config/control_protocol.hpp"
@@ -17,6 +18,7 @@
 #include <cerrno>
 #include <charconv>
 #include <chrono>
+#include <csignal>
 #include <cstring>
 
 /// The verbs that a running daemon answers over its control socket (docs/CONTROL.md).
@@ -36,8 +38,8 @@ void pause_for(std::chrono::milliseconds time) {
 Outcome<std::string> socket_path(const Options& options) {
     if (options.has("socket")) return options.get("socket");
     const std::string file = options.has("config") ? options.get("config") : default_config();
-    const auto text = os::read_checked(file, os::Privacy::trusted, kLongestFile);
-    if (!text) return std::unexpected(complain(exit_for_reading(file), text.error().detail()));
+    const auto text = read_config(file);
+    if (!text) return std::unexpected(text.error());
     if (auto path = config::find_global(*text, "control")) return *path;
     return std::unexpected(
         complain(exit_code::kConfig, file + " has no control = PATH; set one and restart, or use --socket"));
@@ -164,6 +166,10 @@ Options& with_places(Options& options) {
         .value("socket", "PATH", "its control socket, whatever the configuration says");
 }
 
+/// Below a watch.
+constexpr std::string_view kLegend =
+    "IN: from the tunnel to the application. OUT: the other way. Ctrl-C ends this.";
+
 struct Size {
     unsigned width = 80;
     unsigned height = 24;
@@ -171,23 +177,32 @@ struct Size {
 std::optional<Size> terminal() {
     winsize size{};
     if (::isatty(STDOUT_FILENO) == 0 || ::ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) != 0) return std::nullopt;
-    if (size.ws_col == 0 || size.ws_row == 0) return Size{};
+    if (size.ws_col == 0 || size.ws_row < 3) return Size{};
     return Size{size.ws_col, size.ws_row};
+}
+
+/// Ends a watch, and leaves the terminal with its cursor.
+void end_watch(int signal) {
+    constexpr std::string_view kShowCursor = "\033[?25h\n";
+    (void)!::write(STDOUT_FILENO, kShowCursor.data(), kShowCursor.size());
+    ::_exit(signal == SIGINT ? exit_code::kOk : 128 + signal);
 }
 
 // Redraws in place; ^C ends it.
 int watch(const std::string& path) {
     const auto first = terminal();
     if (!first) return complain(exit_code::kUsage, "--watch needs a terminal");
+    for (const int signal : {SIGINT, SIGTERM, SIGHUP}) std::signal(signal, end_watch);
     print("\033[?25l\033[2J");
     int status = exit_code::kOk;
     while (status == exit_code::kOk) {
         const Size size = terminal().value_or(*first);
         std::string screen;
         status =
-            ask(path, "status watch " + std::to_string(size.width) + ' ' + std::to_string(size.height - 1),
+            ask(path, "status watch " + std::to_string(size.width) + ' ' + std::to_string(size.height - 2),
                 &screen);
         if (status != exit_code::kOk) break;
+        screen += std::string(kLegend.substr(0, size.width)) + '\n';
         std::string drawn = "\033[H";
         for (const char c : screen) drawn += c == '\n' ? std::string("\033[K\n") : std::string(1, c);
         print(drawn + "\033[J\033[A");
@@ -196,6 +211,21 @@ int watch(const std::string& path) {
     }
     print("\033[?25h");
     return status;
+}
+
+/// What the daemon may not write, its user's master may. Which file is said by our configuration and not by
+/// the daemon, whom root need not trust.
+int write_revocation(const Options& options, const std::string& word) {
+    const auto text = read_config(options.has("config") ? options.get("config") : default_config());
+    const auto file = text ? config::find_global(*text, "known-hosts") : std::nullopt;
+    if (file && revoke_in_file(word, *file) == exit_code::kOk) {
+        print("written to " + *file);
+        return finish_output();
+    }
+    return complain(exit_code::kFailed,
+                    "revoked until the daemon is restarted; to keep it so, as a user who may write there: "
+                    "curvegate peers revoke KEY|NAME --known-hosts " +
+                        file.value_or("FILE"));
 }
 
 }  // namespace
@@ -230,7 +260,9 @@ int revoke(const Verb& self, const Arguments& arguments) {
     if (word.find_first_of(" \t\n") != std::string::npos)
         return options.usage_error("a key or a name has no blanks");
     const auto path = socket_path(options);
-    return path ? ask(*path, "revoke " + word) : path.error();
+    if (!path) return path.error();
+    const int status = ask(*path, "revoke " + word);
+    return status == exit_code::kCannotCreate ? write_revocation(options, word) : status;
 }
 
 int drain(const Verb& self, const Arguments& arguments) {

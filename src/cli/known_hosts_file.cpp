@@ -2,11 +2,31 @@
 
 #include "cli/places.hpp"
 
+#include <fcntl.h>
+#include <sys/stat.h>
+
+#include <cerrno>
+#include <cstring>
+
 namespace curvegate::cli {
 namespace {
 
+/// Whoever owns the file: to look at it is not to trust it.
 Outcome<std::string> read_text(const std::string& path) {
-    auto text = os::read_checked(path, os::Privacy::trusted, kLongestFile);
+    const os::UniqueFd fd(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY));
+    if (!fd && errno == ENOENT) {
+        return std::unexpected(
+            complain(exit_code::kNoInput,
+                     path + ": there is no such file yet: curvegate peers add NAME KEY makes it"));
+    }
+    if (!fd) {
+        const std::string why = std::strerror(errno);
+        return std::unexpected(complain(exit_for_reading(path), path + ": " + why));
+    }
+    struct stat info{};
+    if (::fstat(fd.get(), &info) != 0 || !S_ISREG(info.st_mode))
+        return std::unexpected(complain(exit_code::kBadData, path + " is not a regular file"));
+    auto text = os::read_all(fd.get(), kLongestFile, path);
     if (!text) return std::unexpected(complain(exit_for_reading(path), text.error().detail()));
     return std::move(*text);
 }

@@ -32,7 +32,8 @@ class KnownHostsFile {
     std::vector<registry::Entry> entries_;
 };
 
-/// Reads and parses without a lock, for showing. What is wrong is told.
+/// Reads and parses without a lock, for showing: whoever may read the file, and whoever owns it. What is
+/// wrong is told.
 [[nodiscard]] Outcome<std::vector<registry::Entry>> read_known_hosts(const std::string& path);
 
 }  // namespace curvegate::cli

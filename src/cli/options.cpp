@@ -78,7 +78,13 @@ std::optional<int> Options::parse(const Arguments& arguments) {
         return finish_output();
     }
     const std::size_t given = operands().size();
-    if (given < parser_->least) return usage_error("something is missing");
+    if (given < parser_->least) {
+        // The word that comes next, as the usage names it: "SERVICE", "init".
+        registry::Words expected(verb_.arguments);
+        std::string_view missing = expected.next();
+        for (std::size_t i = 0; i < given; ++i) missing = expected.next();
+        return usage_error(std::string(missing) + " is missing");
+    }
     if (given > parser_->most)
         return usage_error("one word too many: " + registry::quoted(operands()[parser_->most]));
     return std::nullopt;

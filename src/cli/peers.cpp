@@ -1,9 +1,13 @@
+#include "cli/peers.hpp"
+
 #include "cli/exit.hpp"
 #include "cli/known_hosts_file.hpp"
 #include "cli/options.hpp"
 #include "cli/places.hpp"
 #include "cli/verbs.hpp"
+#include "crypto/key_shape.hpp"
 #include "crypto/keys.hpp"
+#include "registry/dates.hpp"
 #include "registry/edit.hpp"
 #include "registry/registry.hpp"
 #include "registry/text.hpp"
@@ -26,15 +30,66 @@ std::string place_of(const KnownHostsFile& file, const Entry& entry) {
     return file.path() + ":" + std::to_string(entry.line);
 }
 
+WallTime now() {
+    return std::chrono::floor<std::chrono::seconds>(std::chrono::system_clock::now());
+}
+
+/// What to say of a KEY that is none. People give the file that keygen made, or all that stands in it.
+std::string why_no_key(const std::string& word, const Error& error) {
+    constexpr std::string_view kKeyFileStart = "curvegate-secret-key";
+    if (word.starts_with(kKeyFileStart))
+        return "KEY is a whole key file, with its secret: give the public key, as curvegate pubkey FILE "
+               "prints it";
+    if (!crypto::looks_like_key(word) && ::access(word.c_str(), F_OK) == 0) {
+        return "KEY: " + word + " is a file: give the public key itself, as curvegate pubkey " + word +
+               " prints it";
+    }
+    return "KEY: " + error.text();
+}
+
 Outcome<crypto::PublicKey> parse_key(const std::string& text) {
     const auto key = crypto::PublicKey::from_text(text);
-    if (!key) return std::unexpected(complain(exit_code::kBadData, "KEY: " + key.error().text()));
+    if (!key) return std::unexpected(complain(exit_code::kBadData, why_no_key(text, key.error())));
     return *key;
+}
+
+/// The name with what a name may not have changed to '-'; nothing if that is no name either.
+std::optional<std::string> usable_name(std::string name) {
+    for (char& c : name) {
+        if (!registry::is_valid_name(std::string_view(&c, 1))) c = '-';
+    }
+    if (!registry::is_valid_name(name) || name.starts_with('-')) return std::nullopt;
+    return name;
+}
+
+/// What is wrong with the words of `peers add` each for itself; nothing if they make a line.
+std::optional<std::string> why_no_entry(const Options& options) {
+    registry::Parts names(options.operands()[1], ',');
+    while (const auto name = names.next()) {
+        if (crypto::looks_like_key(*name)) return "the name stands before the key: peers add NAME KEY";
+        if (registry::is_valid_name(*name)) continue;
+        const auto usable = usable_name(std::string(*name));
+        return "NAME: " + registry::quoted(*name) +
+               " is not a name: letters, digits, '.', '-', '_', ':', at most 255" +
+               (usable ? " (such as " + *usable + ")" : "");
+    }
+    for (const char* option : {"from", "valid-until"}) {
+        if (options.get(option).find_first_of(" \t") != std::string::npos)
+            return "--" + std::string(option) + ": " + registry::quoted(options.get(option)) +
+                   " has blanks, which part the words of a line: write it without";
+    }
+    for (const char* option : {"from", "valid-until", "comment"}) {
+        if (const auto why = registry::why_not_text(options.get(option)))
+            return "--" + std::string(option) + ": " + *why;
+    }
+    return std::nullopt;
 }
 
 /// The entry that `peers add` is asked for. It goes through the parser of the file, so that what is written
 /// reads back as what was meant.
 Outcome<Entry> wanted_entry(const Options& options) {
+    if (const auto why = why_no_entry(options))
+        return std::unexpected(complain(exit_code::kBadData, "peers add: " + *why));
     const auto key = parse_key(options.operands()[2]);
     if (!key) return std::unexpected(key.error());
     std::string line;
@@ -68,6 +123,24 @@ void make_usual_folder(const std::string& path) {
     static_cast<void>(::mkdir(folder.c_str(), ::geteuid() == 0 ? 0755 : 0700));
 }
 
+/// What is allowed, but seldom meant.
+void warn_of(const Entry& entry, const KnownHostsFile& file) {
+    if (entry.valid_until && *entry.valid_until <= now()) {
+        complain(exit_code::kOk, "warning: valid-until=" + registry::format_valid_until(*entry.valid_until) +
+                                     " is over: this line lets nobody in");
+    }
+    for (const Entry& present : file.entries()) {
+        if (present.key != entry.key || present.revoked) continue;
+        const auto other = std::ranges::find_if(present.names, [&](const std::string& name) {
+            return std::ranges::find(entry.names, name) == entry.names.end();
+        });
+        if (other == present.names.end()) continue;
+        complain(exit_code::kOk, "warning: the key stands under the name " + *other + " too, in " +
+                                     place_of(file, present) +
+                                     ": who may use one may use both, and revoking one revokes both");
+    }
+}
+
 int add(const Options& options, const std::string& path) {
     const auto entry = wanted_entry(options);
     if (!entry) return entry.error();
@@ -87,6 +160,7 @@ int add(const Options& options, const std::string& path) {
     }
     if (const int code = file->replace(registry::append_entry(file->text(), *entry)); code != 0) return code;
     print("added to " + path + ": " + options.operands()[1] + " " + crypto::fingerprint(entry->key));
+    warn_of(*entry, *file);
     return finish_output();
 }
 
@@ -125,24 +199,16 @@ std::vector<crypto::PublicKey> keys_to_revoke(const std::string& word, const std
     return out;
 }
 
+int complain_no_such_peer(const KnownHostsFile& file, const std::string& word) {
+    const bool is_file = ::access(word.c_str(), F_OK) == 0;
+    if (registry::is_valid_name(word) && !crypto::looks_like_key(word) && !is_file)
+        return complain_no_such_name(file, word);
+    const auto key = parse_key(word);
+    return key ? complain_no_such_name(file, word) : key.error();
+}
+
 int revoke(const Options& options, const std::string& path) {
-    const std::string& word = options.operands()[1];
-    const auto file = KnownHostsFile::open(path);
-    if (!file) return file.error();
-    const auto keys = keys_to_revoke(word, file->entries());
-    if (keys.empty()) return complain_no_such_name(*file, word);
-    const registry::Registry registry(file->entries());
-    for (const auto& key : keys) {
-        const std::string_view name = registry.name_of(key);
-        print((registry.is_revoked(key) ? "revoked already: " : "revoked: ") +
-              std::string(name.empty() ? "revoked" : name) + " " + crypto::fingerprint(key));
-    }
-    const auto now = std::chrono::floor<std::chrono::seconds>(std::chrono::system_clock::now());
-    const std::string text = registry::append_revoked(file->text(), file->entries(), keys, now);
-    if (text != file->text()) {
-        if (const int code = file->replace(text); code != 0) return code;
-    }
-    return finish_output();
+    return revoke_in_file(options.operands()[1], path);
 }
 
 int list(const Options&, const std::string& path) {
@@ -154,15 +220,16 @@ int list(const Options&, const std::string& path) {
 
 struct Action {
     std::string_view name;
+    std::string_view operands;
     std::size_t words;  ///< with the name
     bool takes_entry_options;
     int (*run)(const Options& options, const std::string& path);
 };
 constexpr auto kActions = std::to_array<Action>({
-    {"list", 1, false, list},
-    {"add", 3, true, add},
-    {"remove", 2, false, remove},
-    {"revoke", 2, false, revoke},
+    {"list", "no words", 1, false, list},
+    {"add", "NAME KEY", 3, true, add},
+    {"remove", "NAME", 2, false, remove},
+    {"revoke", "KEY or NAME", 2, false, revoke},
 });
 
 int unknown_action(const Options& options) {
@@ -173,19 +240,39 @@ int unknown_action(const Options& options) {
 
 }  // namespace
 
+int revoke_in_file(const std::string& word, const std::string& path) {
+    const auto file = KnownHostsFile::open(path);
+    if (!file) return file.error();
+    const auto keys = keys_to_revoke(word, file->entries());
+    if (keys.empty()) return complain_no_such_peer(*file, word);
+    const std::string text = registry::append_revoked(file->text(), file->entries(), keys, now());
+    if (text != file->text()) {
+        if (const int code = file->replace(text); code != 0) return code;
+    }
+    const registry::Registry registry(file->entries());
+    for (const auto& key : keys) {
+        const std::string_view name = registry.name_of(key);
+        print((registry.is_revoked(key) ? "revoked already: " : "revoked: ") +
+              std::string(name.empty() ? "revoked" : name) + " " + crypto::fingerprint(key));
+    }
+    return finish_output();
+}
+
 int peers(const Verb& self, const Arguments& arguments) {
     Options options(self);
     options.value("known-hosts", "FILE", "the file (default: that of the usual configuration)")
         .value("from", "CIDR,...", "add: addresses that the key may come from")
         .value("valid-until", "DATE", "add: the last day (YYYY-MM-DD, UTC) or a moment (RFC 3339)")
         .value("comment", "TEXT", "add: anything")
-        .operands(1, 3);
+        .operands(0, 3);
     if (const auto end = options.parse(arguments)) return *end;
     const auto& words = options.operands();
+    if (words.empty()) return options.usage_error("say what to do: list, add, remove or revoke");
     const auto* const action = std::ranges::find(kActions, words.front(), &Action::name);
     if (action == kActions.end()) return unknown_action(options);
     if (words.size() != action->words) {
-        return options.usage_error(words.size() < action->words ? "something is missing" : "too many words");
+        return options.usage_error(std::string(action->name) + " takes " + std::string(action->operands) +
+                                   ", and got " + std::to_string(words.size() - 1));
     }
     const bool entry_options = options.has("from") || options.has("valid-until") || options.has("comment");
     if (entry_options && !action->takes_entry_options) {

@@ -6,7 +6,9 @@
 #include <pwd.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <cstdlib>
+#include <cstring>
 
 namespace curvegate::cli {
 namespace {
@@ -41,16 +43,27 @@ std::string default_config() {
 }
 
 std::string default_known_hosts() {
-    if (const auto text = os::read_checked(default_config(), os::Privacy::trusted, kLongestFile)) {
+    if (const auto text = os::read_linked(default_config(), kLongestFile)) {
         if (auto path = config::find_global(*text, "known-hosts"); path && path->starts_with('/'))
             return *path;
     }
     return default_folder() + "/known_hosts";
 }
 
+Outcome<std::string> read_config(const std::string& path) {
+    if (::access(path.c_str(), F_OK) != 0) {
+        const std::string why = path + ": " + std::strerror(errno);
+        return std::unexpected(complain(
+            exit_for_reading(path), why + " (write one, see man curvegate.conf, or name it with -c FILE)"));
+    }
+    auto text = os::read_linked(path, kLongestFile);
+    if (!text) return std::unexpected(complain(exit_code::kNoPermission, text.error().detail()));
+    return std::move(*text);
+}
+
 Outcome<config::Parsed> load_config(const std::string& path) {
-    auto text = os::read_checked(path, os::Privacy::trusted, kLongestFile);
-    if (!text) return std::unexpected(complain(exit_for_reading(path), text.error().detail()));
+    auto text = read_config(path);
+    if (!text) return std::unexpected(text.error());
     const auto sources = config::gather({path, std::move(*text)}, {read_included, list_folder});
     if (!sources) {
         complain(sources.error());

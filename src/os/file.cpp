@@ -26,8 +26,12 @@ std::string octal(mode_t mode) {
 // What we trust must be ours or root's, with none of the `forbidden` bits.
 Result<> check_owner(const struct stat& info, mode_t forbidden, const std::string& path) {
     if (info.st_uid != ::geteuid() && info.st_uid != 0) {
-        return fail(Errc::system, path + " belongs to uid " + std::to_string(info.st_uid) +
-                                      "; chown it to uid " + std::to_string(::geteuid()) + " or root");
+        const std::string owner = "uid " + std::to_string(info.st_uid);
+        // Root must not take a user's file away, nor act on what that user may change at any time.
+        const std::string advice = ::geteuid() == 0
+                                       ? ", and root trusts root's files alone; run this as " + owner
+                                       : "; chown it to uid " + std::to_string(::geteuid()) + " or root";
+        return fail(Errc::system, path + " belongs to " + owner + advice);
     }
     if ((info.st_mode & forbidden) != 0) {
         return fail(Errc::system, path + " has mode " + octal(info.st_mode) + "; run chmod " +

@@ -5,7 +5,9 @@ from __future__ import annotations
 import grp
 import json
 import os
+import pty
 import re
+import select
 import signal
 import socket
 import stat
@@ -120,6 +122,32 @@ def test_refusals_are_counted_by_reason(tmp_path: Path, backend: s.Backend) -> N
     s.until(lambda: service(site, "web")["refused"] == 1, "the refusal is counted")
     assert sum(status(site)["refusals"].values()) == 1
     site.close()
+
+
+def test_watch_says_what_it_shows_and_how_it_ends(ends: Pair) -> None:
+    command = [s.binary("curvegate"), "status", "--watch", "-c", str(ends.far.folder / "curvegate.conf")]
+    pid, master = pty.fork()
+    if pid == 0:
+        os.execv(command[0], command)
+    shown = b""
+    try:
+        while b"Ctrl-C ends this" not in shown:
+            assert select.select([master], [], [], s.PATIENCE)[0], shown
+            shown += os.read(master, 65536)
+        assert b"IN: from the tunnel" in shown and b"web" in shown
+        os.write(master, b"\x03")
+        while select.select([master], [], [], s.PATIENCE)[0]:
+            try:
+                part = os.read(master, 65536)
+            except OSError:  # the other side is closed
+                break
+            if not part:
+                break
+            shown += part
+    finally:
+        os.close(master)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+    assert shown.rstrip().endswith(b"\x1b[?25h"), "the cursor stays hidden"
 
 
 def test_watch_needs_a_terminal(ends: Pair) -> None:
@@ -538,6 +566,38 @@ def test_revoked_stays_so_without_the_file_until_restart(ends: Pair) -> None:
     ends.server.wait_log(r" ready\b", since=mark)
     with ends.client.open() as local:
         dropped(local)
+
+
+def test_root_writes_what_the_daemon_may_not(nobody_site: s.Site, backend: s.Backend) -> None:
+    """The package's layout: known_hosts is root's, in a folder of root's, and the daemon is not root."""
+    site = nobody_site
+    etc = site.folder / "etc"
+    etc.mkdir()
+    client = ct.KeyPair.generate()
+    site.know("laptop", client.public)
+    known_hosts = site.known_hosts.rename(etc / "known_hosts")
+    known_hosts.chmod(0o644)
+    before = known_hosts.read_text()
+    section = {"accept": f"tcp:127.0.0.1:{s.free_port()}", "connect": backend.address, "allow": "laptop"}
+    config = site.write_config({"web": section}, known_hosts=known_hosts)
+    s.give_to_nobody(site.folder)
+    for path in (etc, config):
+        os.chown(path, 0, 0)
+    config.chmod(0o644)
+    daemon = site.run(config, wrap=s.AS_NOBODY)
+    # Its own user may end the sessions, but not write there either.
+    done = s.run([*s.AS_NOBODY, s.binary("curvegate"), "revoke", "laptop", "-c", str(config)], timeout=30)
+    assert done.returncode == FAILED and "until the daemon is restarted" in said(done), said(done)
+    assert f"curvegate peers revoke KEY|NAME --known-hosts {known_hosts}" in said(done)
+    assert known_hosts.read_text() == before
+    done = control(site, "revoke", "laptop")
+    assert done.returncode == 0 and f"written to {known_hosts}" in said(done), said(done)
+    lines = known_hosts.read_text().splitlines()
+    assert lines[0] + "\n" == before and lines[1].startswith(f"@revoked laptop curve25519 {s.b64(client.public)}")
+    now = known_hosts.stat()
+    assert (now.st_uid, stat.S_IMODE(now.st_mode)) == (0, 0o644)
+    assert control(site, "reload").returncode == 0  # the daemon can still read it
+    assert daemon.events("revoke_not_written")
 
 
 @pytest.mark.parametrize("how", ["removed", "revoked", "not allowed"])
