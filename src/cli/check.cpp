@@ -5,7 +5,10 @@
 #include "cli/places.hpp"
 #include "cli/production.hpp"
 #include "cli/verbs.hpp"
+#include "crypto/keys.hpp"
+#include "registry/dates.hpp"
 
+#include <algorithm>
 #include <chrono>
 
 namespace curvegate::cli {
@@ -63,19 +66,46 @@ std::string limits_in_all(const config::Config& config) {
            ", half-open-per-source = " + std::to_string(strangers.half_open_per_source);
 }
 
+/// A key that may use a service, under the name that lets it in.
+std::string allowed_text(const registry::Entry& entry, const std::string& name) {
+    std::string out = "      allows " + name + " " + crypto::fingerprint(entry.key);
+    for (const auto& block : entry.from)
+        out += (&block == &entry.from.front() ? " from=" : ",") + block.text();
+    if (entry.valid_until) out += " valid-until=" + registry::format_valid_until(*entry.valid_until);
+    return out;
+}
+
+/// Who may use the service of a server end now.
+void print_allowed(const config::Service& service, const registry::Registry& registry, WallTime at) {
+    if (service.side != config::Side::server) return;
+    if (service.allow.any)
+        return print("      allows any key that is not revoked, also one that is not in known_hosts");
+    bool anybody = false;
+    for (const auto& entry : registry.entries()) {
+        const auto name = std::ranges::find_first_of(entry.names, service.allow.names);
+        const bool over = entry.valid_until && at >= *entry.valid_until;
+        if (name == entry.names.end() || over || registry.is_revoked(entry.key)) continue;
+        print(allowed_text(entry, *name));
+        anybody = true;
+    }
+    if (!anybody) print("      allows nobody");
+}
+
 enum class Say { where, limits_too };
 
 int check_files(const config::Parsed& parsed, Say say) {
-    const Examined seen = examine(parsed, now());
+    const WallTime at = now();
+    const Examined seen = examine(parsed, at);
     complain(seen.warnings, "warning: ");
     complain(seen.known_hosts);
     complain(seen.problems);
-    if (!seen.good()) return exit_code::kConfig;
+    if (!seen.good()) return seen.status;
     const std::size_t count = parsed.config.services.size();
     print(parsed.config.file + " is fine: " + std::to_string(count) +
           (count == 1 ? " service" : " services"));
     for (const config::Service& service : parsed.config.services) {
         print(describe(service));
+        print_allowed(service, *seen.registry, at);
         if (say == Say::limits_too) print(limits_of(service));
     }
     if (say == Say::limits_too) print(limits_in_all(parsed.config));

@@ -10,17 +10,27 @@
 namespace curvegate::cli {
 namespace {
 
+/// Why there is no registry, and the status with which a daemon would end for it.
+struct NoRegistry {
+    Problems problems;
+    int status = exit_code::kConfig;
+};
+
 /// The known_hosts file that the configuration names.
-std::expected<registry::Registry, Problems> load_registry(const config::Parsed& parsed) {
+std::expected<registry::Registry, NoRegistry> load_registry(const config::Parsed& parsed) {
     const std::string& path = parsed.config.known_hosts;
     const auto text = os::read_checked(path, os::Privacy::trusted, kLongestFile);
     if (!text) {
-        return std::unexpected(Problems{{parsed.config.file, parsed.line_of("", "known-hosts"),
-                                         "known-hosts: " + text.error().detail()}});
+        const int status = exit_for_reading(path);
+        const std::string cure =
+            status == exit_code::kNoInput ? " (curvegate peers add NAME KEY --known-hosts " + path + ")" : "";
+        return std::unexpected(NoRegistry{{{parsed.config.file, parsed.line_of("", "known-hosts"),
+                                            "known-hosts: " + text.error().detail() + cure}},
+                                          status});
     }
     auto entries = registry::parse_known_hosts(*text, path);
     if (entries) return registry::Registry(std::move(*entries));
-    return std::unexpected(std::move(entries.error()));
+    return std::unexpected(NoRegistry{std::move(entries.error())});
 }
 
 /// Names in allow and peer against those of known_hosts.
@@ -74,16 +84,21 @@ Examined examine(const config::Parsed& parsed, WallTime now) {
     const auto note = [&](const Problems& found) {
         for (const Problem& problem : found) problems.add(problem.line, problem.text);
     };
-    note(check_keys(parsed));
+    const KeyProblems keys = check_keys(parsed);
+    note(keys.problems);
+    out.status = keys.status;
     if (auto registry = load_registry(parsed)) {
         NameCheck names(parsed, *registry, now);
         names.run();
         const Problems warnings = parsed.config.located(names.warnings);
         out.warnings.insert(out.warnings.end(), warnings.begin(), warnings.end());
         note(names.problems);
+        if (!names.problems.empty()) out.status = exit_code::kConfig;
         out.registry = std::move(*registry);
     } else {
-        out.known_hosts = std::move(registry.error());
+        out.known_hosts = std::move(registry.error().problems);
+        const bool same = out.status == exit_code::kOk || out.status == registry.error().status;
+        out.status = same ? registry.error().status : exit_code::kConfig;
     }
     out.problems = parsed.config.located(problems.take());
     return out;

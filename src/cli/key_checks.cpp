@@ -6,6 +6,7 @@
 #include "vault/private_file.hpp"
 
 #include <fcntl.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -67,30 +68,45 @@ std::string about(const std::string& path, const Error& error) {
     return text.contains(path) ? text : path + ": " + text;
 }
 
-/// What is wrong with a key and its counter; empty if nothing. Adds its public key to `seen`.
-std::string check_key(const config::Config& config, const KeyUse& use, std::vector<crypto::PublicKey>& seen) {
+/// The status with which a vault would end that may not use the file, or finds in it what it should not.
+int status_of(const std::string& path, const Error& error) {
+    struct stat info{};
+    if (!error.is(os::Errc::system)) return exit_code::kConfig;
+    if (::lstat(path.c_str(), &info) != 0) return exit_for_reading(path);
+    return S_ISREG(info.st_mode) ? exit_code::kNoPermission : exit_code::kConfig;
+}
+
+/// What is wrong, and the status with which a daemon would end for it.
+struct Fault {
+    std::string text;
+    int status = exit_code::kConfig;
+};
+
+/// What is wrong with a key and its counter; no text if nothing. Adds its public key to `seen`.
+Fault check_key(const config::Config& config, const KeyUse& use, std::vector<crypto::PublicKey>& seen) {
     if (use.path.empty()) {
         // The vault's own unit names its keys itself.
         if (!config.vault_socket.empty()) return {};
-        return std::string(use.key) + " = PATH is missing: this is a " +
-               std::string(vault::name_of(use.role)) + " end (or give the credential " +
-               std::string(use.credential) + ")";
+        return {std::string(use.key) + " = PATH is missing: this is a " +
+                std::string(vault::name_of(use.role)) + " end (or give the credential " +
+                std::string(use.credential) + ")"};
     }
     const std::string key(use.key);
     const auto header = read_key_header(use);
-    if (!header) return key + ": " + about(use.path, header.error());
+    if (!header) return {key + ": " + about(use.path, header.error()), status_of(use.path, header.error())};
     if (header->role != use.role) {
-        return key + ": " + use.path + " is a " + std::string(vault::name_of(header->role)) +
-               "'s key, and a " + std::string(vault::name_of(use.role)) +
-               "'s is needed (curvegate keygen makes one)";
+        return {key + ": " + use.path + " is a " + std::string(vault::name_of(header->role)) +
+                "'s key, and a " + std::string(vault::name_of(use.role)) +
+                "'s is needed (curvegate keygen makes one)"};
     }
     if (std::ranges::find(seen, header->public_key) != seen.end()) {
-        return key + ": " + use.path + " holds the same key as server-key; each role needs a key of its own";
+        return {key + ": " + use.path +
+                " holds the same key as server-key; each role needs a key of its own"};
     }
     seen.push_back(header->public_key);
     const std::string counter = counter_of(config, use, header->public_key);
     const auto counted = look_at_counter(counter, header->public_key);
-    return counted.problem.empty() ? "" : key + ": " + counted.problem;
+    return counted.problem.empty() ? Fault{} : Fault{key + ": " + counted.problem, counted.status};
 }
 
 }  // namespace
@@ -129,19 +145,21 @@ std::string counter_of(const config::Config& config, const KeyUse& use, const cr
 
 CounterLook look_at_counter(const std::string& path, const crypto::PublicKey& key) {
     const auto state = read_counter(path, key);
-    if (!state) return {about(path, state.error()), false};
-    return {{}, state->recovered};
+    if (!state) return {about(path, state.error()), status_of(path, state.error()), false};
+    return {{}, exit_code::kOk, state->recovered};
 }
 
-Problems check_keys(const config::Parsed& parsed) {
-    Problems problems;
+KeyProblems check_keys(const config::Parsed& parsed) {
+    KeyProblems out;
     std::vector<crypto::PublicKey> seen;
     for (const KeyUse& use : keys_in_use(parsed)) {
-        if (auto text = check_key(parsed.config, use, seen); !text.empty()) {
-            problems.push_back({parsed.config.file, use.line, std::move(text)});
-        }
+        auto fault = check_key(parsed.config, use, seen);
+        if (fault.text.empty()) continue;
+        const bool same = out.problems.empty() || out.status == fault.status;
+        out.status = same ? fault.status : exit_code::kConfig;
+        out.problems.push_back({parsed.config.file, use.line, std::move(fault.text)});
     }
-    return problems;
+    return out;
 }
 
 }  // namespace curvegate::cli

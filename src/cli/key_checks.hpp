@@ -2,6 +2,7 @@
 
 #include "base/problem.hpp"
 #include "base/result.hpp"
+#include "cli/exit.hpp"
 #include "config/config.hpp"
 #include "vault/key_file.hpp"
 
@@ -33,11 +34,16 @@ struct KeyUse {
 /// What a vault would say about a counter at its start, without the lock and without a write.
 struct CounterLook {
     std::string problem;   ///< why no vault would start with it; empty: one would
+    int status = 0;        ///< with which it would end
     bool damaged = false;  ///< of its two slots one does not read
 };
 [[nodiscard]] CounterLook look_at_counter(const std::string& path, const crypto::PublicKey& key);
 
+struct KeyProblems {
+    Problems problems;
+    int status = exit_code::kOk;  ///< with which a daemon would end for them; several kinds: kConfig
+};
 /// Checks each key file (owner, mode, form, role) and its counter; changes nothing.
-[[nodiscard]] Problems check_keys(const config::Parsed& parsed);
+[[nodiscard]] KeyProblems check_keys(const config::Parsed& parsed);
 
 }  // namespace curvegate::cli

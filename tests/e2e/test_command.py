@@ -96,6 +96,8 @@ def test_keygen_puts_the_counter_where_state_dir_says(tmp_path: Path) -> None:
         [],
         ["peers"],
         ["peers", "add", "only-a-name"],
+        ["revoke"],
+        ["audit", "verify"],
         ["counter"],
         ["counter", "reset"],
         ["pubkey", "--format", "base32"],
@@ -365,6 +367,97 @@ def test_readers_see_a_whole_file_at_any_moment(site: s.Site) -> None:
     assert len(sizes) > 1
 
 
+def test_peers_revoke_says_so_after_it_was_written(site: s.Site) -> None:
+    key = s.b64(ct.KeyPair.generate().public)
+    assert peers(site, "add", "one", key).returncode == OK
+    limit = f"ulimit -f 0; trap '' XFSZ; exec {s.binary('curvegate')} peers revoke one --known-hosts {site.known_hosts}"
+    done = s.run(["sh", "-c", limit])
+    assert done.returncode != OK and b"revoked" not in done.stdout, done
+    done = peers(site, "revoke", "one")
+    assert done.returncode == OK and done.stdout.startswith(b"revoked: one SHA256:")
+
+
+@pytest.mark.parametrize("verb", ["add", "revoke", "fingerprint", "import", "known_hosts"])
+@pytest.mark.parametrize("digits", [40, 43, 44, 63, 65])
+def test_a_hex_key_that_was_cut_is_no_other_key(site: s.Site, verb: str, digits: int) -> None:
+    text = (bytes(range(7, 39)).hex() + "aa")[:digits]
+    words = f"{digits} hexadecimal digits"
+    if verb == "fingerprint":
+        done = s.curvegate("fingerprint", stdin=text.encode())
+        assert done.returncode == BAD_DATA and words in said(done), done
+        done = s.curvegate("fingerprint", text)
+    elif verb == "import":
+        done = s.curvegate("import", "--role", "client", "-o", site.folder / "a.key", stdin=text.encode())
+        assert not (site.folder / "a.key").exists()
+    elif verb == "known_hosts":
+        site.known_hosts.write_text(f"laptop curve25519 {text}\n")
+        site.known_hosts.chmod(0o600)
+        done = peers(site, "list")
+        words = f"{site.known_hosts}:1: {words}"
+    else:
+        done = peers(site, verb, *(["laptop"] if verb == "add" else []), text)
+    assert done.returncode == BAD_DATA and words in said(done), done
+    assert text not in said(done)
+
+
+MISTAKES: dict[str, tuple[list[str], int, str]] = {
+    "nothing": ([], USAGE, "say what to do: list, add, remove or revoke"),
+    "a word less": (["add", "laptop"], USAGE, "add takes NAME KEY, and got 1"),
+    "a name with a blank": (["add", "my laptop", "KEY"], BAD_DATA, '"my laptop" is not a name.*such as my-laptop'),
+    "a star": (["add", "*", "KEY"], BAD_DATA, "is not a name"),
+    "the other way round": (["add", "KEY", "laptop"], BAD_DATA, "the name stands before the key"),
+    "a key file": (["add", "laptop", "FILE"], BAD_DATA, "server.key is a file.*curvegate pubkey .*server.key"),
+    "to revoke a key file": (["revoke", "FILE"], BAD_DATA, "server.key is a file.*curvegate pubkey"),
+    "what a key file holds": (["add", "laptop", "TEXT"], BAD_DATA, "a whole key file, with its secret"),
+    "a fingerprint": (["add", "laptop", "SHA256:" + "A" * 43], BAD_DATA, "a fingerprint, which stands for a key"),
+    "blanks in from": (["add", "x", "KEY", "--from", "::1, 10.0.0.1"], BAD_DATA, "--from: .*has blanks"),
+    "two lines": (["add", "x", "KEY", "--comment", "a\ny curve25519 KEY"], BAD_DATA, "--comment: control character"),
+    "nobody of that name": (["remove", "laptop"], BAD_DATA, '"laptop" is not in .*known_hosts'),
+}
+
+
+@pytest.mark.parametrize("what", MISTAKES)
+def test_what_is_wrong_with_a_command_on_peers_is_said_with_the_cure(site: s.Site, what: str) -> None:
+    args, code, words = MISTAKES[what]
+    key, other = site.key("server"), s.b64(ct.KeyPair.generate().public)
+    real = {"KEY": other, "FILE": str(key.path), "TEXT": key.path.read_text()}
+    done = peers(site, *[real.get(word, word.replace("KEY", other)) for word in args])
+    assert done.returncode == code and re.search(words, said(done)), done
+    assert s.b64(key.secret()) not in said(done)
+    assert not site.known_hosts.exists()
+
+
+def test_peers_list_without_a_file_says_how_to_begin(site: s.Site) -> None:
+    done = peers(site, "list")
+    assert done.returncode == NO_INPUT and "curvegate peers add NAME KEY makes it" in said(done)
+
+
+def test_peers_add_warns_of_what_is_seldom_meant(site: s.Site) -> None:
+    key = s.b64(ct.KeyPair.generate().public)
+    done = peers(site, "add", "one", key, "--valid-until", "2020-01-01")
+    assert done.returncode == OK and "warning: valid-until=2020-01-01 is over" in said(done)
+    done = peers(site, "add", "two", key)
+    words = f"warning: the key stands under the name one too, in {site.known_hosts}:1"
+    assert done.returncode == OK and words in said(done)
+    done = peers(site, "add", "three", s.b64(ct.KeyPair.generate().public), "--valid-until", "2999-01-01")
+    assert done.returncode == OK and said(done) == ""
+    assert peers(site, "revoke", key).returncode == OK
+    done = peers(site, "add", "four", key)
+    assert done.returncode == BAD_DATA and f"the key is revoked in {site.known_hosts}:4" in said(done)
+
+
+def test_root_lists_a_users_peers_and_is_not_told_to_take_them(site: s.Site) -> None:
+    s.need_root()
+    site.know("laptop", ct.KeyPair.generate().public)
+    os.chown(site.known_hosts, 65534, 65534)
+    done = peers(site, "list")
+    assert done.returncode == OK and done.stdout.startswith(b"laptop curve25519 "), said(done)
+    done = peers(site, "remove", "laptop")
+    assert done.returncode == NO_PERMISSION and "chown" not in said(done)
+    assert "run this as uid 65534" in said(done)
+    assert site.known_hosts.stat().st_uid == 65534
+
+
 # ---- check ----
 
 
@@ -405,16 +498,37 @@ def test_check_says_where_each_service_listens_and_what_it_dials(site: s.Site) -
     done = check(path)
     assert done.returncode == OK, said(done)
     assert done.stderr == b""
+    laptop = s.curvegate("fingerprint", site.peers["laptop"][0].split()[-1]).stdout.decode().strip()
     assert done.stdout.decode().splitlines() == [
         f"{path} is fine: 4 services",
         "  [web] server end: listens on udp:[::]:4433 (server-name web), connects to 127.0.0.1:8080",
+        f"      allows laptop {laptop}",
         "  [dns] server end: listens on udp:[::]:4433 (server-name dns), connects to udp:127.0.0.1:53",
+        f"      allows laptop {laptop}",
         "  [ask] client end: listens on udp:127.0.0.1:5353, connects to udp:gate:4433 (server-name dns), "
         "where gate must answer",
         "  [old] client end: listens on udp:127.0.0.1:5354, connects to tcp:gate:4433, where gate must answer",
     ]
     done = check(good_config(site))
     assert "listens on tcp:0.0.0.0:4433, connects to 127.0.0.1:8080" in done.stdout.decode()
+
+
+def test_check_says_who_may_use_each_service(site: s.Site) -> None:
+    prefixes = ("from=10.0.0.0/8,::1", "valid-until=2999-01-01", "valid-until=2020-01-01", "@revoked", "")
+    for prefix in prefixes:
+        site.know("laptop", ct.KeyPair.generate().public, prefix)
+    site.know("phone", ct.KeyPair.generate().public)
+    prints = [s.curvegate("fingerprint", line.split()[-1]).stdout.decode().strip() for line in site.peers["laptop"]]
+    one = {"accept": "tcp:0.0.0.0:4433", "connect": "127.0.0.1:8080"}
+    path = site.write_config({"web": one | {"allow": "laptop"}})
+    listed = [line for line in check(path).stdout.decode().splitlines() if line.startswith("      ")]
+    assert listed == [
+        f"      allows laptop {prints[0]} from=10.0.0.0/8,::1/128",
+        f"      allows laptop {prints[1]} valid-until=2999-01-01",
+        f"      allows laptop {prints[4]}",
+    ]
+    assert b"allows any key that is not revoked" in check(site.write_config({"web": one | {"allow": "*"}})).stdout
+    assert b"      allows nobody\n" in check(site.write_config({"web": one})).stdout
 
 
 def test_check_explains_a_verdict_for_a_service_over_udp(site: s.Site) -> None:
@@ -566,6 +680,83 @@ def test_check_explains_a_verdict(site: s.Site, prefix: str, peer: str, more: li
 def test_check_without_a_file_says_which_it_looked_for(tmp_path: Path) -> None:
     done = s.curvegate("check", "-c", tmp_path / "none.conf")
     assert done.returncode == NO_INPUT and str(tmp_path / "none.conf") in said(done)
+
+
+def test_without_a_configuration_every_verb_says_what_to_do(tmp_path: Path) -> None:
+    for words in (["check"], ["run"], ["status"], ["reload"], ["probe", "web"], ["counter", "init"]):
+        done = s.curvegate(*words, env=os.environ | {"HOME": str(tmp_path)}) if os.geteuid() else None
+        done = done or s.curvegate(*words, "-c", tmp_path / "none.conf")
+        assert done.returncode == NO_INPUT, words
+        assert re.search(r"none.conf|curvegate.conf", said(done)) and "name it with -c FILE" in said(done), words
+
+
+def test_check_takes_a_link_as_the_daemon_does(site: s.Site) -> None:
+    path = good_config(site)
+    link = site.folder / "link.conf"
+    link.symlink_to(path)
+    assert check(link).returncode == OK
+
+
+def test_a_missing_known_hosts_is_told_at_its_line_with_the_cure(site: s.Site) -> None:
+    path = good_config(site)
+    line = [line.split(" ")[0] for line in path.read_text().splitlines()].index("known-hosts") + 1
+    site.known_hosts.unlink()
+    for done in (check(path), s.run([s.binary("curvegated"), "-c", str(path)])):
+        assert done.returncode == NO_INPUT
+        assert f"{path}:{line}: known-hosts: " in said(done) and "curvegate peers add NAME KEY" in said(done)
+
+
+@pytest.mark.parametrize("fault", ["denied", "another owner", "open to others", "missing", "a folder"])
+def test_check_and_run_end_with_the_same_status_for_a_key_file(nobody_site: s.Site, fault: str) -> None:
+    site = nobody_site
+    key = site.key("server").path
+    section = {"accept": f"tcp:127.0.0.1:{s.free_port()}", "connect": "127.0.0.1:9", "allow": "*"}
+    config = site.write_config({"web": section}, control=None)
+    s.give_to_nobody(site.folder)
+    wanted = NO_PERMISSION
+    if fault == "denied":
+        os.chown(key, 0, 0)
+    elif fault == "another owner":
+        os.chown(key, 4711, 4711)
+        key.chmod(0o644)
+    elif fault == "open to others":
+        key.chmod(0o640)
+    elif fault == "missing":
+        key.unlink()
+        wanted = NO_INPUT
+    else:
+        key.unlink()
+        key.mkdir()
+        wanted = CONFIG
+    for words in ([s.binary("curvegated"), "-c"], [s.binary("curvegate"), "check", "-c"]):
+        done = s.run([*s.AS_NOBODY, *words, str(config)], timeout=60)
+        assert done.returncode == wanted, (words, said(done))
+        assert str(key) in said(done)
+
+
+def test_a_folder_of_counters_that_is_another_users_is_no_matter_of_the_disk(nobody_site: s.Site) -> None:
+    site = nobody_site
+    state = site.folder / "state"
+    state.mkdir()
+    site._keys["server"] = s.keygen(site.folder / "server.key", "server", "--state-dir", str(state))
+    section = {"accept": f"tcp:127.0.0.1:{s.free_port()}", "connect": "127.0.0.1:9", "allow": "*"}
+    config = site.write_config({"web": section}, control=None, state_dir=state)
+    s.give_to_nobody(site.folder)
+    os.chown(state, 0, 0)  # README.Debian without its chown
+    done = s.run([*s.AS_NOBODY, s.binary("curvegated"), "-c", str(config)], timeout=60)
+    assert done.returncode == NO_PERMISSION and "Permission denied" in said(done), said(done)
+    assert "must belong to the user that the vault runs as" in said(done) and "disk" not in said(done)
+
+
+def test_a_port_in_use_is_told_at_the_line_of_accept(site: s.Site) -> None:
+    with s.Backend(s.echo) as backend:
+        section = {"connect": "127.0.0.1:9", "allow": "laptop", "accept": f"tcp:127.0.0.1:{backend.port}"}
+        site.know("laptop", ct.KeyPair.generate().public)
+        code, words = site.start_refused({"web": section})
+        lines = (site.folder / "refused.conf").read_text().splitlines()
+        line = next(number for number, text in enumerate(lines, 1) if text.startswith("accept"))
+        assert code == UNAVAILABLE and f"refused.conf:{line}: " in words, words
+        assert "Address already in use (another program has it: ss -tulnp shows which)" in words
 
 
 # ---- counters ----
