@@ -110,7 +110,7 @@ Finding unless_passed(const Facts& facts) {
         find(facts, Side::client, [](const Service& s) { return !s.accept.passed.empty(); });
     if (passed == nullptr) return met();
     return not_checked(in_brackets(*passed) +
-                     " has its socket from systemd: look at ListenStream= of its unit");
+                       " has its socket from systemd: look at ListenStream= of its unit");
 }
 
 }  // namespace

@@ -119,7 +119,8 @@ TEST_CASE("problems name the file and its line", "[config][include]") {
     CHECK(told({{"/m", kMain}, {"/one", section("a", 3) + "include = /two\n"}}) ==
           Texts{"/one:5: an included file includes no other: name both in /m"});
     CHECK(told({{"/m", kMain}, {"/one", section("a", 3) + "what = ever\n"}, {"/two", "[b\n"}}) ==
-          Texts{"/one:5: unknown key \"what\"", "/two:1: the ] is missing: a section begins with a line [name]"});
+          Texts{"/one:5: unknown key \"what\"",
+                "/two:1: the ] is missing: a section begins with a line [name]"});
     CHECK(told({{"/m", kMain}, {"/one", "\n" + section("main", 3)}}) ==
           Texts{"/one:2: [main] stands twice: first in /m:5"});
     CHECK(told({{"/m", kMain}, {"/one", section("a", 1)}}) ==
