@@ -67,6 +67,7 @@ class ControlServer::Client final : public LocalClient, public ControlReply {
         send("\n");
     }
     void event(std::string_view line) override {
+        listens();
         say("out ", line);
         if (unsent() > kMostUnsent) close();
     }

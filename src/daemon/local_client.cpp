@@ -14,7 +14,7 @@ LocalClient::LocalClient(net::Stream socket)
     : socket_(std::move(socket)), timer_(socket_.get_executor()), moved_(now()) {}
 
 std::optional<Instant> LocalClient::silent_since() const {
-    if (is_open() && (asking_ || unsent_ > 0)) return moved_;
+    if (is_open() && (asking_ || (unsent_ > 0 && !listening_))) return moved_;
     return std::nullopt;
 }
 

@@ -38,6 +38,9 @@ class LocalClient : public std::enable_shared_from_this<LocalClient> {
     /// From here on the client is waited for, until it has asked.
     void await_request();
     void request_came() { asking_ = false; }
+    /// What it is sent has no end, and it may stop reading for a while: unsent() is its only bound from here
+    /// on.
+    void listens() { listening_ = true; }
     void send(Piece piece);
     /// Goes out with what else is said in this turn.
     void send(std::string_view text);
@@ -59,6 +62,7 @@ class LocalClient : public std::enable_shared_from_this<LocalClient> {
     std::size_t unsent_ = 0;
     Instant moved_;
     bool asking_ = false;
+    bool listening_ = false;
     bool flushing_ = false;
     bool armed_ = false;
 };

@@ -263,6 +263,10 @@ void set_plain_options(int socket, Duration dead_peer) {
     set_option(socket, IPPROTO_TCP, TCP_NODELAY, 1);
     set_keepalive(socket, dead_peer);
     set_option(socket, SOL_SOCKET, SO_OOBINLINE, 1);
+    reset_when_closed(socket);
+}
+
+void reset_when_closed(int socket) {
     set_option(socket, SOL_SOCKET, SO_LINGER, linger{1, 0});
 }
 

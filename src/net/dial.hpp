@@ -93,5 +93,7 @@ void set_tunnel_options(int socket, Duration dead_peer);
 /// so that a cut is never taken for an end. An orderly end calls allow_orderly_close().
 void set_plain_options(int socket, Duration dead_peer);
 void allow_orderly_close(int socket);
+/// Whatever closes the socket from here on resets the connection.
+void reset_when_closed(int socket);
 
 }  // namespace curvegate::net

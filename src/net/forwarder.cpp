@@ -116,7 +116,8 @@ void Forwarder::flush_up() {
     if (up_state_ == Direction::open && session_.exhausted()) return drain_plain(Ending::numbers_used_up);
     if (up_state_ == Direction::open) return wait_plain();
     up_state_ = Direction::closed;
-    if (limits_.end_of_stream == EndOfStream::close || plain_lost_) {
+    // In EndOfStream::close a FIN is an orderly end, and a plain side that was lost has none.
+    if ((limits_.end_of_stream == EndOfStream::close) != plain_lost_.has_value()) {
         error_code ignored;
         tunnel_.shutdown(Stream::shutdown_send, ignored);
     }
@@ -265,7 +266,8 @@ void Forwarder::pass_end_down() {
 // ---- the end ----
 
 // The plain side takes no more, but what it sent before, perhaps the reason why, is still to be read and
-// passed on; then the tunnel ends without an end of stream. Its peer may be slow: it has as long as a drain.
+// passed on; then the tunnel ends without an end of stream, in EndOfStream::close by a reset. Its peer may be
+// slow: it has as long as a drain.
 void Forwarder::lose_plain(int code) {
     if (!done_ || plain_lost_) return;
     plain_lost_ = loss_of_plain(code);
@@ -320,6 +322,8 @@ void Forwarder::finish(Ending why, bool reset) {
     if (!done_) return;
     error_code ignored;
     if (!reset) allow_orderly_close(plain_.native_handle());
+    if (plain_lost_ && limits_.end_of_stream == EndOfStream::close)
+        reset_when_closed(tunnel_.native_handle());
     plain_.close(ignored);
     tunnel_.close(ignored);
     summary_.ending = why;

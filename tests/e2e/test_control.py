@@ -703,6 +703,23 @@ def test_silent_control_clients_do_not_keep_others_out_and_are_let_go(crowd: s.S
         sock.close()
 
 
+def test_a_listener_that_pauses_loses_no_event(ends: Pair) -> None:
+    """Longer than others may be silent, with more events than the kernel keeps."""
+    listener = connect_to(ends.far.folder / "control.sock", b"curvegate-control 1 events\n")
+    reloads = s.scale(400, 100)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    for number in range(reloads):
+        with ends.client.open() as local:
+            local.echo(b"x" * number)
+    time.sleep(6)  # what is shown is that time alone changes nothing
+    got = b""
+    while got.count(b'"session_close"') < reloads:
+        part = listener.recv(1 << 20)
+        assert part, "it was let go"
+        got += part
+    listener.close()
+
+
 def test_silent_scrapers_share_a_page_and_do_not_keep_others_out(crowd: s.ServerEnd) -> None:
     path = crowd.site.folder / "metrics.sock"
     request = b"GET /metrics HTTP/1.1\r\nHost: localhost\r\n\r\n"

@@ -521,6 +521,22 @@ TEST_CASE("with end-of-stream = close a local end closes the tunnel once all has
     CHECK(rig.done[0].ending == Ending::orderly);
 }
 
+TEST_CASE("with end-of-stream = close a local side that resets is a reset, after what it had sent",
+          "[net][forwarder]") {
+    Rig rig(true, closing());
+    const auto reply = pattern(90'000);
+    rig.peer.say(pattern(10));
+    REQUIRE(rig.local.write(reply) == reply.size());
+    rig.local.reset();
+    REQUIRE(test::run_until(rig.context, [&] {
+        rig.peer.read();
+        return !rig.done.empty() && (rig.peer.socket.ended || rig.peer.socket.broken);
+    }));
+    CHECK(test::same(rig.peer.all_text(), reply));
+    CHECK(rig.peer.socket.broken == asio::error::connection_reset);
+    CHECK(rig.done[0].ending == Ending::plain_reset);
+}
+
 TEST_CASE(
     "with end-of-stream = close a server that ends before it says anything is no end for a local program",
     "[net][forwarder]") {
