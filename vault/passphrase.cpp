@@ -51,7 +51,8 @@ std::string problem_text(const FileProblem& problem) {
     return problem.detail;
 }
 
-/// Copies the first line of what `fd` gives to `out`. Nothing: it is empty, too long, or broken off.
+/// Copies the first line of what `fd` gives to `out`. Returns its length, or nullopt if it
+/// is empty, too long, or broken off.
 std::optional<std::size_t> first_line(int fd, MutableBytes out, bool needs_newline) {
     const LockedBuffer line(out.size() + 1);
     std::size_t length = 0;
@@ -72,8 +73,8 @@ std::optional<std::size_t> first_line(int fd, MutableBytes out, bool needs_newli
     return size;
 }
 
-/// Nothing if there is no terminal, or `give_up` became readable first, or nothing was typed; `problem` then
-/// tells the last two from the first.
+/// Returns nullopt if there is no terminal, or `give_up` became readable first, or nothing was typed;
+/// `problem` is set in the last two cases and left as it is in the first.
 std::optional<std::size_t> from_terminal(const std::string& what, int give_up, MutableBytes out,
                                          std::string& problem) {
     const os::UniqueFd terminal(::open("/dev/tty", O_RDWR | O_CLOEXEC | O_NOCTTY));

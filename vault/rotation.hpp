@@ -61,7 +61,7 @@ class Rotation {
     [[nodiscard]] std::vector<NonceCounter*> counters() const;
 
   private:
-    /// Empty: done; otherwise why not.
+    /// Empty if the step was taken, and otherwise why it was not.
     using Refusal = std::string;
     [[nodiscard]] Refusal carry_out(const ControlRequest& request, std::vector<os::UniqueFd> handed);
     [[nodiscard]] Refusal start(const ControlRequest& request, std::vector<os::UniqueFd> handed);

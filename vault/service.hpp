@@ -63,7 +63,7 @@ class Service {
         std::uint64_t clients = 0;  ///< vouches that were good
         Deadline last;              ///< when the last of them came
     };
-    /// Nothing: no key stands in that slot.
+    /// Returns nullopt if no key stands in that slot.
     [[nodiscard]] std::optional<Use> use_of(KeySlot slot) const;
 
   private:

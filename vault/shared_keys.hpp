@@ -17,7 +17,7 @@ class SharedKeys {
   public:
     explicit SharedKeys(std::size_t limit) : limit_(limit) { entries_.reserve(limit); }
 
-    /// Nothing, if it is not kept. Valid until the next keep().
+    /// Returns nullptr if it is not kept. The pointer is valid until the next keep().
     [[nodiscard]] const crypto::SharedKey* find(const crypto::PublicKey& peer) {
         const auto found = std::ranges::find(entries_, peer, &Entry::peer);
         if (found == entries_.end()) return nullptr;

@@ -48,7 +48,7 @@ class Holdings {
 
     [[nodiscard]] Service& service() noexcept { return *service_; }
     [[nodiscard]] std::vector<NonceCounter*> counters();
-    /// Nothing without a server key, or without a control socket.
+    /// Returns nullptr if there is no server key or no control socket.
     [[nodiscard]] Rotation* rotation() noexcept { return rotation_ ? &*rotation_ : nullptr; }
 
   private:
