@@ -44,8 +44,8 @@ enum class AdmissionErrc {
 }
 
 /// Budgets for strangers (docs/DESIGN.md, Admission), before any public-key work. Shared by all workers: one
-/// mutex, taken twice a connection and never for a byte of data. Tables are of fixed size under a keyed hash;
-/// addresses that fall together share a budget.
+/// mutex, taken twice for each connection and never for a byte of data. Tables are of fixed size under a
+/// keyed hash; addresses that fall together share a budget.
 class Admission : public std::enable_shared_from_this<Admission> {
     struct Guest {
         std::size_t source_cell;

@@ -65,7 +65,7 @@ struct Listener::Impl : std::enable_shared_from_this<Listener::Impl> {
         std::string name;
         std::optional<net::SessionLimits::Slot> slot;
     };
-    /// Nothing: the key may in.
+    /// Returns nullopt if the key may in, and otherwise the reason.
     [[nodiscard]] std::optional<std::string> authorise(Guest& guest, const crypto::PublicKey& key,
                                                        const IpAddress& source);
     void shake_hands(net::Stream stream, const IpAddress& source);

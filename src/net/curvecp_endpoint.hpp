@@ -23,7 +23,8 @@ class ServerTunnel;
 class Guest {
   public:
     virtual ~Guest() = default;
-    /// May this key use the service of that name? Nothing: yes; otherwise why not, for the log.
+    /// Asks whether this key may use the service of that name. Returns nullopt if it may, and otherwise the
+    /// reason for the log.
     [[nodiscard]] virtual std::optional<std::string> authorise(const crypto::PublicKey& client,
                                                                const wire::curvecp::ServerName& name) = 0;
     /// The same client shows itself at another address: is it still welcome there?

@@ -43,7 +43,7 @@ class CurvecpTunnel : public StreamTunnel, public std::enable_shared_from_this<C
         std::size_t overhead;
         std::size_t most;
     };
-    /// Nothing: no message may go now; an event or own_deadline() changes that.
+    /// Returns nullopt if no message may be sent now; an event or own_deadline() changes that.
     [[nodiscard]] virtual std::optional<Envelope> envelope() = 0;
     /// `packet` is an envelope's overhead, then the message. Error: session numbers_exhausted.
     [[nodiscard]] virtual Result<> seal(MutableBytes packet) = 0;

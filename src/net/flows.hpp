@@ -75,7 +75,8 @@ class Flows {
     void show(Instant at, const ShowFn& show) const;
     /// For flows to come.
     void set_limits(const Limits& limits) noexcept { limits_ = limits; }
-    /// Ends what is idle, too old, or has a dead peer; the worker calls it every second or so.
+    /// Ends what is idle, too old, or has a dead peer; the worker calls it every 5 s, or
+    /// more often if a limit is short.
     void sweep(Instant at);
     [[nodiscard]] Duration shortest_limit() const {
         return std::min({limits_.idle, limits_.dead_peer, limits_.max_session.value_or(Duration::max())});

@@ -75,7 +75,7 @@ class ForwarderBase {
     virtual void start(DoneFn done) = 0;
     /// Resets the plain side and closes the tunnel at once; done() is called from within.
     virtual void stop(Ending why) = 0;
-    /// Checks the limits of time; the worker calls it every second or so.
+    /// Checks the limits of time; the worker calls it every 5 s, or more often if a limit is short.
     virtual void sweep(Instant at) = 0;
     /// What it has carried so far.
     [[nodiscard]] virtual Traffic traffic() const = 0;

@@ -34,7 +34,7 @@ struct HandshakeTools {
     handshake::Timeouts timeouts;
 };
 
-/// May this key in? Nothing: yes; otherwise why not, for the log.
+/// Asks whether this key may in. Returns nullopt if it may, and otherwise the reason for the log.
 using AuthoriseFn = std::move_only_function<std::optional<std::string>(const crypto::PublicKey&)>;
 using EstablishedFn = std::move_only_function<void(Result<Established>)>;
 

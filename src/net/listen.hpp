@@ -23,8 +23,8 @@ struct ListenPlace {
 /// port, not even if it would share.
 [[nodiscard]] Result<std::vector<os::UniqueFd>> listen_tcp(const ListenPlace& place, std::size_t workers);
 
-/// Non-blocking, close-on-exec UDP sockets on one address, one a worker: what one peer sends (address and
-/// port) comes to the same worker, as long as all the sockets are open.
+/// Non-blocking, close-on-exec UDP sockets on one address, one for each worker: what one peer sends (address
+/// and port) comes to the same worker, as long as all the sockets are open.
 [[nodiscard]] Result<std::vector<os::UniqueFd>> open_udp(const ListenPlace& place, std::size_t workers);
 
 /// The UDP sockets of a CurveCP endpoint, 2 * workers of them in one SO_REUSEPORT group: [0, workers) carry

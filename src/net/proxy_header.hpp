@@ -38,7 +38,7 @@ enum class ProxyErrc {
 /// A connection whose header was read. What followed the header is still in the socket.
 struct ProxiedStream {
     Stream stream;
-    /// Nothing: the connection's own addresses count (wire::proxy::Header).
+    /// nullopt if the connection's own addresses count (wire::proxy::Header).
     std::optional<wire::proxy::Addresses> addresses;
 };
 

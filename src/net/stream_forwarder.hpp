@@ -17,7 +17,8 @@ class StreamForwarder final : public ForwarderBase, public std::enable_shared_fr
     StreamForwarder(Stream plain, TunnelHandle tunnel, const ForwarderLimits& limits);
     void start(DoneFn done) override;
     void stop(Ending why) override;
-    /// Checks idle and age; the worker calls it every second or so. A dead peer is the tunnel's to find.
+    /// Checks idle and age; the worker calls it every 5 s, or more often if a limit is short. A dead peer is
+    /// the tunnel's to find.
     void sweep(Instant at) override;
     [[nodiscard]] Traffic traffic() const override { return {summary_.bytes_up, summary_.bytes_down}; }
 

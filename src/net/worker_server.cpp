@@ -161,7 +161,7 @@ std::optional<std::string> Worker::authorise(Connection& connection, const crypt
     return std::nullopt;
 }
 
-// Which of our keys a client knows is what a key rotation waits for. The vault is asked once a key.
+// Which of our keys a client knows is what a key rotation waits for. The vault is asked once for each key.
 void Worker::name_server_key(Connection& connection) {
     const vault::KeySlot slot = *connection.server_key;
     const auto [known, is_new] = server_keys_.try_emplace(slot, nullptr);
