@@ -111,7 +111,7 @@ inline constexpr std::size_t kMaxChannelMessage = 512;
 
 [[nodiscard]] std::vector<Byte> serialise(const ToFront& message);
 [[nodiscard]] std::vector<Byte> serialise(const ToParent& message);
-/// Nothing: not a message of this channel.
+/// Both return nullopt if the bytes are no message of this channel.
 [[nodiscard]] std::optional<ToFront> parse_to_front(Bytes message);
 [[nodiscard]] std::optional<ToParent> parse_to_parent(Bytes message);
 

@@ -101,7 +101,7 @@ class Parent {
         return !required;
     }
 
-    // Nothing: they are open, those of `doors_` and new ones.
+    // Returns nullopt if all are open, those of `doors_` and new ones, and otherwise what failed.
     std::optional<std::string> open_doors(const config::Config& config, DoorSockets& opened) {
         for (const DoorPlan& plan : doors_of(config)) {
             if (sockets_.contains(plan.key)) continue;

@@ -15,7 +15,7 @@ struct Sources {
     const registry::Registry& registry;
     const net::Counters& counters;
     const net::Admission& admission;
-    const std::vector<net::Worker::Report>& reports;  ///< one a worker
+    const std::vector<net::Worker::Report>& reports;  ///< one for each worker
 };
 /// Fills in all but what the front itself knows: start, generation, reloads.
 void fill(status::Snapshot& snapshot, const Sources& sources);
