@@ -25,7 +25,8 @@ struct StandardFds {
 /// the socket's one direction, the end of its other one that of standard output.
 class Stdio {
   public:
-    /// Nothing, or why standard input or output failed.
+    /// Is called with nullopt at a good end, and otherwise with the reason why standard input or output
+    /// failed.
     using EndedFn = std::function<void(std::optional<std::string>)>;
 
     /// Both run on `context`. `on_failed`: standard input cannot be read. `on_written`: standard output has

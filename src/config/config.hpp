@@ -30,7 +30,7 @@ struct Address {
     std::uint16_t port = 0;
     std::string path;
     /// Of `accept`: the name of sockets that the service manager passes; then there is neither host nor path,
-    /// and `tcp` means any stream. Empty: none.
+    /// and `tcp` means any stream. Empty if the address is of another kind.
     std::string passed;
     /// As it is written in the file: "127.0.0.1:80", "[::1]:80", "unix:/path", "udp:127.0.0.1:53",
     /// "seqpacket:/path", "systemd:name", "udp:systemd:name", "none".

@@ -31,7 +31,8 @@ struct Reach {
 /// cannot be read, too many files or too much text.
 [[nodiscard]] std::expected<std::vector<Source>, Problems> gather(Source main, const Reach& reach);
 
-/// All of them in one text, to hand them over, and back. Nothing: it is none that `pack` made.
+/// All of them in one text, to hand them over, and back. `unpack` returns nullopt for a text that `pack` did
+/// not make.
 [[nodiscard]] std::string pack(const std::vector<Source>& sources);
 [[nodiscard]] std::optional<std::vector<Source>> unpack(std::string_view packed);
 

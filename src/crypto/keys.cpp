@@ -36,7 +36,8 @@ bool is_canonical(FixedBytes<32> key) noexcept {
     return std::any_of(key.begin() + 1, key.end() - 1, [](Byte byte) { return byte != 0xff; });
 }
 
-/// Nothing but hexadecimal digits? The text may be a secret: the time depends on its length alone.
+/// Says whether all characters are hexadecimal digits. The text may be a secret: the time depends on its
+/// length alone.
 bool is_hex_only(std::string_view text) noexcept {
     unsigned others = text.empty() ? 1U : 0U;
     for (const char c : text) {

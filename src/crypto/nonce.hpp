@@ -27,7 +27,7 @@ class SendCounter {
     SendCounter& operator=(const SendCounter&) = delete;
     ~SendCounter() = default;
 
-    /// Nothing: the counter is exhausted and the session must end.
+    /// Returns nullopt if the counter is exhausted: then the session must end.
     [[nodiscard]] std::optional<PacketNumber> next() noexcept {
         if (next_ == kNever) return std::nullopt;
         return PacketNumber{next_++};

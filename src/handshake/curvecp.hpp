@@ -99,7 +99,7 @@ struct Vouched {
 };
 /// Client: no answer to any Initiate. If no byte of the stream has left: Start again.
 struct AskAfresh {};
-/// Nothing changes: the packet is not for this machine. For the counters.
+/// The packet is not for this machine, whose state stays as it is. `why` is for the counters.
 struct Drop {
     Error why;
 };
@@ -111,8 +111,8 @@ using Action = std::variant<std::monostate, action::Send, action::IssueCookie, a
 /// At most one action an event.
 using Actions = std::array<Action, 1>;
 
-/// The closes that every machine knows, whatever its state: refusals, a lost vault, stop. Nothing: another
-/// event.
+/// The closes that every machine knows, whatever its state: refusals, a lost vault, stop. Returns nullopt
+/// for any other event.
 [[nodiscard]] std::optional<Error> reason_to_close(const Event& event);
 
 }  // namespace curvegate::handshake::curvecp

@@ -89,7 +89,7 @@ struct Fields {
     std::optional<std::string_view> host;
 };
 
-/// Nothing: a field that is malformed, a second Host, or content.
+/// Returns nullopt if a field is malformed, if there is a second Host, or if content is announced.
 std::optional<Fields> parse_fields(std::string_view lines) {
     Fields out;
     while (!lines.empty()) {

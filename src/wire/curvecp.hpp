@@ -56,9 +56,9 @@ using ClientShort = Strong<ClientShortTag, 32>;
 /// A name as DNS labels: each a length byte and its bytes, a zero byte, zeros to 256 (PROTOCOL 7.4).
 struct ServerNameTag;
 using ServerName = Strong<ServerNameTag, kServerNameSize>;
-/// Nothing: no name, a label that is empty or over 63 bytes, or too long in all.
+/// Returns nullopt if it is no name: a label is empty or over 63 bytes, or the whole is too long.
 [[nodiscard]] std::optional<ServerName> encode_server_name(std::string_view dotted);
-/// "a.b.c" for the log; nothing: not a name in wire form.
+/// "a.b.c" for the log. Returns nullopt if it is not a name in wire form.
 [[nodiscard]] std::optional<std::string> decode_server_name(const ServerName& name);
 
 struct SealedHello {

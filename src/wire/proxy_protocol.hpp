@@ -57,8 +57,8 @@ struct Addresses {
 /// What a front says of a connection.
 struct Header {
     std::size_t size;  ///< in bytes, from the first to the last: what follows is not the header's
-    /// Nothing: the connection's own addresses count. So it is with a front's checks of health (LOCAL), and
-    /// where the front does not know the addresses or they are none of IP.
+    /// nullopt if the connection's own addresses count: for a front's checks of health (LOCAL), and where
+    /// the front does not know the addresses or they are not IP addresses.
     std::optional<Addresses> addresses;
 };
 
