@@ -1,5 +1,6 @@
 #include "registry/known_hosts.hpp"
 
+#include "base/utf8.hpp"
 #include "crypto/key_shape.hpp"
 #include "registry/dates.hpp"
 #include "registry/text.hpp"
@@ -31,6 +32,22 @@ struct Head {
 
 bool reads_as_key(std::string_view word) {
     return crypto::looks_like_key(word);
+}
+
+/// Why a line might be shown otherwise than it is read, as another line or as none: it is no text
+/// (why_not_text), not UTF-8, or holds a character that ends a line for some programs or turns the direction
+/// of writing.
+std::optional<std::string> why_not_shown(std::string_view line) {
+    if (auto why = why_not_text(line)) return why;
+    for (auto rest = line; !rest.empty();) {
+        const auto c = first_of(rest);
+        rest.remove_prefix(c.size);
+        if (!c.valid) return "byte \\x" + hex(c.value, 2) + " in the line: write the file as UTF-8";
+        const bool hides = (c.value >= 0x80 && c.value < 0xa0) || (c.value >= 0x2028 && c.value <= 0x202e) ||
+                           (c.value >= 0x2066 && c.value <= 0x2069);
+        if (hides) return "control character U+" + hex(c.value, 4) + " in the line";
+    }
+    return std::nullopt;
 }
 
 Parsed<> parse_from(std::string_view list, Head& head) {
@@ -146,7 +163,7 @@ std::expected<std::vector<Entry>, Problems> parse_known_hosts(std::string_view t
     while (const auto line = lines.next()) {
         // Comments too: another program might see two lines in one, or none, and so might who reviews the
         // file.
-        if (auto why = why_not_text(*line)) {
+        if (auto why = why_not_shown(*line)) {
             problems.add(lines.number(), std::move(*why));
             continue;
         }

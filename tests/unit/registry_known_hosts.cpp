@@ -111,6 +111,17 @@ TEST_CASE("a bad line is refused with its number and what is wrong", "[registry]
         {"# a comment with\ra line of its own", "control character \\x0d"},
         {std::string("# a\0b", 5), "NUL byte"},
         {"# \x1b[2K", "control character \\x1b"},
+        {"# M\xfcller", "byte \\xfc in the line: write the file as UTF-8"},
+        {"a curve25519 " + key + " M\xfcller", "byte \\xfc"},
+        {"# a\xe2\x80\xa8"
+         "b curve25519",
+         "control character U+2028"},
+        {"# a\xc2\x85"
+         "b",
+         "control character U+0085"},
+        {"# \xe2\x80\xae"
+         "abc",
+         "control character U+202e"},
         {"# " + std::string(64 * 1024, 'x'), "longer than 65536 bytes"},
         {"  \x0c", "control character \\x0c"},
         {"a curve25519 " + weak, "not canonical or is of low order"},
