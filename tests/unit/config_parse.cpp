@@ -80,7 +80,7 @@ TEST_CASE("what a file does not set has the documented default", "[config]") {
     CHECK(limits.sessions_per_peer == 16'384);
     CHECK(limits.sessions_per_source == 65'536);
     CHECK(limits.sessions_per_service == 131'072);
-    CHECK(config.sessions == 262'144);
+    CHECK(config.sessions == 250'000);
     CHECK(config.services[0].end_of_stream == EndOfStream::message);
 }
 
