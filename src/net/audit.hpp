@@ -21,7 +21,8 @@ struct AuditRecord {
 class Audit {
   public:
     virtual ~Audit() = default;
-    /// A session is about to begin. False: that could not be written, and without it none may begin.
+    /// A session is about to begin. Returns false if that could not be written, and without it none may
+    /// begin.
     [[nodiscard]] virtual bool let_in(const AuditRecord& who) = 0;
     /// No session for these. Not every one has a line of its own: strangers can cause any number.
     virtual void refused(const AuditRecord& who) = 0;

@@ -29,7 +29,7 @@ class Cancellation {
     bool cancelled_ = false;
 };
 
-/// Null: nobody will give it up.
+/// nullptr if nobody will give it up.
 using CancellationPtr = std::shared_ptr<Cancellation>;
 
 /// Calls `worker->stop()` when it is cancelled, if the worker is still there then.

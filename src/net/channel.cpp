@@ -99,7 +99,7 @@ void Channel::Impl::send(Bytes message, SendHandler handler) {
     }
 }
 
-// False: it waits for the carrier, as the first of the outbox.
+// Returns false if it waits for the carrier, as the first of the outbox.
 bool Channel::Impl::hand_over(Bytes message, SendHandler handler) {
     const auto sent = pipe_->send(message);
     if (sent && pipe_->backlog() > 0) {

@@ -107,7 +107,7 @@ void CurvecpTunnel::pump() {
     arm_timer();
 }
 
-// Puts messages of one size together and sends them. False: there was none.
+// Puts messages of one size together and sends them. Returns false if there was none.
 bool CurvecpTunnel::send_train(Instant at) {
     const MutableBytes buffer = scratch();
     std::size_t limit = std::min(buffer.size(), allowance());

@@ -58,7 +58,7 @@ class CurvecpTunnel : public StreamTunnel, public std::enable_shared_from_this<C
     /// It is over: nothing is sent or received any more. Called once.
     virtual void on_over() = 0;
 
-    /// One opened message. False: the connection has ended because of it.
+    /// One opened message. Returns false if the connection has ended because of it.
     bool deliver(MutableBytes message, Instant at);
     void pump();
     void arm_timer();

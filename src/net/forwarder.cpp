@@ -158,8 +158,8 @@ void Forwarder::on_tunnel_readable() {
     });
 }
 
-// Opens every whole frame and delivers their payloads together; keeps the rest. False: the connection is
-// over.
+// Opens every whole frame and delivers their payloads together; keeps the rest. Returns false if the
+// connection is over.
 bool Forwarder::open_frames(MutableBytes bytes) {
     Payloads payloads;
     std::optional<Ending> fault;
@@ -194,7 +194,7 @@ std::optional<Ending> Forwarder::open_frame(MutableBytes packet, Payloads& paylo
     return std::nullopt;
 }
 
-// False: the connection is over.
+// Returns false if the connection is over.
 bool Forwarder::deliver(Payloads& payloads) {
     const std::span<iovec> parts(payloads.parts.data(), std::exchange(payloads.count, 0));
     if (parts.empty() || plain_lost_) return true;

@@ -44,7 +44,7 @@ class HelloQueue {
     explicit HelloQueue(RandomSource& random, std::size_t places = kPlaces);
 
     /// Takes a Hello in. If there is no place left, the oldest Hello of the network that has most goes (the
-    /// newcomer's own if none has more). False: one had to go.
+    /// newcomer's own if none has more). Returns false if one had to go.
     bool push(const Path& path, FixedBytes<kHelloSize> packet, Instant now);
     /// The next Hello to answer: networks in turn, of each the newest Hello first, none older than kPatience.
     [[nodiscard]] std::optional<Hello> pop(Instant now);

@@ -73,7 +73,7 @@ void MessageForwarder::on_plain_readable() {
     if (pipe_->backlog() == 0) wait_plain();  // else back-pressure: on_drained() goes on
 }
 
-// False: there is no more for now, or this direction is over.
+// Returns false if there is no more for now, or this direction is over.
 bool MessageForwarder::take_record() {
     const auto room = scratch_.bytes().first(pipe_->most());
     // NOLINTNEXTLINE(clang-analyzer-unix.BlockInCriticalSection): it does not block
@@ -134,7 +134,7 @@ bool MessageForwarder::on_message(Bytes message) {
     return true;
 }
 
-// False: it waits for the application.
+// Returns false if it waits for the application.
 bool MessageForwarder::deliver(Bytes record) {
     const auto sent = send_some(plain_, record);  // the whole record or nothing
     if (!sent) {

@@ -27,8 +27,8 @@ class MessagePipe {
     /// From here on messages are put together until flush(): many small ones go out as one.
     virtual void hold() = 0;
     virtual void flush() = 0;
-    /// False: the peer takes nothing more, what waited for it is gone, but what it sent before may still
-    /// come.
+    /// Returns false if the peer takes nothing more: what waited for it is gone then, but what it sent before
+    /// may still come.
     [[nodiscard]] virtual bool takes_more() const noexcept = 0;
     /// backlog() has become 0: all that was sent before has been handed to the carrier (tcp: the kernel; udp:
     /// the stream), or takes_more() has become false.

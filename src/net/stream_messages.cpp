@@ -104,7 +104,7 @@ void StreamMessages::read() {
     if (stream().incoming() != stream::Incoming::open) end(End::closed);
 }
 
-// One message, or a part of one. False: nobody wants more now, or the pipe is over or gone.
+// One message, or a part of one. Returns false if nobody wants more now, or the pipe is over or gone.
 bool StreamMessages::take(Bytes bytes) {
     if (!partial_.empty() || bytes.size() < kLength) return collect(bytes);
     const std::size_t size = length_of(bytes);

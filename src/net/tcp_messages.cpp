@@ -110,7 +110,7 @@ void TcpMessages::on_readable() {
     if (deliver()) wait_readable();
 }
 
-// Every whole frame that lies there. False: nobody wants more now, or the pipe is over or gone.
+// Every whole frame that lies there. Returns false if nobody wants more now, or the pipe is over or gone.
 bool TcpMessages::deliver() {
     const auto alive = alive_;
     while (end_ - begin_ >= kHeader) {

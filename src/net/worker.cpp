@@ -346,7 +346,7 @@ void Worker::sweep() {
     });
 }
 
-// False: a limit is reached, and noted at the connection.
+// Returns false if a limit is reached, and noted at the connection.
 bool Worker::take_slot(Connection& connection, const std::optional<SessionLimits::Client>& client) {
     connection.turned_away.reset();
     connection.slot.reset();
