@@ -67,7 +67,7 @@ struct ServiceLimits {
     Duration connect_timeout = std::chrono::seconds(10);  ///< name, TCP and handshake together
     Duration idle_timeout = std::chrono::hours(12);
     Duration dead_peer = std::chrono::seconds(60);
-    std::optional<Duration> max_session;       ///< nothing: no bound
+    std::optional<Duration> max_session;       ///< nullopt: no bound
     std::size_t sessions_per_peer = 16'384;    ///< of one key, over all services
     std::size_t sessions_per_source = 65'536;  ///< of one IPv4 address or IPv6 /64, over all services
     std::size_t sessions_per_service = 131'072;
@@ -157,7 +157,7 @@ struct Config {
     Addresses log_addresses = Addresses::full;
     std::string audit;  ///< file of decisions; empty: none
     bool audit_required = false;
-    unsigned workers = 0;  ///< 0: one a CPU
+    unsigned workers = 0;  ///< 0: one for each CPU
     LogLevel log_level = LogLevel::info;
     LogFormat log_format = LogFormat::text;
     Strictness sandbox = Strictness::require;

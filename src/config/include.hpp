@@ -20,7 +20,7 @@ inline constexpr std::size_t kMostText = std::size_t{16} << 20;  ///< bytes, of 
 struct Reach {
     /// The text of a file, or why not.
     std::function<std::expected<std::string, std::string>(const std::string& path)> read;
-    /// The names in a folder, in any order, or why not; nothing: it is no folder.
+    /// The names in a folder, in any order, or why not; nullopt if it is no folder.
     std::function<std::expected<std::optional<std::vector<std::string>>, std::string>(
         const std::string& path)>
         list;

@@ -83,8 +83,8 @@ class Keeper {
     /// Likewise, whatever key slot it is bound to: over UDP nobody remembers.
     [[nodiscard]] Result<Redeemed> redeem(const wire::Cookie& cookie, const Origin& origin,
                                           Instant now) const;
-    /// Takes the cookie for good. False: it was taken before, or its key is gone. (Over TCP a cookie is bound
-    /// to its connection instead.)
+    /// Takes the cookie for good. Returns false if it was taken before, or its key is gone. (Over TCP a
+    /// cookie is bound to its connection instead.)
     [[nodiscard]] bool claim(const Ticket& ticket);
 
     /// Cycles the keys if their time has come and wipes what is too old. On an error (crypto secrets_full)

@@ -20,7 +20,7 @@ class FrontProcess {
     void ended() noexcept;  ///< it has been waited for
 
     /// Sends a message, with a descriptor if `fd` is not negative. A front that takes none for 5 s hangs, and
-    /// is killed: another one takes its place. False: it was not sent.
+    /// is killed: another one takes its place. Returns false if it was not sent.
     bool send(const ToFront& message, int fd = -1);
     void kill() const noexcept;
 

@@ -17,7 +17,7 @@ class Handover {
     explicit Handover(FrontProcess& front) : front_(front) {}
 
     /// A configuration and the sockets that it needs: `opened` for it, and those that were `open` before if
-    /// the front lacks them. Not in force before apply(). False: it cannot be sent.
+    /// the front lacks them. Not in force before apply(). Returns false if it cannot be sent.
     [[nodiscard]] bool configuration(const Loaded& next, const DoorSockets& opened, const DoorSockets& open);
     void apply(const to_front::Apply& message);
     void log(os::UniqueFd file);  ///< it is kept, to be sent again

@@ -71,7 +71,7 @@ class LocalClient : public std::enable_shared_from_this<LocalClient> {
 class LocalClients {
   public:
     explicit LocalClients(std::size_t most) : most_(most) {}
-    /// False: there is no place. One that has been silent the longest is let go for the newcomer.
+    /// Returns false if there is no place. One that has been silent the longest is let go for the newcomer.
     [[nodiscard]] bool make_room();
     void add(std::weak_ptr<LocalClient> client) { all_.push_back(std::move(client)); }
 

@@ -6,7 +6,7 @@ namespace curvegate::os {
 
 /// Opens /dev/null in the place of each of the descriptors 0, 1 and 2 that is closed. To be called before
 /// anything is opened: the first file would become standard error, and what is printed would go into it.
-/// False: there is no /dev/null.
+/// Returns false if there is no /dev/null.
 [[nodiscard]] bool fill_standard_descriptors() noexcept;
 
 /// Closes every descriptor from `first` on.

@@ -16,8 +16,8 @@ class Outlet {
     /// confined: a pipe or a terminal is opened a second time, by /proc/self/fd.
     explicit Outlet(int descriptor);
 
-    /// Writes a line with its end, without waiting. False: nothing of it was written. What does not fit of a
-    /// line that has begun goes before the next one.
+    /// Writes a line with its end, without waiting. Returns false if nothing of it was written. What does not
+    /// fit of a line that has begun goes before the next one.
     [[nodiscard]] bool write(std::string_view line);
 
     /// In the child after a fork(): makes anew what the two processes must not share.
