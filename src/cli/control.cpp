@@ -213,8 +213,8 @@ int watch(const std::string& path) {
     return status;
 }
 
-/// What the daemon may not write, its user's master may. Which file is said by our configuration and not by
-/// the daemon, whom root need not trust.
+/// Writes what the daemon may not write but the user of this command may. The path comes from the
+/// configuration that the command reads itself: root must not write where a daemon tells it to.
 int write_revocation(const Options& options, const std::string& word) {
     const auto text = read_config(options.has("config") ? options.get("config") : default_config());
     const auto file = text ? config::find_global(*text, "known-hosts") : std::nullopt;

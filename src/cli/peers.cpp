@@ -53,7 +53,7 @@ Outcome<crypto::PublicKey> parse_key(const std::string& text) {
     return *key;
 }
 
-/// The name with what a name may not have changed to '-'; nothing if that is no name either.
+/// The name with '-' for each character that a name may not have. Returns nullopt if that is no name either.
 std::optional<std::string> usable_name(std::string name) {
     for (char& c : name) {
         if (!registry::is_valid_name(std::string_view(&c, 1))) c = '-';
@@ -62,7 +62,7 @@ std::optional<std::string> usable_name(std::string name) {
     return name;
 }
 
-/// What is wrong with the words of `peers add` each for itself; nothing if they make a line.
+/// What is wrong with a word of `peers add`. Returns nullopt if they make a line.
 std::optional<std::string> why_no_entry(const Options& options) {
     registry::Parts names(options.operands()[1], ',');
     while (const auto name = names.next()) {
