@@ -9,7 +9,7 @@
 namespace curvegate::vault {
 namespace {
 
-std::string short_text(FixedBytes<32> key) {
+std::string key_text(FixedBytes<32> key) {
     return crypto::encode_key(key, crypto::KeyFormat::base64);
 }
 
@@ -102,7 +102,7 @@ Rotation::Refusal Rotation::start(const ControlRequest& request, std::vector<os:
     parts_.service->add_server(std::move(*ready), state().second.slot);
     live_[1] = std::move(with);
     if (hooks_.counter_added) hooks_.counter_added(live_[1]->counter->counter());
-    parts_.say("key rotation: " + short_text(state().second.public_key) + " is live beside the current key");
+    parts_.say("key rotation: " + key_text(state().second.public_key) + " is live beside the current key");
     return {};
 }
 
@@ -110,7 +110,7 @@ Rotation::Refusal Rotation::switch_over() {
     if (auto refusal = commit(switch_keys(state())); !refusal.empty()) return refusal;
     parts_.service->switch_servers();
     std::swap(live_[0], live_[1]);
-    parts_.say("key rotation: " + short_text(state().current.public_key) + " is the current key now");
+    parts_.say("key rotation: " + key_text(state().current.public_key) + " is the current key now");
     return {};
 }
 
@@ -118,7 +118,7 @@ Rotation::Refusal Rotation::drop(const Step& step) {
     const auto key = state().second.public_key;
     if (auto refusal = commit(step); !refusal.empty()) return refusal;
     drop_second();
-    parts_.say("key rotation: " + short_text(key) + " is dropped");
+    parts_.say("key rotation: " + key_text(key) + " is dropped");
     return {};
 }
 
@@ -132,8 +132,8 @@ Rotation::Refusal Rotation::compromised() {
     }
     drop_second();
     if (hooks_.key_compromised) hooks_.key_compromised(old.slot);
-    parts_.say("key rotation: " + short_text(old.public_key) + " is dropped as COMPROMISED; " +
-               short_text(state().current.public_key) + " is the only key now");
+    parts_.say("key rotation: " + key_text(old.public_key) + " is dropped as COMPROMISED; " +
+               key_text(state().current.public_key) + " is the only key now");
     return {};
 }
 
