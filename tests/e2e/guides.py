@@ -44,7 +44,7 @@ LOOPBACK = {"[::]": "127.0.0.1", "0.0.0.0": "127.0.0.1"}
 MARK = re.compile(r"^ *<!-- (run|prints|logs|file|not run|stop)(?:: *(.*?))? -->$")
 FENCE = re.compile(r"^( *)```(\w*)$")
 LEFT_OUT = "left out"
-PORT = re.compile(r"(?<=[:\s/])(\d{4,5})(?![\w.]|:db8:)")  # 2001:db8: begins an address
+PORT = re.compile(r"(?<=[:\s/])(?<!sessions          = )(?<!half-open         = )(\d{4,5})(?![\w.]|:db8:)")  # 2001:db8: begins an address
 
 
 @dataclass(frozen=True)

@@ -223,7 +223,7 @@ def test_the_check_list_is_numbered_and_speaks_of_keys_that_exist() -> None:
     names = [row[1].strip("`") for row in rows]
     assert len(set(names)) == len(names)
     for _, name, level, what, rule in rows:
-        assert level in ("must", "should") and what and rule, name
+        assert level in ("must", "advice") and what and rule, name
     keys = keys_of_the_configuration()
     assert {"allow", "vault", "max-session", "half-open"} <= keys
     rules = " ".join(row[4] for row in rows)
