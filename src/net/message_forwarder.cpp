@@ -6,6 +6,8 @@
 
 #include <sys/socket.h>
 
+#include <cerrno>
+
 namespace curvegate::net {
 namespace {
 
@@ -80,11 +82,8 @@ bool MessageForwarder::take_record() {
     const ssize_t size = ::recv(plain_.native_handle(), room.data(), room.size(), MSG_DONTWAIT | MSG_TRUNC);
     if (would_block(size)) return false;
     active_ = now();
-    if (size < 0) {
-        finish(Ending::plain_reset);
-        return false;
-    }
-    if (size == 0) {  // or an empty record: nothing tells them apart
+    if (size < 0) lose_plain(errno);
+    if (size <= 0) {  // or an empty record: nothing tells them apart
         up_ = Direction::ending;
         return false;
     }
@@ -99,7 +98,8 @@ bool MessageForwarder::take_record() {
 }
 
 void MessageForwarder::send_end() {
-    if (!pipe_->send({})) return on_tunnel_broken();
+    // An application that was lost has no end that could be told.
+    if (!plain_lost_ && !pipe_->send({})) return on_tunnel_broken();
     if (pipe_->backlog() == 0) on_drained();
 }
 
@@ -136,10 +136,11 @@ bool MessageForwarder::on_message(Bytes message) {
 
 // Returns false if it waits for the application.
 bool MessageForwarder::deliver(Bytes record) {
+    if (plain_lost_) return true;                 // nobody is left to take it
     const auto sent = send_some(plain_, record);  // the whole record or nothing
     if (!sent) {
-        finish(Ending::plain_reset);
-        return false;
+        lose_plain(errno);
+        return static_cast<bool>(done_);
     }
     if (*sent == 0) {
         pending_.assign(record.begin(), record.end());
@@ -168,7 +169,29 @@ void MessageForwarder::on_tunnel_end(MessagePipe::End end) {
 
 // ---- the end ----
 
+// As Forwarder::lose_plain().
+void MessageForwarder::lose_plain(int code) {
+    if (!done_ || plain_lost_) return;
+    plain_lost_ = loss_of_plain(code);
+    pending_ = {};
+    if (draining_ || up_lost_) return finish(*plain_lost_);
+    when_drained(
+        plain_.get_executor(), limits_.drain,
+        [weak = weak_from_this()] {
+            const auto self = weak.lock();
+            return !self || self->has_left();
+        },
+        [weak = weak_from_this()] {
+            if (const auto self = weak.lock()) self->finish(*self->plain_lost_);
+        });
+}
+
+bool MessageForwarder::has_left() {
+    return !done_ || up_lost_ || (up_ == Direction::closed && pipe_->is_delivered());
+}
+
 void MessageForwarder::finish_if_over() {
+    if (plain_lost_) return;  // when_drained() looks by itself
     if (!running() || down_ != Direction::closed) return;
     if (up_lost_) return drain_plain(Ending::tunnel_cut);
     if (up_ == Direction::closed) finish(Ending::orderly);
@@ -184,6 +207,7 @@ void MessageForwarder::finish_soon() {
 // The tunnel is over, without an end. The application gets what came before, and then a close.
 void MessageForwarder::drain_plain(Ending why) {
     if (!running()) return;
+    if (plain_lost_) return finish(*plain_lost_);
     draining_ = true;
     pipe_->close();
     when_drained(

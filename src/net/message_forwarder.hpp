@@ -4,6 +4,7 @@
 #include "net/message_pipe.hpp"
 
 #include <memory>
+#include <optional>
 #include <vector>
 
 namespace curvegate::net {
@@ -45,6 +46,8 @@ class MessageForwarder final : public ForwarderBase, public std::enable_shared_f
     void on_plain_writable();
     void on_tunnel_end(MessagePipe::End end);
     // the end
+    void lose_plain(int code);
+    [[nodiscard]] bool has_left();
     [[nodiscard]] bool running() const noexcept { return done_ && !draining_; }
     void finish_if_over();
     void finish_soon();
@@ -62,8 +65,9 @@ class MessageForwarder final : public ForwarderBase, public std::enable_shared_f
     Instant active_;
     Direction up_ = Direction::open;
     Direction down_ = Direction::open;
-    bool up_lost_ = false;   // the tunnel takes no more; what it still holds for us is read to its end
-    bool draining_ = false;  // the tunnel is over; the application gets what came, then a close
+    bool up_lost_ = false;  // the tunnel takes no more; what it still holds for us is read to its end
+    std::optional<Ending> plain_lost_;  // the application takes no more; what it has sent is read to its end
+    bool draining_ = false;             // the tunnel is over; the application gets what came, then a close
 };
 
 }  // namespace curvegate::net

@@ -33,6 +33,9 @@ class MessagePipe {
     /// backlog() has become 0: all that was sent before has been handed to the carrier (tcp: the kernel; udp:
     /// the stream), or takes_more() has become false.
     std::function<void()> on_drained;
+    /// backlog() is 0, and close() would lose nothing of what was sent: tcp: the peer's kernel has it; udp:
+    /// the tunnel delivers it after that.
+    [[nodiscard]] virtual bool is_delivered() = 0;
     /// tcp: the peer leaves bytes unacknowledged and has been silent for `dead_peer`. udp: always false, a
     /// tunnel finds that out by itself.
     [[nodiscard]] virtual bool is_silent(Duration dead_peer) = 0;

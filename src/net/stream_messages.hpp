@@ -26,6 +26,7 @@ class StreamMessages final : public MessagePipe {
     void hold() override { held_ = true; }
     void flush() override;
     [[nodiscard]] bool takes_more() const noexcept override { return !over_ && !tunnel_ended_; }
+    [[nodiscard]] bool is_delivered() override { return backlog_.empty(); }
     [[nodiscard]] bool is_silent(Duration) override { return false; }
     void start() override { resume(); }
     void resume() override;

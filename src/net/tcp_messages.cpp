@@ -81,6 +81,10 @@ bool TcpMessages::is_silent(Duration dead_peer) {
     return !over_ && net::is_silent(stream_, dead_peer);
 }
 
+bool TcpMessages::is_delivered() {
+    return over_ || (outgoing_.empty() && net::is_delivered(stream_));
+}
+
 // ---- in ----
 
 void TcpMessages::resume() {

@@ -23,6 +23,7 @@ class TcpMessages final : public MessagePipe {
     void hold() override { held_ = true; }
     void flush() override;
     [[nodiscard]] bool takes_more() const noexcept override { return !over_ && !broken_; }
+    [[nodiscard]] bool is_delivered() override;
     [[nodiscard]] bool is_silent(Duration dead_peer) override;
     void start() override { resume(); }
     void resume() override;

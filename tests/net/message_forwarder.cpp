@@ -241,6 +241,18 @@ TEST_CASE("what is no end in order says what it was", "[net][records]") {
         CHECK(rig.done[0].ending == Ending::plain_reset);
         CHECK(rig.peer.got.empty());
     }
+    SECTION("the application goes after its last words, which are still passed on") {
+        Rig rig(carrier);
+        rig.peer.pipe->start();
+        test::run_ready(rig.context);
+        rig.peer.say(pattern(1));  // finds nobody, before the records are read
+        for (const std::size_t size : {40'000, 2, 3}) REQUIRE(rig.app.say(pattern(size)));
+        rig.app.socket.close();
+        REQUIRE(rig.until_unread([&] { return !rig.done.empty() && !rig.peer.ends.empty(); }));
+        CHECK(rig.peer.got == std::vector{pattern(40'000), pattern(2), pattern(3)});
+        CHECK(rig.done[0].ending == Ending::plain_reset);
+        CHECK(rig.done[0].bytes_up == 40'005);
+    }
     SECTION("stopped, and stopped again") {
         Rig rig(carrier);
         rig.forwarder->stop(Ending::revoked);
