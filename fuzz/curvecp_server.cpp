@@ -68,7 +68,7 @@ bool opens(udp::Session& session, Buffer packet) {
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
     const auto input = fuzz::copy_of(data, size);
-    static test::World world;
+    test::World world;
     const fuzz::Mutation mutation(input);
     const unsigned part = mutation.part(kParts);
     const auto raw = Bytes(input).subspan(std::min<std::size_t>(1, input.size()));

@@ -25,7 +25,7 @@ test::Buffer answer_with(const ByteArray<test::packets::kCookieBodySize>& body,
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
     const auto input = fuzz::copy_of(data, size);
-    static test::World world;
+    test::World world;
     const fuzz::Mutation mutation(input);
     const unsigned part = mutation.part(kParts);
     auto client = world.client();

@@ -23,7 +23,7 @@ void change_hello(test::World& world, const fuzz::Mutation& mutation, const test
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
     const auto input = fuzz::copy_of(data, size);
-    static test::World world;
+    test::World world;
     const fuzz::Mutation mutation(input);
     const unsigned part = mutation.part(kParts);
     if (part == hello || part == raw_first) {

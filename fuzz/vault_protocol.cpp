@@ -20,8 +20,8 @@ void ask(test::TestVault& vault, vault::KeyRole role, const vault::Request& requ
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
     const auto input = fuzz::copy_of(data, size);
-    static test::TestVault server(vault::KeyRole::server, test::secret_bytes(1));
-    static test::TestVault client(vault::KeyRole::client, test::secret_bytes(2));
+    test::TestVault server(vault::KeyRole::server, test::secret_bytes(1));
+    test::TestVault client(vault::KeyRole::client, test::secret_bytes(2));
     vault::MessageBuffer out;
     if (const auto request = vault::parse_request(input)) {
         fuzz::must(std::ranges::equal(serialise(*request, out), input));
