@@ -64,6 +64,11 @@ void Chunks::drop_before(std::uint64_t position) {
     if (chunks_.empty()) base_ = position;
 }
 
+void Chunks::drop_from(std::uint64_t position) {
+    const std::uint64_t kept = (position - base_ + kChunk - 1) / kChunk;
+    while (chunks_.size() > kept) chunks_.pop_back();
+}
+
 void Chunks::restart(std::uint64_t position) {
     chunks_.clear();
     base_ = position;

@@ -42,6 +42,8 @@ class Chunks {
 
     /// Nothing before `position` is needed any more.
     void drop_before(std::uint64_t position);
+    /// Nothing from `position` on is needed any more.
+    void drop_from(std::uint64_t position);
     /// Nothing is needed; the next byte written is at `position` or later.
     void restart(std::uint64_t position);
     /// Gives the list's memory back, too. Only after restart().

@@ -44,9 +44,25 @@ Receiver::Taken Receiver::take_block(std::uint64_t position, Bytes block) {
     if (added == Intervals::Added::nothing) return Taken::repeated;
     // What was there stays there: a peer cannot change bytes that the local side may have seen.
     const std::uint64_t known = position < before ? before - position : 0;
-    chunks_.write(position + known, block.subspan(known));
+    if (reading_) {
+        chunks_.write(position + known, block.subspan(known));
+    } else {
+        discard();
+    }
     kept_up_ = kept_up_ && came_.prefix() - consumed_ <= window_ / 2;
     return added == Intervals::Added::in_order && !had_holes ? Taken::in_order : Taken::unordered;
+}
+
+void Receiver::stop_reading() {
+    reading_ = false;
+    discard();
+}
+
+// What has come counts as taken, and what came behind a hole is not kept.
+void Receiver::discard() {
+    consumed_ = came_.prefix();
+    chunks_.restart(consumed_);
+    chunks_.release();
 }
 
 void Receiver::consume(std::size_t size) {
@@ -82,8 +98,7 @@ bool Receiver::limit_is_news() const noexcept {
 }
 
 void Receiver::release() noexcept {
-    chunks_.restart(consumed_);
-    chunks_.release();
+    chunks_.release();  // which are empty: consume() left them so
     came_.release();
 }
 

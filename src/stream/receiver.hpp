@@ -24,6 +24,7 @@ class Receiver {
 
     [[nodiscard]] Bytes readable() const { return chunks_.view(consumed_, came_.prefix()); }
     void consume(std::size_t size);
+    void stop_reading();
     [[nodiscard]] Incoming incoming() const noexcept;
     [[nodiscard]] std::uint64_t received() const noexcept { return came_.prefix(); }
     [[nodiscard]] bool all_consumed() const noexcept { return consumed_ == came_.prefix(); }
@@ -51,12 +52,14 @@ class Receiver {
     [[nodiscard]] bool fits(const wire::curvecp::Message& message) const noexcept;
     Taken take_block(std::uint64_t position, Bytes block);
     void widen() noexcept;
+    void discard();
 
     Chunks chunks_;
     Intervals came_;
     std::uint64_t consumed_ = 0;
     std::optional<std::uint64_t> end_;
     bool failed_ = false;
+    bool reading_ = true;  ///< false: nobody takes what comes
 
     std::uint64_t most_unread_;
     std::uint64_t window_;

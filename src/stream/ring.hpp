@@ -30,6 +30,10 @@ class Ring {
         head_ = slot(1);
         --size_;
     }
+    void pop_back() noexcept {
+        back() = T{};
+        --size_;
+    }
     void clear() noexcept {
         while (!empty()) pop_front();
     }

@@ -58,6 +58,7 @@ MutableBytes Sender::prepare() {
 void Sender::commit(std::size_t size) {
     prepared_ = false;
     if (end_ == StreamEnd::none) written_ += size;
+    if (aborted()) return drop_unsent();
     if (size == 0 && drained()) chunks_.restart(written_);
 }
 
@@ -73,6 +74,16 @@ void Sender::abort() {
     aborted_ = true;
     if (!end_sent_) written_ = sent_;
     end_ = StreamEnd::failure;
+    drop_unsent();
+}
+
+void Sender::drop_unsent() {
+    if (prepared_) return;  // commit() comes back to it
+    if (drained()) {
+        chunks_.restart(written_);
+    } else {
+        chunks_.drop_from(written_);
+    }
 }
 
 bool Sender::drained() const noexcept {

@@ -79,6 +79,7 @@ class Sender {
     [[nodiscard]] Deadline probe_deadline() const noexcept;
     [[nodiscard]] Deadline pace_deadline() const;
 
+    void drop_unsent();
     void look_at_clock(Instant now);
     void find_losses(Instant now);
     void on_probe_timeout(Instant now);

@@ -172,6 +172,9 @@ void Stream::abort() {
 std::uint64_t Stream::acknowledged() const {
     return impl_->sender.acknowledged();
 }
+bool Stream::owes_bytes() const {
+    return !impl_->sender.aborted() && impl_->sender.acknowledged() < impl_->sender.written();
+}
 bool Stream::aborted() const {
     return impl_->sender.aborted();
 }
@@ -183,6 +186,9 @@ Bytes Stream::readable() const {
 }
 void Stream::consume(std::size_t size) {
     impl_->receiver.consume(size);
+}
+void Stream::stop_reading() {
+    impl_->receiver.stop_reading();
 }
 Incoming Stream::incoming() const {
     return impl_->receiver.incoming();

@@ -63,7 +63,7 @@ class Stream {
     [[nodiscard]] bool aborted() const;
     /// Our direction ends after what was written, as a failure; nothing if it has ended already.
     void fail_after_all();
-    /// Our direction ends now, as a failure; what was not sent yet is dropped.
+    /// Our direction ends now, as a failure; what was not sent yet is dropped, and its memory given back.
     void abort();
 
     // ---- the peer, to the local side ----
@@ -71,6 +71,9 @@ class Stream {
     /// Bytes in order, contiguous; more may come to light after consume(), until which they stay good.
     [[nodiscard]] Bytes readable() const;
     void consume(std::size_t size);
+    /// Nobody reads any more: what has come and what comes is acknowledged and counts as consumed, and none
+    /// of it is kept.
+    void stop_reading();
     [[nodiscard]] Incoming incoming() const;
 
     // ---- the network ----
@@ -107,6 +110,8 @@ class Stream {
     [[nodiscard]] std::uint64_t received() const;
     /// Bytes that the peer has, from the first on.
     [[nodiscard]] std::uint64_t acknowledged() const;
+    /// A byte that the local side wrote may not have arrived yet. Never after abort(): then no byte counts.
+    [[nodiscard]] bool owes_bytes() const;
     [[nodiscard]] std::uint64_t sent() const;
     /// Has a byte of the stream, or its end, ever left in a message?
     [[nodiscard]] bool has_sent_bytes() const;

@@ -110,6 +110,34 @@ TEST_CASE("ends that contradict what came are ignored", "[stream]") {
     CHECK(end.stream.received() == 1'100);
 }
 
+TEST_CASE("a stream that nobody reads takes everything and keeps nothing", "[stream]") {
+    constexpr std::size_t kChunk = Chunks::kChunk;
+    Alone end;
+    CHECK(give(end, 1, 0, Buffer(1'000)).has_value());
+    CHECK(give(end, 2, 100'000, Buffer(1'000)).has_value());  // behind a hole
+    CHECK(end.stream.statistics().memory > 2 * kChunk);
+    end.stream.stop_reading();
+    CHECK(end.stream.readable().empty());
+    CHECK(end.stream.statistics().memory < kChunk);
+    // What comes is acknowledged, and the window moves on, as if it had been read.
+    for (std::uint32_t i = 1; i < 1'000; ++i) {
+        CHECK(give(end, i + 2, i * 1'000, Buffer(1'000)).has_value());
+        (void)end.all();
+    }
+    CHECK(end.stream.received() == 1'000'000);
+    CHECK(end.stream.readable().empty());
+    CHECK(end.stream.statistics().memory < kChunk);
+    CHECK(give(end, 2'000, 1'000'000, Buffer(10), StreamEnd::eof).has_value());
+    CHECK(end.stream.incoming() == Incoming::ended);
+    const auto said = end.all();
+    REQUIRE_FALSE(said.empty());
+    CHECK(said.back().message.acked[0].end == 1'000'011);
+    end.stream.finish();
+    (void)end.all();
+    CHECK(end.give_ack(1).has_value());
+    CHECK(end.stream.done());
+}
+
 TEST_CASE("a ping anywhere is nothing but a ping", "[stream]") {
     Alone end;
     for (const std::uint64_t at : {std::uint64_t{0}, std::uint64_t{5}, (std::uint64_t{1} << 60) - 1}) {

@@ -1,3 +1,4 @@
+#include "stream/chunks.hpp"
 #include "support/stream_messages.hpp"
 
 #include <catch2/catch.hpp>
@@ -176,6 +177,65 @@ TEST_CASE("abort drops what was not sent and ends as a failure behind what was",
     CHECK_FALSE(end.stream.outgoing_done());
     CHECK(end.give_ack(sent + 1).has_value());
     CHECK(end.stream.outgoing_done());
+}
+
+TEST_CASE("abort gives back at once the memory of what was not sent, and the rest when it is acknowledged",
+          "[stream]") {
+    constexpr std::size_t kChunk = stream::ChunkSource::kChunk;
+    Alone end;
+    end.write(250'000);
+    const auto sent = end.all().size() * 1'024;
+    REQUIRE(sent < kChunk);
+    CHECK(end.stream.owes_bytes());
+    CHECK(end.stream.statistics().memory > 3 * kChunk);
+    const bool acknowledged = GENERATE(true, false);
+    if (acknowledged) {
+        CHECK(end.give_ack(sent).has_value());
+        end.stream.abort();
+        CHECK(end.stream.statistics().memory < kChunk);
+    } else {
+        end.stream.abort();
+        CHECK(end.stream.statistics().memory > kChunk);
+        CHECK(end.stream.statistics().memory < 2 * kChunk);
+        CHECK(end.give_ack(sent).has_value());
+        CHECK(end.stream.statistics().memory < kChunk);
+    }
+    CHECK_FALSE(end.stream.owes_bytes());
+    const auto said = end.wait();
+    REQUIRE(said.size() == 1);
+    CHECK(said[0].message.end == StreamEnd::failure);
+    CHECK(said[0].message.position == sent);
+}
+
+TEST_CASE("what was sent before an abort is still sent again, whole", "[stream]") {
+    Alone end;
+    end.write(250'000);
+    const auto sent = end.all().size() * 1'024;
+    end.stream.abort();
+    CHECK_FALSE(end.stream.owes_bytes());
+    std::uint64_t acked = 0;
+    while (acked < sent) {
+        for (const auto& one : end.wait()) {
+            CHECK(std::ranges::count(one.message.block, Byte{7}) == std::ssize(one.message.block));
+            if (one.message.position == acked) acked += one.message.block.size();
+        }
+        CHECK(end.give_ack(acked).has_value());
+    }
+    CHECK(acked == sent);
+}
+
+TEST_CASE("a byte is owed until it is acknowledged, an end is none", "[stream]") {
+    Alone end;
+    CHECK_FALSE(end.stream.owes_bytes());
+    end.write(100);
+    CHECK(end.stream.owes_bytes());
+    (void)end.all();
+    end.stream.finish();
+    CHECK(end.stream.owes_bytes());
+    (void)end.wait();
+    CHECK(end.give_ack(100).has_value());
+    CHECK_FALSE(end.stream.owes_bytes());
+    CHECK_FALSE(end.stream.outgoing_done());
 }
 
 TEST_CASE("room that was prepared stays good until it is committed, whatever comes in between", "[stream]") {
