@@ -40,7 +40,8 @@ int exit_of(Ending ending) {
         case Ending::bad_message:
         case Ending::after_end: return exit_code::kProtocol;
         case Ending::dead_peer:
-        case Ending::no_answer: return exit_code::kUnavailable;
+        case Ending::no_answer:
+        case Ending::cannot_ask: return exit_code::kUnavailable;
         case Ending::plain_reset: return exit_code::kIoError;
         default: return exit_code::kFailed;
     }

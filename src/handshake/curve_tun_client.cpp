@@ -35,7 +35,8 @@ Actions Client::handle(Event&& event, Instant now) {
     switch (kind) {
         case EventKind::packet_refused: return close(std::get<event::PacketRefused>(event).why);
         case EventKind::vault_refused: return close(meaning_of(std::get<event::VaultRefused>(event).status));
-        case EventKind::vault_lost: return close(Errc::vault_unavailable);
+        case EventKind::vault_lost:
+            return close({Errc::vault_unavailable, std::get<event::VaultLost>(event).why});
         case EventKind::peer_closed: return close(Errc::peer_closed);
         case EventKind::deadline_reached:
             return close(from == ClientState::vouching && now < limit_ ? Errc::vault_timeout

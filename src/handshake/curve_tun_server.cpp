@@ -42,8 +42,10 @@ Actions Server::handle(Event&& event, Instant now) {
     switch (kind) {
         case EventKind::packet_refused: return close(std::get<event::PacketRefused>(event).why);
         case EventKind::cookie_refused: return close(local_fault(std::get<event::CookieRefused>(event).why));
+        case EventKind::not_possible: return close(local_fault(std::get<event::NotPossible>(event).why));
         case EventKind::vault_refused: return close(meaning_of(std::get<event::VaultRefused>(event).status));
-        case EventKind::vault_lost: return close(Errc::vault_unavailable);
+        case EventKind::vault_lost:
+            return close({Errc::vault_unavailable, std::get<event::VaultLost>(event).why});
         case EventKind::not_authorised:
             return close({Errc::not_authorised, std::get<event::NotAuthorised>(event).why});
         case EventKind::peer_closed: return close(Errc::peer_closed);

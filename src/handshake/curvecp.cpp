@@ -22,8 +22,10 @@ EventKind kind_of(const Event& event) noexcept {
 std::optional<Error> reason_to_close(const Event& event) {
     switch (kind_of(event)) {
         case EventKind::cookie_refused: return local_fault(std::get<event::CookieRefused>(event).why);
+        case EventKind::not_possible: return local_fault(std::get<event::NotPossible>(event).why);
         case EventKind::vault_refused: return meaning_of(std::get<event::VaultRefused>(event).status);
-        case EventKind::vault_lost: return Errc::vault_unavailable;
+        case EventKind::vault_lost:
+            return Error(Errc::vault_unavailable, std::get<event::VaultLost>(event).why);
         case EventKind::not_authorised:
             return Error(Errc::not_authorised, std::get<event::NotAuthorised>(event).why);
         case EventKind::stop: return Errc::stopped;

@@ -36,9 +36,9 @@ struct CookieClaimed {};
 
 using Event = std::variant<event::Start, event::HelloArrived, event::InitiateArrived, event::CookieArrived,
                            event::Confirmed, event::CookieIssued, event::CookieRedeemed, event::CookieRefused,
-                           event::CookieClaimed, event::HelloAnswered, event::OtherSlot, event::VouchMade,
-                           event::VouchIsGood, event::VaultRefused, event::VaultLost, event::Authorised,
-                           event::NotAuthorised, event::DeadlineReached, event::Stop>;
+                           event::NotPossible, event::CookieClaimed, event::HelloAnswered, event::OtherSlot,
+                           event::VouchMade, event::VouchIsGood, event::VaultRefused, event::VaultLost,
+                           event::Authorised, event::NotAuthorised, event::DeadlineReached, event::Stop>;
 [[nodiscard]] EventKind kind_of(const Event& event) noexcept;
 /// Every kind that a machine of CurveCP may hear, for the tables' tests.
 inline constexpr std::array kEvents = {
@@ -50,6 +50,7 @@ inline constexpr std::array kEvents = {
     EventKind::cookie_issued,
     EventKind::cookie_redeemed,
     EventKind::cookie_refused,
+    EventKind::not_possible,
     EventKind::hello_answered,
     EventKind::other_slot,
     EventKind::vouch_made,

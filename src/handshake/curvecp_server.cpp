@@ -16,25 +16,24 @@ std::string_view name_of(ServerState state) noexcept {
     return names[static_cast<std::size_t>(state)];
 }
 
-Server::Server(vault::KeySlot slot, const Timeouts& timeouts, crypto::PacketNumber first_sent) noexcept
-    : slot_(slot), timeouts_(timeouts), first_sent_(first_sent), state_(Ready{}) {}
+Server::Server(vault::KeySlot slot, crypto::PacketNumber first_sent) noexcept
+    : slot_(slot), first_sent_(first_sent), state_(Ready{}) {}
 
 ServerState Server::state() const noexcept {
     return static_cast<ServerState>(state_.index());
 }
 
-Actions Server::handle(Event&& event, Instant now) {
+Actions Server::handle(Event&& event, Instant) {
     const EventKind kind = kind_of(event);
     const ServerState from = state();
     if (from == ServerState::closed) return {};  // late answers find nobody
     if (auto why = reason_to_close(event)) return close(std::move(*why));
-    if (kind == EventKind::deadline_reached) return close(Errc::vault_timeout);
     if (find_transition<ServerState>(kServerTable, from, kind) == nullptr) return close(undeclared(kind));
-    return step(std::move(event), now);
+    return step(std::move(event));
 }
 
 // Only pairs of the table come here, so each event names its state.
-Actions Server::step(Event&& event, Instant now) {
+Actions Server::step(Event&& event) {
     switch (kind_of(event)) {
         case EventKind::hello: {
             const auto& hello = std::get<event::HelloArrived>(event).hello;
@@ -42,7 +41,7 @@ Actions Server::step(Event&& event, Instant now) {
             return {action::IssueCookie{hello.client_short, slot_}};
         }
         case EventKind::cookie_issued:
-            return on_cookie_issued(std::get<Issuing>(state_), std::get<event::CookieIssued>(event), now);
+            return on_cookie_issued(std::get<Issuing>(state_), std::get<event::CookieIssued>(event));
         case EventKind::hello_answered:
             return on_hello_answered(std::get<Answering>(state_),
                                      std::get<event::HelloAnswered>(event).answer);
@@ -50,13 +49,11 @@ Actions Server::step(Event&& event, Instant now) {
             return on_other_slot(std::get<Answering>(state_), std::get<event::OtherSlot>(event).slot);
         case EventKind::vouch: return on_initiate(std::get<event::InitiateArrived>(event));
         case EventKind::cookie_redeemed:
-            return on_cookie_redeemed(std::get<Redeeming>(state_), std::get<event::CookieRedeemed>(event),
-                                      now);
+            return on_cookie_redeemed(std::get<Redeeming>(state_), std::get<event::CookieRedeemed>(event));
         case EventKind::vouch_is_good: {
             Authorising next{std::move(std::get<Checking>(state_))};
             Actions out{action::Authorise{next.client, next.name}};
             state_ = std::move(next);
-            deadline_.reset();
             return out;
         }
         case EventKind::authorised: {
@@ -70,13 +67,12 @@ Actions Server::step(Event&& event, Instant now) {
     }
 }
 
-Actions Server::on_cookie_issued(Issuing& state, const event::CookieIssued& issued, Instant now) {
+Actions Server::on_cookie_issued(Issuing& state, const event::CookieIssued& issued) {
     const auto& hello = state.hello;
     vault::AnswerHello request{
         slot_, to_array(hello.client_short.bytes()), wire::number_bytes(hello.number), hello.box.bytes, {}};
     serialise(curvegate::wire::CookieBody{issued.server_short, issued.cookie}, request.payload);
     state_ = Answering{Issuing(state)};
-    deadline_ = now + timeouts_.vault;
     return {action::AskVault{request}};
 }
 
@@ -85,7 +81,6 @@ Actions Server::on_hello_answered(const Answering& state, const vault::HelloAnsw
     serialise(wire::SealedCookie{state.issued.hello.extensions, answer.nonce, {answer.box}},
               MutableBytes(send.bytes).first<wire::kCookiePacketSize>());
     state_ = Closed{};
-    deadline_.reset();
     return {send};
 }
 
@@ -105,7 +100,7 @@ Actions Server::on_initiate(const event::InitiateArrived& arrived) {
     return {action::RedeemCookie{arrived.header.cookie, std::nullopt}};
 }
 
-Actions Server::on_cookie_redeemed(Redeeming& state, const cookie::Redeemed& redeemed, Instant now) {
+Actions Server::on_cookie_redeemed(Redeeming& state, const cookie::Redeemed& redeemed) {
     if (redeemed.used) return close(Errc::cookie_used);  // before any public-key work
     const auto& client_short = redeemed.contents.client_short;
     if (!std::ranges::equal(client_short.bytes(), state.header.client_short.bytes))
@@ -132,7 +127,6 @@ Actions Server::on_cookie_redeemed(Redeeming& state, const cookie::Redeemed& red
     const vault::OpenVouch request{slot, to_array(body->client.bytes()), body->nonce, body->vouch.bytes,
                                    to_array(client_short.bytes())};
     state_ = std::move(next);
-    deadline_ = now + timeouts_.vault;
     return {action::AskVault{request}};
 }
 
@@ -150,7 +144,6 @@ Actions Server::on_claimed(Claiming& state) {
 
 Actions Server::close(Error why) {
     state_ = Closed{};
-    deadline_.reset();
     return {action::Close{std::move(why)}};
 }
 

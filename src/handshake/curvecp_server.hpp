@@ -32,15 +32,16 @@ inline constexpr std::array<Transition<ServerState>, 9> kServerTable = {{
     {ServerState::claiming, EventKind::cookie_claimed, ServerState::connected, "7.5"},
 }};
 
-/// Answers one packet of a client that has no session yet.
+/// Answers one packet of a client that has no session yet. It waits for nobody but the vault, and whoever
+/// asks the vault for it bounds that wait (VaultLost), so it has no deadline of its own.
 class Server {
   public:
     /// `slot`: of the server's keys the one to try first for a Hello; of an Initiate the cookie tells.
     /// `first_sent` is the number of a session's first packet: anywhere below 2^48.
-    Server(vault::KeySlot slot, const Timeouts& timeouts, crypto::PacketNumber first_sent) noexcept;
+    Server(vault::KeySlot slot, crypto::PacketNumber first_sent) noexcept;
 
-    [[nodiscard]] Actions handle(Event&& event, Instant now);
-    [[nodiscard]] Deadline next_deadline() const noexcept { return deadline_; }
+    /// The time counts for nothing; as the other machines take it.
+    [[nodiscard]] Actions handle(Event&& event, Instant);
     [[nodiscard]] ServerState state() const noexcept;
 
   private:
@@ -76,19 +77,17 @@ class Server {
     using State = std::variant<Ready, Issuing, Answering, Redeeming, Checking, Authorising, Claiming,
                                Connected, Closed>;
 
-    [[nodiscard]] Actions step(Event&& event, Instant now);
-    [[nodiscard]] Actions on_cookie_issued(Issuing& state, const event::CookieIssued& issued, Instant now);
+    [[nodiscard]] Actions step(Event&& event);
+    [[nodiscard]] Actions on_cookie_issued(Issuing& state, const event::CookieIssued& issued);
     [[nodiscard]] Actions on_hello_answered(const Answering& state, const vault::HelloAnswer& answer);
     [[nodiscard]] Actions on_other_slot(const Answering& state, vault::KeySlot slot);
     [[nodiscard]] Actions on_initiate(const event::InitiateArrived& arrived);
-    [[nodiscard]] Actions on_cookie_redeemed(Redeeming& state, const cookie::Redeemed& redeemed, Instant now);
+    [[nodiscard]] Actions on_cookie_redeemed(Redeeming& state, const cookie::Redeemed& redeemed);
     [[nodiscard]] Actions on_claimed(Claiming& state);
     [[nodiscard]] Actions close(Error why);
 
     vault::KeySlot slot_;
-    Timeouts timeouts_;
     crypto::PacketNumber first_sent_;
-    Deadline deadline_;
     State state_;
 };
 

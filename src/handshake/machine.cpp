@@ -14,11 +14,14 @@ EventKind kind_of(const Event& event) noexcept {
 
 std::string_view name_of(EventKind kind) noexcept {
     constexpr std::array<std::string_view, kEventKinds + 1> names = {
-        "start",          "hello",          "cookie",          "vouch",          "message",
-        "packet_refused", "cookie_issued",  "cookie_redeemed", "cookie_refused", "hello_answered",
-        "other_slot",     "vouch_made",     "vouch_is_good",   "vault_refused",  "vault_lost",
-        "authorised",     "not_authorised", "written",         "peer_closed",    "deadline_reached",
-        "stop",           "cookie_claimed"};
+        "start",         "hello",           "cookie",
+        "vouch",         "message",         "packet_refused",
+        "cookie_issued", "cookie_redeemed", "cookie_refused",
+        "not_possible",  "hello_answered",  "other_slot",
+        "vouch_made",    "vouch_is_good",   "vault_refused",
+        "vault_lost",    "authorised",      "not_authorised",
+        "written",       "peer_closed",     "deadline_reached",
+        "stop",          "cookie_claimed"};
     return names[static_cast<std::size_t>(kind)];
 }
 

@@ -45,6 +45,10 @@ using CookieRedeemed = cookie::Redeemed;
 struct CookieRefused {
     Error why;
 };
+/// What was to be done here cannot be: no locked memory for a key pair, no place in the budgets.
+struct NotPossible {
+    Error why;
+};
 struct HelloAnswered {
     vault::HelloAnswer answer;
 };
@@ -59,8 +63,10 @@ struct VouchIsGood {};
 struct VaultRefused {
     vault::Status status;
 };
-/// The vault is gone, or did not take the request.
-struct VaultLost {};
+/// The vault is gone, did not take the request, or did not answer it in time; `why` is for the log.
+struct VaultLost {
+    std::string why;
+};
 struct Authorised {};
 /// The registry, or a limit, says no; `why` is for the log.
 struct NotAuthorised {
@@ -77,10 +83,10 @@ struct Stop {};
 }  // namespace event
 
 using Event = std::variant<event::Start, event::PacketArrived, event::PacketRefused, event::CookieIssued,
-                           event::CookieRedeemed, event::CookieRefused, event::HelloAnswered,
-                           event::OtherSlot, event::VouchMade, event::VouchIsGood, event::VaultRefused,
-                           event::VaultLost, event::Authorised, event::NotAuthorised, event::Written,
-                           event::PeerClosed, event::DeadlineReached, event::Stop>;
+                           event::CookieRedeemed, event::CookieRefused, event::NotPossible,
+                           event::HelloAnswered, event::OtherSlot, event::VouchMade, event::VouchIsGood,
+                           event::VaultRefused, event::VaultLost, event::Authorised, event::NotAuthorised,
+                           event::Written, event::PeerClosed, event::DeadlineReached, event::Stop>;
 
 /// An event without its content, for the tables: the same order as Event's alternatives, but for packets, of
 /// which each kind is an event of its own.
@@ -94,6 +100,7 @@ enum class EventKind {
     cookie_issued,
     cookie_redeemed,
     cookie_refused,
+    not_possible,
     hello_answered,
     other_slot,
     vouch_made,
@@ -108,7 +115,7 @@ enum class EventKind {
     stop,
     cookie_claimed,  ///< CurveCP only
 };
-inline constexpr std::size_t kEventKinds = 21;  ///< of curve_tun
+inline constexpr std::size_t kEventKinds = 22;  ///< of curve_tun
 /// A visitor; CurveCP's adds its own packets to it.
 struct KindOf {
     EventKind operator()(const event::Start&) const noexcept { return EventKind::start; }
@@ -117,6 +124,7 @@ struct KindOf {
     EventKind operator()(const event::CookieIssued&) const noexcept { return EventKind::cookie_issued; }
     EventKind operator()(const event::CookieRedeemed&) const noexcept { return EventKind::cookie_redeemed; }
     EventKind operator()(const event::CookieRefused&) const noexcept { return EventKind::cookie_refused; }
+    EventKind operator()(const event::NotPossible&) const noexcept { return EventKind::not_possible; }
     EventKind operator()(const event::HelloAnswered&) const noexcept { return EventKind::hello_answered; }
     EventKind operator()(const event::OtherSlot&) const noexcept { return EventKind::other_slot; }
     EventKind operator()(const event::VouchMade&) const noexcept { return EventKind::vouch_made; }
@@ -220,10 +228,11 @@ template <class Event>
         Event operator()(vault::VouchIsGood&) const { return event::VouchIsGood{}; }
         Event operator()(vault::Refused& refused) const { return event::VaultRefused{refused.status}; }
         Event operator()(vault::OtherSlot& other) const { return event::OtherSlot{other.slot}; }
-        Event operator()(vault::PublicKeyIs&) const { return event::VaultLost{}; }  // no machine asks for it
-        Event operator()(vault::KeyDropped&) const { return event::VaultLost{}; }   // no answer to anything
+        Event operator()(vault::PublicKeyIs&) const { return not_asked(); }  // no machine asks for it
+        Event operator()(vault::KeyDropped&) const { return not_asked(); }   // no answer to anything
+        static Event not_asked() { return event::VaultLost{"its answer is to another question"}; }
     };
-    if (!reply) return event::VaultLost{};
+    if (!reply) return event::VaultLost{reply.error().text()};
     return std::visit(Meaning{}, *reply);
 }
 /// A key or cookie that could not be made: out of locked memory, or the peer's fault as it stands.

@@ -57,6 +57,8 @@ ChannelError meaning_of(net::MessagePipe::End end) {
     switch (end) {
         case net::MessagePipe::End::closed:
         case net::MessagePipe::End::dead_peer:
+        case net::MessagePipe::End::no_answer:
+        case net::MessagePipe::End::cannot_ask:
         case net::MessagePipe::End::stopped: return ChannelError::closed;
         case net::MessagePipe::End::bad_length:
         case net::MessagePipe::End::bad_message: return ChannelError::bad_message;

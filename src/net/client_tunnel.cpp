@@ -21,6 +21,15 @@ constexpr unsigned kInitiatesAtOnce = 4;
 constexpr Duration kInitiateAgain = std::chrono::milliseconds(250);
 constexpr int kBatches = 4;
 
+// Why a tunnel ends that its user had already, before the server was heard.
+TunnelEnd meaning_of(const Error& why) {
+    using handshake::Errc;
+    if (why.is(Errc::stopped)) return TunnelEnd::stopped;
+    const bool ours = why.is(Errc::vault_unavailable) || why.is(Errc::vault_timeout) ||
+                      why.is(Errc::no_secret_memory) || why.is(Errc::bug);
+    return ours ? TunnelEnd::cannot_ask : TunnelEnd::no_answer;
+}
+
 }  // namespace
 
 Result<std::shared_ptr<ClientTunnel>> ClientTunnel::create(asio::io_context& context,
@@ -66,9 +75,6 @@ void ClientTunnel::stop() {
     feed(event::Stop{});
 }
 
-bool ClientTunnel::is_confirmed() const noexcept {
-    return !introducing_;
-}
 bool ClientTunnel::has_cookie() const noexcept {
     return session_.has_value() ||
            (introducing_ && introducing_->fsm.state() == machine::ClientState::vouching);
@@ -77,7 +83,7 @@ bool ClientTunnel::has_cookie() const noexcept {
 Event ClientTunnel::fresh_start() const {
     const HandshakeTools& tools = introducing_->tools;
     auto keys = crypto::EphemeralKeyPair::generate(*tools.pool, *tools.random);
-    if (!keys) return event::CookieRefused{keys.error()};
+    if (!keys) return event::NotPossible{keys.error()};
     ByteArray<8> first{};
     tools.random->fill(MutableBytes(first).first(6));  // below 2^48
     return event::Start{std::move(*keys), {load_le<std::uint64_t>(first)}};
@@ -124,7 +130,7 @@ std::optional<Event> ClientTunnel::run(machine::Action& step) {
         return fresh_start();
     } else if (const auto* close = std::get_if<action::Close>(&step)) {
         finish(std::unexpected(close->why));
-        cut(TunnelEnd::no_answer);
+        cut(meaning_of(close->why));
     }
     return std::nullopt;
 }

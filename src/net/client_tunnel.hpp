@@ -30,8 +30,6 @@ class ClientTunnel final : public CurvecpTunnel {
     void start();
     /// Gives up; done() gets handshake stopped if it was not called yet.
     void stop();
-    /// The server's first Message has come.
-    [[nodiscard]] bool is_confirmed() const noexcept;
     [[nodiscard]] bool has_cookie() const noexcept;
 
   private:

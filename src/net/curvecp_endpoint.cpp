@@ -194,13 +194,13 @@ void CurvecpEndpoint::on_packet(const Path& from, MutableBytes packet) {
 }
 
 void CurvecpEndpoint::on_initiate(const Path& from, const wire::InitiateHeader& header, MutableBytes packet) {
-    auto newcomer = std::make_shared<Newcomer>(
-        Newcomer{machine::Server(vault::KeySlot::server, tools_.timeouts, first_number()),
-                 from,
-                 header.client_short,
-                 nullptr,
-                 std::nullopt,
-                 {}});
+    auto newcomer =
+        std::make_shared<Newcomer>(Newcomer{machine::Server(vault::KeySlot::server, first_number()),
+                                            from,
+                                            header.client_short,
+                                            nullptr,
+                                            std::nullopt,
+                                            {}});
     newcomers_.emplace(header.client_short, newcomer);
     feed(newcomer, event::InitiateArrived{header, packet});
 }
@@ -231,7 +231,7 @@ std::optional<Event> CurvecpEndpoint::run(const std::shared_ptr<Newcomer>& newco
                                                 if (*alive && evicted) feed(evicted, event::Stop{});
                                             });
                                         });
-        if (!ticket) return event::CookieRefused{ticket.error()};
+        if (!ticket) return event::NotPossible{ticket.error()};
         newcomer->ticket.emplace(std::move(*ticket));
         newcomer->guest = make_guest_(newcomer->path);
         return event::CookieRedeemed{std::move(*redeemed)};
@@ -313,7 +313,7 @@ void CurvecpEndpoint::serve_hellos() {
 void CurvecpEndpoint::answer(Hello& slot, const HelloQueue::Hello& waiting) {
     const auto parsed = wire::parse_to_server(waiting.packet);
     slot.path = waiting.path;
-    slot.fsm.emplace(tools_.vault->server_slot(), tools_.timeouts, crypto::PacketNumber{});
+    slot.fsm.emplace(tools_.vault->server_slot(), crypto::PacketNumber{});
     feed(slot, event::HelloArrived{std::get<wire::SealedHello>(*parsed)});
 }
 
@@ -327,7 +327,7 @@ void CurvecpEndpoint::feed(Hello& slot, Event&& first) {
             // PROTOCOL 7.3: a key pair of its own for each Hello, an identical one too.
             auto keys = crypto::EphemeralKeyPair::generate(*tools_.pool, *tools_.random);
             if (!keys) {
-                next = event::CookieRefused{keys.error()};
+                next = event::NotPossible{keys.error()};
                 continue;
             }
             auto cookie = tools_.keeper->issue(binding(slot.path, issue->slot), issue->client_short,

@@ -10,6 +10,8 @@ Ending meaning_of(MessagePipe::End end) {
     switch (end) {
         case MessagePipe::End::closed: return Ending::orderly;
         case MessagePipe::End::dead_peer: return Ending::dead_peer;
+        case MessagePipe::End::no_answer: return Ending::no_answer;
+        case MessagePipe::End::cannot_ask: return Ending::cannot_ask;
         case MessagePipe::End::bad_length: return Ending::bad_length;
         case MessagePipe::End::bad_message: return Ending::bad_message;
         case MessagePipe::End::numbers_used_up: return Ending::numbers_used_up;

@@ -21,7 +21,7 @@ struct StreamTarget {
 
 struct DialedStream {
     TunnelHandle tunnel;
-    std::weak_ptr<ClientTunnel> client;  ///< to ask whether the server has confirmed
+    std::weak_ptr<ClientTunnel> client;  ///< the same, to end it when the handle has been given back
     crypto::PublicKey peer;
 };
 using DialedStreamFn = std::move_only_function<void(Result<DialedStream>)>;

@@ -62,6 +62,8 @@ std::string_view describe(Ending ending) {
         case Ending::evicted: return "another flow needed its place";
         case Ending::no_answer:
             return "server does not answer: it refused us, has no such service, or is gone";
+        case Ending::cannot_ask:
+            return "server was to be asked afresh, and our vault or our locked memory failed";
         case Ending::dead_peer: return "peer does not answer";
         case Ending::max_session: return "max-session";
         case Ending::revoked: return "the key may not be used any more";

@@ -31,6 +31,7 @@ enum class Ending {
     evicted,          ///< a flow that was used least lately, and another needed its place
     dead_peer,        ///< nothing acknowledged for dead-peer
     no_answer,        ///< udp, client: the server answered no vouch
+    cannot_ask,       ///< the same, and our vault or our memory failed when it was asked afresh
     max_session,      ///< max-session
     revoked,          ///< its key or its line of known_hosts is not good any more
     service_gone,     ///< a reload took its section away

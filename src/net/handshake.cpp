@@ -85,7 +85,7 @@ class Runner final : public HandshakeHandle, public std::enable_shared_from_this
     }
     std::optional<Event> run(action::IssueCookie& issue) {
         auto keys = crypto::EphemeralKeyPair::generate(*tools_.pool, *tools_.random);
-        if (!keys) return event::CookieRefused{keys.error()};
+        if (!keys) return event::NotPossible{keys.error()};
         auto cookie = tools_.keeper->issue(binding(issue.slot), issue.client_short, keys->secret,
                                            *tools_.random, now());
         if (!cookie) return event::CookieRefused{cookie.error()};

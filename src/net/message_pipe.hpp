@@ -51,6 +51,8 @@ class MessagePipe {
     enum class End {
         closed,       ///< the peer is gone (tcp: FIN or RST; udp: end or failure)
         dead_peer,    ///< udp: it does not answer
+        no_answer,    ///< udp, client: the server answered no Initiate
+        cannot_ask,   ///< udp, client: nor could we ask afresh: our vault or our memory failed
         bad_length,   ///< a length that no message may have
         bad_message,  ///< does not open, or out of order
         numbers_used_up,

@@ -17,6 +17,7 @@ Ending meaning_of(TunnelEnd end) {
         case TunnelEnd::bad_peer: return Ending::bad_message;
         case TunnelEnd::dead_peer: return Ending::dead_peer;
         case TunnelEnd::no_answer: return Ending::no_answer;
+        case TunnelEnd::cannot_ask: return Ending::cannot_ask;
         case TunnelEnd::numbers_used_up: return Ending::numbers_used_up;
         case TunnelEnd::stopped: return Ending::stopped;
     }

@@ -17,8 +17,9 @@ MessagePipe::End meaning_of(TunnelEnd why) {
         case TunnelEnd::bad_peer: return MessagePipe::End::bad_message;
         case TunnelEnd::numbers_used_up: return MessagePipe::End::numbers_used_up;
         case TunnelEnd::stopped: return MessagePipe::End::stopped;
-        case TunnelEnd::dead_peer:
-        case TunnelEnd::no_answer: return MessagePipe::End::dead_peer;
+        case TunnelEnd::dead_peer: return MessagePipe::End::dead_peer;
+        case TunnelEnd::no_answer: return MessagePipe::End::no_answer;
+        case TunnelEnd::cannot_ask: return MessagePipe::End::cannot_ask;
     }
     return MessagePipe::End::closed;
 }

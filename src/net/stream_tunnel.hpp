@@ -15,8 +15,9 @@ enum class TunnelEnd {
     bad_peer,   ///< it acknowledged what was never sent
     dead_peer,  ///< dead-peer
     numbers_used_up,
-    no_answer,  ///< client: the server answered no Initiate: it refused us, or is gone
-    stopped,    ///< our side ended it
+    no_answer,   ///< client: the server answered no Initiate: it refused us, or is gone
+    cannot_ask,  ///< client: it answered none, and our vault or our memory failed when it was asked afresh
+    stopped,     ///< our side ended it
 };
 
 /// A connected CurveCP session as its user sees it: a stream and a way to say that something was done with

@@ -35,7 +35,8 @@ bool is_truncation(Ending ending) {
         case Ending::after_end:
         case Ending::numbers_used_up:
         case Ending::dead_peer:
-        case Ending::no_answer: return true;
+        case Ending::no_answer:
+        case Ending::cannot_ask: return true;
         default: return false;
     }
 }

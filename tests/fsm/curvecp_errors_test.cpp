@@ -95,13 +95,11 @@ std::vector<Case> server_cases() {
          }},
         {Errc::not_authorised,
          [](Script& s) { return server_gets(s, State::authorising, event::NotAuthorised{"revoked"}); }},
-        {Errc::vault_timeout,
-         [](Script& s) { return server_gets(s, State::checking, event::DeadlineReached{}, kStart + 5s); }},
         {Errc::vault_unavailable,
-         [](Script& s) { return server_gets(s, State::answering, event::VaultLost{}); }},
+         [](Script& s) { return server_gets(s, State::answering, event::VaultLost{"it ended"}); }},
         {Errc::no_secret_memory,
          [](Script& s) {
-             return server_gets(s, State::redeeming, event::CookieRefused{crypto::Errc::secrets_full});
+             return server_gets(s, State::issuing, event::NotPossible{crypto::Errc::secrets_full});
          }},
         {Errc::stopped, [](Script& s) { return server_gets(s, State::claiming, event::Stop{}); }},
         {Errc::bug, [](Script& s) { return server_gets(s, State::ready, event::CookieClaimed{}); }},
@@ -119,7 +117,7 @@ std::vector<Case> client_cases() {
         {Errc::vault_timeout,
          [](Script& s) { return client_gets(s, State::vouching, event::DeadlineReached{}, kStart + 5s); }},
         {Errc::vault_unavailable,
-         [](Script& s) { return client_gets(s, State::vouching, event::VaultLost{}); }},
+         [](Script& s) { return client_gets(s, State::vouching, event::VaultLost{"it ended"}); }},
         {Errc::no_secret_memory, no_memory_for_the_key},
         {Errc::stopped, [](Script& s) { return client_gets(s, State::connected, event::Stop{}); }},
         {Errc::bug, [](Script& s) { return client_gets(s, State::vouching, event::Authorised{}); }},

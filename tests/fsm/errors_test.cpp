@@ -96,10 +96,10 @@ std::vector<Case> cases() {
         {Errc::vault_timeout,
          [](Script& s) { return server_gets(s, State::answering, event::DeadlineReached{}, kStart + 5s); }},
         {Errc::vault_unavailable,
-         [](Script& s) { return server_gets(s, State::checking, event::VaultLost{}); }},
+         [](Script& s) { return server_gets(s, State::checking, event::VaultLost{"it ended"}); }},
         {Errc::no_secret_memory,
          [](Script& s) {
-             return server_gets(s, State::issuing, event::CookieRefused{crypto::Errc::secrets_full});
+             return server_gets(s, State::issuing, event::NotPossible{crypto::Errc::secrets_full});
          }},
         {Errc::stopped, [](Script& s) { return server_gets(s, State::ready, event::Stop{}); }},
         {Errc::bug, [](Script& s) { return server_gets(s, State::ready, event::Authorised{}); }},

@@ -27,13 +27,13 @@ TEST_CASE("a server over UDP that guesses the wrong key asks again under the rig
     World world;
     auto client = udp::client_end(world);
     client.feed(udp::event::Start{world.fresh_keys(), udp::kClientFirst}, kStart);
-    udp::ServerEnd greeter(udp::fsm::Server(kGuess, world.timeouts, {}), world);
+    udp::ServerEnd greeter(udp::fsm::Server(kGuess, {}), world);
     greeter.receive(client.sent.at(0), kStart);
     REQUIRE(greeter.sent.size() == 1);
     client.receive(greeter.sent.at(0), kStart);
     REQUIRE(client.session.has_value());
     // The Initiate meets another machine, which takes the slot from the cookie and not from its guess.
-    udp::ServerEnd server(udp::fsm::Server(kGuess, world.timeouts, udp::kServerFirst), world);
+    udp::ServerEnd server(udp::fsm::Server(kGuess, udp::kServerFirst), world);
     server.receive(udp::sealed_initiate(*client.session, *client.introduction, pattern(48)), kStart);
     REQUIRE(server.session.has_value());
     CHECK(server.slot == vault::KeySlot::server);

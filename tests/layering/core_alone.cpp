@@ -144,7 +144,7 @@ Packet packet_of(const fsm::Actions& actions, Parsed (*parse)(Bytes)) {
 
 /// Hello, Cookie and vouch: the client may speak, the server keeps nothing.
 action::Vouched greet(Core& core) {
-    fsm::Server server(vault::KeySlot::server, {}, {});
+    fsm::Server server(vault::KeySlot::server, {});
     fsm::Client client({core.server(), {}, *packets::encode_server_name("core")}, {},
                        kNow + std::chrono::seconds(10));
     const auto hello = client.handle(event::Start{core.fresh_keys(), {7}}, kNow);
@@ -163,7 +163,7 @@ action::Vouched greet(Core& core) {
 }
 
 action::Established let_in(Core& core, Bytes packet) {
-    fsm::Server server(vault::KeySlot::server, {}, {9});
+    fsm::Server server(vault::KeySlot::server, {9});
     const auto header = std::get<packets::InitiateHeader>(*packets::parse_to_server(packet));
     const auto redeem = server.handle(event::InitiateArrived{header, packet}, kNow);
     const auto& cookie = std::get<action::RedeemCookie>(redeem[0]).cookie;

@@ -327,7 +327,8 @@ TEST_CASE("the end of a stream is that of its pipe, between messages and within 
 TEST_CASE("a tunnel that ends is its pipe's end, after what had come", "[net][messages]") {
     const auto [why, end] = GENERATE(
         std::pair{TunnelEnd::bad_peer, End::bad_message}, std::pair{TunnelEnd::dead_peer, End::dead_peer},
-        std::pair{TunnelEnd::no_answer, End::dead_peer}, std::pair{TunnelEnd::stopped, End::stopped},
+        std::pair{TunnelEnd::no_answer, End::no_answer}, std::pair{TunnelEnd::cannot_ask, End::cannot_ask},
+        std::pair{TunnelEnd::stopped, End::stopped},
         std::pair{TunnelEnd::numbers_used_up, End::numbers_used_up});
     Raw raw;
     raw.write(Buffer{1, 0, 0, 0, 1, 1, 0, 0, 0, 2});

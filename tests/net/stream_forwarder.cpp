@@ -262,6 +262,7 @@ TEST_CASE("a tunnel that ends before its time resets the local side and says why
     const auto [end, ending] = GENERATE(std::pair{TunnelEnd::bad_peer, Ending::bad_message},
                                         std::pair{TunnelEnd::dead_peer, Ending::dead_peer},
                                         std::pair{TunnelEnd::no_answer, Ending::no_answer},
+                                        std::pair{TunnelEnd::cannot_ask, Ending::cannot_ask},
                                         std::pair{TunnelEnd::numbers_used_up, Ending::numbers_used_up},
                                         std::pair{TunnelEnd::stopped, Ending::stopped});
     rig.tunnels.near->end(end);

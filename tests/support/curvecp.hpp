@@ -40,9 +40,9 @@ inline Event event_of(const vault::ReplyBody& reply) {
         Event operator()(const vault::Vouch& vouch) const { return event::VouchMade{vouch}; }
         Event operator()(const vault::VouchIsGood&) const { return event::VouchIsGood{}; }
         Event operator()(const vault::Refused& refused) const { return event::VaultRefused{refused.status}; }
-        Event operator()(const vault::PublicKeyIs&) const { return event::VaultLost{}; }
+        Event operator()(const vault::PublicKeyIs&) const { return event::VaultLost{"another question"}; }
         Event operator()(const vault::OtherSlot& other) const { return event::OtherSlot{other.slot}; }
-        Event operator()(const vault::KeyDropped&) const { return event::VaultLost{}; }
+        Event operator()(const vault::KeyDropped&) const { return event::VaultLost{"another question"}; }
     } visitor;
     return std::visit(visitor, reply);
 }
@@ -200,7 +200,7 @@ inline ClientEnd client_end(World& world, Instant now = kStart) {
     return {fsm::Client(destination(world), world.timeouts, now + kLimit), world};
 }
 inline ServerEnd server_end(World& world) {
-    return {fsm::Server(vault::KeySlot::server, world.timeouts, kServerFirst), world};
+    return {fsm::Server(vault::KeySlot::server, kServerFirst), world};
 }
 
 /// A client up to its session: Hello, Cookie, vouch.
@@ -256,9 +256,7 @@ class Script {
         return sealed_initiate(session, introduction, message);
     }
 
-    [[nodiscard]] fsm::Server fresh_server() const {
-        return {vault::KeySlot::server, world_.timeouts, kServerFirst};
-    }
+    [[nodiscard]] fsm::Server fresh_server() const { return {vault::KeySlot::server, kServerFirst}; }
     [[nodiscard]] fsm::Client fresh_client() const {
         return {destination(world_), world_.timeouts, kStart + kLimit};
     }
@@ -283,12 +281,13 @@ class Script {
             case EventKind::cookie_redeemed: return *world_.keeper.redeem(cookie_, kBinding, kStart);
             case EventKind::cookie_refused: return event::CookieRefused{cookie::Errc::does_not_open};
             case EventKind::cookie_claimed: return event::CookieClaimed{};
+            case EventKind::not_possible: return event::NotPossible{crypto::Errc::secrets_full};
             case EventKind::hello_answered: return event::HelloAnswered{answer_};
             case EventKind::other_slot: return event::OtherSlot{vault::KeySlot{5}};
             case EventKind::vouch_made: return event::VouchMade{vouch_made_};
             case EventKind::vouch_is_good: return event::VouchIsGood{};
             case EventKind::vault_refused: return event::VaultRefused{vault::Status::over_rate};
-            case EventKind::vault_lost: return event::VaultLost{};
+            case EventKind::vault_lost: return event::VaultLost{"it ended"};
             case EventKind::authorised: return event::Authorised{};
             case EventKind::not_authorised: return event::NotAuthorised{"not in known_hosts"};
             case EventKind::deadline_reached: return event::DeadlineReached{};

@@ -34,9 +34,9 @@ inline Event event_of(const vault::ReplyBody& reply) {
         Event operator()(const vault::Vouch& vouch) const { return event::VouchMade{vouch}; }
         Event operator()(const vault::VouchIsGood&) const { return event::VouchIsGood{}; }
         Event operator()(const vault::Refused& refused) const { return event::VaultRefused{refused.status}; }
-        Event operator()(const vault::PublicKeyIs&) const { return event::VaultLost{}; }
+        Event operator()(const vault::PublicKeyIs&) const { return event::VaultLost{"another question"}; }
         Event operator()(const vault::OtherSlot& other) const { return event::OtherSlot{other.slot}; }
-        Event operator()(const vault::KeyDropped&) const { return event::VaultLost{}; }
+        Event operator()(const vault::KeyDropped&) const { return event::VaultLost{"another question"}; }
     } visitor;
     return std::visit(visitor, reply);
 }
@@ -127,7 +127,7 @@ class End {
     }
     std::optional<Event> run(action::IssueCookie& issue, Instant now) {
         auto keys = crypto::EphemeralKeyPair::generate(pool(), *random_);
-        if (!keys) return event::CookieRefused{keys.error()};
+        if (!keys) return event::NotPossible{keys.error()};
         server_shorts.push_back(keys->public_key);
         binding.key_slot = static_cast<Byte>(issue.slot);
         auto cookie = keeper->issue(binding, issue.client_short, keys->secret, *random_, now);

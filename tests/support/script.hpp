@@ -67,12 +67,13 @@ class Script {
             case EventKind::cookie_redeemed:
                 return event::CookieRedeemed{*world_.keeper.redeem(cookie_, kBinding, kStart)};
             case EventKind::cookie_refused: return event::CookieRefused{cookie::Errc::does_not_open};
+            case EventKind::not_possible: return event::NotPossible{crypto::Errc::secrets_full};
             case EventKind::hello_answered: return event::HelloAnswered{answer_};
             case EventKind::other_slot: return event::OtherSlot{vault::KeySlot{5}};
             case EventKind::vouch_made: return event::VouchMade{vouch_made_};
             case EventKind::vouch_is_good: return event::VouchIsGood{};
             case EventKind::vault_refused: return event::VaultRefused{vault::Status::over_rate};
-            case EventKind::vault_lost: return event::VaultLost{};
+            case EventKind::vault_lost: return event::VaultLost{"it ended"};
             case EventKind::authorised: return event::Authorised{};
             case EventKind::not_authorised: return event::NotAuthorised{"not in known_hosts"};
             case EventKind::written: return event::Written{};

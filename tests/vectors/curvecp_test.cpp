@@ -131,7 +131,7 @@ packets::SealedHello parsed_hello(const Datagram& from) {
 void rebuild_cookie(const Recording& from, const Datagram& hello, const Datagram& cookie) {
     auto vault = from.server_vault();
     vault.nonces.recorded = {{array_at<16>(cookie.fields, "nonce16")}};
-    fsm::Server server(vault::KeySlot::server, {}, {0});
+    fsm::Server server(vault::KeySlot::server, {0});
     const auto issue =
         one<action::IssueCookie>(server.handle(event::HelloArrived{parsed_hello(hello)}, kStart));
     CHECK(issue.client_short == from.client_short().public_key);
@@ -176,7 +176,7 @@ action::Established run_server(const Recording& from, const Datagram& initiate,
                                crypto::PacketNumber first_sent) {
     auto vault = from.server_vault();
     CHECK(to_array(vault.key.bytes()) == from.secret("server_long_pk"));
-    fsm::Server server(vault::KeySlot::server, {}, first_sent);
+    fsm::Server server(vault::KeySlot::server, first_sent);
     const auto redeem = one<action::RedeemCookie>(server.handle(initiate_arrived(initiate.bytes), kStart));
     const auto ask = one<action::AskVault>(server.handle(*from.redeem(redeem.cookie, false), kStart));
     const auto authorise = one<action::Authorise>(server.handle(event_of(vault.ask(ask.request)), kStart));
@@ -299,7 +299,7 @@ class RecordedServer {
   private:
     bool takes(const packets::SealedHello& hello, Buffer&) {
         if (hello.extensions.server != extension_) return false;
-        fsm::Server machine(vault::KeySlot::server, {}, {0});
+        fsm::Server machine(vault::KeySlot::server, {0});
         const auto issue = one<action::IssueCookie>(machine.handle(event::HelloArrived{hello}, kStart));
         const auto issued = from_->issue(*from_->of_kind('K', false).front(), issue.client_short);
         const auto ask = one<action::AskVault>(machine.handle(issued, kStart));
@@ -310,7 +310,7 @@ class RecordedServer {
         if (header.extensions.server != extension_) return false;
         if (session_ && session_->client_short() == header.client_short)
             return session_->open_initiate(header.number, packet).has_value();
-        fsm::Server machine(vault::KeySlot::server, {}, {0});
+        fsm::Server machine(vault::KeySlot::server, {0});
         (void)machine.handle(event::InitiateArrived{header, packet}, kStart);
         auto redeemed = from_->redeem(header.cookie, claimed_);
         if (!redeemed) return false;
