@@ -65,6 +65,12 @@ Result<> ServerTunnel::take(const Path& from, const session::curvecp::Opened& op
     return {};
 }
 
+void ServerTunnel::receive_first(MutableBytes message) {
+    const auto parsed = wire::parse_message(message);
+    if (!parsed || parsed->id.value == 0) stream_.want_ping();
+    (void)deliver(message, now());
+}
+
 // ---- the path ----
 
 bool ServerTunnel::follow(const Path& from, Instant at) {

@@ -19,8 +19,9 @@ class ServerTunnel final : public CurvecpTunnel {
                                    MutableBytes packet);
     [[nodiscard]] Result<> receive(const Path& from, const wire::curvecp::InitiateHeader& header,
                                    MutableBytes packet);
-    /// The message that came with the Initiate that made this connection.
-    void receive_first(MutableBytes message) { (void)deliver(message, std::chrono::steady_clock::now()); }
+    /// The message that came with the Initiate that made this connection. If it wants no answer of its own
+    /// the client gets one all the same: it may wait for one before it goes on (PROTOCOL 7.5).
+    void receive_first(MutableBytes message);
     /// The endpoint is going away.
     void forget_endpoint() { endpoint_ = nullptr; }
 

@@ -73,6 +73,20 @@ def test_a_peer_that_talks_and_acknowledges_nothing_does_not_hold_an_ended_sessi
             assert accepted, "the place is still taken"
 
 
+def test_a_client_that_waits_after_its_initiate_hears_that_it_is_in(site: s.Site) -> None:
+    """Its first message wants no answer, and its application speaks only when it has heard the server."""
+    with s.Backend(s.echo) as backend:
+        end = s.udp_server_end(site, backend)
+        with end.dial() as client:
+            client.begin()
+            client.send(client.initiate(cp.message_bytes(cp.Message(0))))
+            said = client.recv_message(s.PATIENCE)
+            assert said is not None, "it hangs until the service behind speaks"
+            assert cp.parse_message(said).id != 0, "it wants an answer, so that it comes again if it was lost"
+            assert client.stream.echo(b"now") == b"now"
+            client.stream.close()
+
+
 def test_a_move_while_much_waits_to_be_sent_earns_three_times_its_length_at_most(site: s.Site) -> None:
     with s.Backend(s.hold) as backend:
         end = s.udp_server_end(site, backend)
