@@ -243,7 +243,7 @@ class Connection {
 
     void finish_if_over() {
         if (!tunnel_ended_ || !output_ended_ || (undelivered_ && !delivered_)) return;
-        if (undelivered_ && !undelivered_->stream().outgoing_done())  // told already if it was cut
+        if (undelivered_ && undelivered_->stream().owes_bytes())  // told already if it was cut
             note(exit_code::kUnavailable,
                  "[" + service_.name + "] peer does not answer, and may lack the last bytes");
         context_.stop();

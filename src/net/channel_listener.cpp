@@ -65,8 +65,11 @@ class Listener::Impl::UdpGuest final : public net::Guest {
         struct Kept {
             std::shared_ptr<Vault::Impl> vault;  // destroyed last
             std::shared_ptr<net::CurvecpEndpoint> endpoint;
+            net::SessionLimits::Slot slot;  // its memory may outlive the channel, and counts as long
         };
-        tunnel->keep_alive = std::make_shared<const Kept>(listener->vault_.impl(), listener->endpoint_);
+        tunnel->keep_alive = std::make_shared<const Kept>(listener->vault_.impl(), listener->endpoint_,
+                                                          std::move(*guest_.slot));
+        guest_.slot.reset();
         listener->welcome(std::make_unique<net::StreamMessages>(std::move(tunnel)), *key_, guest_);
     }
     [[nodiscard]] Duration dead_peer() const override { return kDeadPeer; }
@@ -158,7 +161,7 @@ void Listener::Impl::shake_hands(net::Stream stream, const IpAddress& source) {
 void Listener::Impl::welcome(std::unique_ptr<net::MessagePipe> pipe, const crypto::PublicKey& peer,
                              Guest& guest) {
     auto channel = std::make_shared<Channel::Impl>(vault_, std::move(pipe), peer, guest.name);
-    channel->slot.emplace(std::move(*guest.slot));
+    if (guest.slot) channel->slot.emplace(std::move(*guest.slot));  // over udp its tunnel has it
     accepted_->put(Channel(std::move(channel)));
 }
 

@@ -9,6 +9,11 @@ namespace {
 
 // What this program chose.
 constexpr Duration kTimeWait = std::chrono::seconds(3);
+// How long a failure is repeated that nobody acknowledges.
+constexpr Duration kFailurePatience = std::chrono::seconds(10);
+// After so long without an acknowledgment nobody waits for that of an end alone: beside some round trips.
+constexpr Duration kMoment = std::chrono::seconds(1);
+constexpr int kMomentTrips = 4;
 // A foreign peer acknowledges nothing while its program does not read (PROTOCOL 9.7).
 constexpr Duration kForeignPatience = std::chrono::minutes(10);
 constexpr int kTrainsInARow = 8;  // then others get their turn
@@ -48,7 +53,7 @@ void CurvecpTunnel::release() {
     progress_ = {stream_.acknowledged(), now()};
     armed_.reset();  // the timer is set anew, and owns us from here on
     if (!stream_.outgoing_ended()) stream_.abort();
-    discard();
+    stream_.stop_reading();
     pump();
     settle(now());
     arm_timer();
@@ -72,7 +77,6 @@ void CurvecpTunnel::after_batch() {
     const auto self = shared_from_this();
     if (on_event) on_event();
     if (over_) return;
-    if (released_) discard();
     pump();
     settle(now());
     arm_timer();
@@ -165,9 +169,10 @@ Duration CurvecpTunnel::patience() const {
 Deadline CurvecpTunnel::next_deadline() const {
     const bool may_send = tail_.empty() && !held_back_;
     const Deadline stream = may_send ? stream_.next_deadline() : std::nullopt;
-    // Nobody waits for a released tunnel but its peer, who may talk for ever and acknowledge nothing.
-    const Deadline stuck = progress_ ? Deadline(progress_->since + patience()) : std::nullopt;
-    return earliest({stream, dead_at(), own_deadline(), time_wait_until_, stuck});
+    const Deadline stuck = progress_ ? Deadline(gives_up_at()) : std::nullopt;
+    const bool hurries = progress_ && on_delivered && !stream_.owes_bytes();
+    const Deadline hurry = hurries ? Deadline(hurries_at()) : std::nullopt;
+    return earliest({stream, dead_at(), own_deadline(), time_wait_until_, stuck, hurry});
 }
 
 // A timer that stands earlier than needed is left alone: it fires, finds nothing, and is set anew. So a
@@ -198,21 +203,31 @@ void CurvecpTunnel::on_timer() {
 
 // ---- the end ----
 
-// Nobody is left to read what comes.
-void CurvecpTunnel::discard() {
-    while (!stream_.readable().empty()) stream_.consume(stream_.readable().size());
+// Released, nobody waits for a tunnel but its peer, who may talk for ever and acknowledge nothing. A foreign
+// peer's patience is for bytes that its program may still take: an end alone, and a failure, are not worth
+// it.
+Instant CurvecpTunnel::gives_up_at() const {
+    if (stream_.aborted()) return progress_->since + std::min(dead_peer_, kFailurePatience);
+    return progress_->since + (stream_.owes_bytes() ? patience() : dead_peer_);
 }
 
-// Released: once the peer has everything, what is left is to repeat acknowledgments that were lost.
+// When nobody waits for it any more, though its end was not acknowledged.
+Instant CurvecpTunnel::hurries_at() const {
+    return progress_->since + kMoment + kMomentTrips * stream_.statistics().smoothed_rtt;
+}
+
+// Released: once the peer has everything, what is left is to repeat acknowledgments that were lost. A peer
+// that has failed has nobody to read what it lacks.
 void CurvecpTunnel::settle(Instant at) {
     if (!released_ || over_) return;
     if (time_wait_until_ && at >= *time_wait_until_) return end(TunnelEnd::stopped);
     if (stream_.acknowledged() != progress_->bytes) progress_ = {stream_.acknowledged(), at};
-    if (at >= progress_->since + patience()) return end(TunnelEnd::dead_peer);
-    if (!time_wait_until_ && stream_.outgoing_done()) time_wait_until_ = at + kTimeWait;
+    if (at >= gives_up_at()) return end(TunnelEnd::dead_peer);
+    const bool peer_failed = stream_.incoming() == stream::Incoming::failed;
+    if (!time_wait_until_ && (stream_.outgoing_done() || peer_failed)) time_wait_until_ = at + kTimeWait;
     // The peer's end too: it waits for us to acknowledge it.
-    // A failure that nobody is there to hear is nothing to wait for.
-    if (!stream_.done() && !stream_.aborted()) return;
+    const bool delivered = stream_.done() || (stream_.aborted() && stream_.outgoing_done());
+    if (!delivered && (stream_.owes_bytes() || at < hurries_at())) return;
     if (const auto tell = std::exchange(on_delivered, nullptr)) tell();
 }
 

@@ -28,6 +28,7 @@ class CurvecpTunnel : public StreamTunnel, public std::enable_shared_from_this<C
     void flush() override { pump(); }
     void release() override;
     [[nodiscard]] std::optional<TunnelEnd> ended() const override { return ended_; }
+    void drop() override { cut(TunnelEnd::stopped); }
     /// Ends now, without a word to the peer.
     void cut(TunnelEnd why);
     /// After one or more packets were received: acknowledges, sends on, and tells the user.
@@ -76,7 +77,8 @@ class CurvecpTunnel : public StreamTunnel, public std::enable_shared_from_this<C
     void send_or_keep(Bytes train, std::size_t segment);
     void on_timer();
     void settle(Instant at);
-    void discard();
+    [[nodiscard]] Instant gives_up_at() const;
+    [[nodiscard]] Instant hurries_at() const;
     void end(TunnelEnd why);
     void tell_end(TunnelEnd why);
     [[nodiscard]] Deadline dead_at() const;

@@ -8,10 +8,12 @@ struct Flows::Flow {
     Path path;
     Who who;
     ForwarderLimits limits;
+    CancellationPtr dial = std::make_shared<Cancellation>();
     std::optional<DatagramPipe> pipe;        // none while it is dialled
     std::vector<std::vector<Byte>> waiting;  // for the tunnel
     std::size_t waiting_bytes = 0;
     std::list<FlowPtr>::iterator place;  // in by_use_
+    std::weak_ptr<StreamTunnel> below;   // over udp
     bool touched = false;
     bool over = false;
 };
@@ -35,6 +37,7 @@ Flows::Flows(asio::io_context& context, os::UniqueFd listening, const Limits& li
 
 Flows::~Flows() {
     *alive_ = false;
+    for (const auto& flow : by_use_) flow->dial->cancel();
 }
 
 void Flows::start() {
@@ -79,7 +82,7 @@ Flows::FlowPtr Flows::flow_of(const Path& from) {
 }
 
 Flows::FlowPtr Flows::open(const Path& from) {
-    while (table_.size() >= limits_.flows) end(by_use_.back(), Ending::evicted);
+    make_room();
     auto flow = std::make_shared<Flow>();
     flow->path = from;
     flow->who.source = source_text(from.peer, form_);
@@ -87,10 +90,11 @@ Flows::FlowPtr Flows::open(const Path& from) {
     flow->limits.dead_peer = limits_.dead_peer;
     flow->place = by_use_.insert(by_use_.begin(), flow);
     table_.emplace(from.peer, flow);
-    dial_(flow->who.source, [this, alive = alive_, weak = std::weak_ptr(flow)](Result<Tunnel> result) {
-        const auto dialled = weak.lock();
-        if (*alive && dialled && !dialled->over) on_dialed(dialled, std::move(result));
-    });
+    dial_(flow->who.source, flow->dial,
+          [this, alive = alive_, weak = std::weak_ptr(flow)](Result<Tunnel> result) {
+              const auto dialled = weak.lock();
+              if (*alive && dialled && !dialled->over) on_dialed(dialled, std::move(result));
+          });
     return flow;
 }
 
@@ -111,6 +115,7 @@ void Flows::on_dialed(const FlowPtr& flow, Result<Tunnel> result) {
     flow->who.key = result->key;
     flow->who.target = std::move(result->target);
     flow->who.session = result->session;
+    flow->below = std::move(result->below);
     flow->pipe.emplace(std::move(result->pipe), counters_);
     for (const auto& datagram : std::exchange(flow->waiting, {})) flow->pipe->send(datagram);
     flow->pipe->flush();
@@ -136,11 +141,34 @@ void Flows::end(const FlowPtr& ending, Ending why) {
     by_use_.erase(flow->place);
     table_.erase(flow->path.peer);
     counters_.datagrams_dropped += flow->waiting.size();
-    if (!flow->pipe) return;
+    if (!flow->pipe) return flow->dial->cancel();
     flow->pipe->flush();
     const auto summary = flow->pipe->summary(why);
     flow->pipe.reset();
+    const auto below = flow->below.lock();
+    if (below && why == Ending::revoked) {
+        below->drop();  // it was told, and hears nothing more
+    } else if (below && !below->ended()) {
+        leaving_.push_back(below);
+    }
     ended_(flow->who, summary);
+}
+
+std::size_t Flows::held() {
+    std::erase_if(leaving_, [](const auto& tunnel) { return tunnel.expired(); });
+    return table_.size() + leaving_.size();
+}
+
+// Who has gone already gives way first: a tunnel that tells its end holds a socket and memory as well.
+void Flows::make_room() {
+    while (held() >= limits_.flows) {
+        if (leaving_.empty()) {
+            end(by_use_.back(), Ending::evicted);
+            continue;
+        }
+        if (const auto tunnel = leaving_.front().lock()) tunnel->drop();
+        leaving_.pop_front();
+    }
 }
 
 void Flows::sweep(Instant at) {

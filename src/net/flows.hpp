@@ -1,7 +1,9 @@
 #pragma once
 
 #include "crypto/keys.hpp"
+#include "net/cancellation.hpp"
 #include "net/datagram_pipe.hpp"
+#include "net/stream_tunnel.hpp"
 #include "net/udp_socket.hpp"
 
 #include <functional>
@@ -15,8 +17,8 @@
 namespace curvegate::net {
 
 /// The client's end of a service whose plain side is udp: a listening socket, and a flow for each address and
-/// port that datagrams come from, with a tunnel of its own (PROTOCOL 10). Over `flows` the least recently
-/// used one makes room. One thread.
+/// port that datagrams come from, with a tunnel of its own (PROTOCOL 10). Over `flows` a tunnel that still
+/// tells its end, or else the least recently used flow, makes room. One thread.
 class Flows {
   public:
     /// Kept for a flow while its tunnel is dialled; more is dropped.
@@ -34,8 +36,9 @@ class Flows {
         std::unique_ptr<MessagePipe> pipe;
         std::string peer;
         std::optional<crypto::PublicKey> key;
-        std::string target;         ///< empty: there is only one
-        std::uint64_t session = 0;  ///< its number
+        std::string target;                 ///< empty: there is only one
+        std::uint64_t session = 0;          ///< its number
+        std::weak_ptr<StreamTunnel> below;  ///< over udp: may live on when the pipe is gone
     };
     /// Who has a flow.
     struct Who {
@@ -47,8 +50,10 @@ class Flows {
     };
     using DialedFn = std::move_only_function<void(Result<Tunnel>)>;
     /// Dials a tunnel for the flow from `source` (as it may be shown) and calls `done` once, never from
-    /// within. After an error the flow is forgotten; its next datagram dials anew.
-    using DialFn = std::function<void(const std::string& source, DialedFn done)>;
+    /// within. After an error the flow is forgotten; its next datagram dials anew. A flow that ends while it
+    /// is dialled cancels that: then nothing of the dial may stay open, and nobody has come.
+    using DialFn =
+        std::function<void(const std::string& source, const CancellationPtr& cancellation, DialedFn done)>;
     /// A flow has its tunnel.
     using BeganFn = std::function<void()>;
     /// A flow that began is over; it is not counted in size() any more.
@@ -81,6 +86,8 @@ class Flows {
     [[nodiscard]] Duration shortest_limit() const {
         return std::min({limits_.idle, limits_.dead_peer, limits_.max_session.value_or(Duration::max())});
     }
+    /// Flows, those whose tunnel is being dialled too, and tunnels that still say goodbye.
+    [[nodiscard]] std::size_t held();
     /// Flows, those whose tunnel is being dialled too.
     [[nodiscard]] std::size_t size() const noexcept { return table_.size(); }
 
@@ -100,6 +107,7 @@ class Flows {
     void queue(Flow& flow, Bytes datagram);
     void use(Flow& flow);
     void end(const FlowPtr& ending, Ending why);
+    void make_room();
 
     UdpSocket socket_;
     Limits limits_;
@@ -110,7 +118,8 @@ class Flows {
     AddressForm form_;
     std::list<FlowPtr> by_use_;  // the most recently used first
     std::unordered_map<udp::endpoint, FlowPtr, EndpointHash> table_;
-    std::vector<FlowPtr> touched_;  // sent to in this batch
+    std::vector<FlowPtr> touched_;                    // sent to in this batch
+    std::list<std::weak_ptr<StreamTunnel>> leaving_;  // of flows that have ended, the oldest first
     std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
     bool accepting_ = true;
 };

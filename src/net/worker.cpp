@@ -309,10 +309,9 @@ void Worker::remove(const std::shared_ptr<Connection>& connection) {
 }
 
 // TCP's last bytes are the kernel's to deliver; a stream's are ours.
-void Worker::watch(StreamTunnel& tunnel, const std::shared_ptr<Connection>& connection) {
+void Worker::watch(const TunnelHandle& tunnel) {
     ++undelivered_;
-    tunnel.on_delivered = [this, connection] {
-        if (connection) connection->slot.reset();  // it counted as long as it held memory
+    tunnel->on_delivered = [this] {
         if (undelivered_ > 0) --undelivered_;
         tell_if_empty();
     };
@@ -356,7 +355,7 @@ bool Worker::take_slot(Connection& connection, const std::optional<SessionLimits
         connection.turned_away = std::move(slot).error();
         return false;
     }
-    connection.slot.emplace(std::move(*slot));
+    connection.slot = std::make_shared<const SessionLimits::Slot>(std::move(*slot));
     return true;
 }
 
@@ -422,6 +421,17 @@ void Worker::Connection::cut(Ending why) {
     const auto forwarder = forwarder_;  // it ends, and with it this
     if (forwarder) return forwarder->stop(why);
     cut_ = why;  // as soon as both sides are there
+    if (why == Ending::revoked) drop_tunnel();
+}
+
+void Worker::Connection::runs_over(const TunnelHandle& tunnel) {
+    worker_.watch(tunnel);
+    tunnel->keep_alive = slot;  // its memory outlives the session, and counts as long
+    tunnel_ = tunnel.get_deleter().owner;
+}
+
+void Worker::Connection::drop_tunnel() {
+    if (const auto tunnel = tunnel_.lock()) tunnel->drop();
 }
 
 void Worker::Connection::cut(Ending why, std::string_view decided) {
@@ -462,6 +472,7 @@ void Worker::Connection::ended(const ForwarderSummary& summary) {
     if (!decided_.empty()) worker_.shared_.audit->ended(record(decided_));
     worker_.session_ended(shown(), who(), summary);
     forwarder_.reset();
+    if (summary.ending == Ending::revoked) drop_tunnel();  // it was told, and hears nothing more
     worker_.remove(shared_from_this());
 }
 

@@ -135,10 +135,13 @@ class Worker {
     template <class Dialed>
     void open_tunnel(const std::shared_ptr<Connection>& connection, Stream plain);
     void not_connected(const std::shared_ptr<Connection>& connection, Stream plain, const Error& why);
-    void open_flow(const SpecPtr& service, const std::string& source, Flows::DialedFn done);
+    void open_flow(const SpecPtr& service, const std::string& source, const CancellationPtr& cancellation,
+                   Flows::DialedFn done);
     [[nodiscard]] static Flows::Limits flow_limits(const ServiceSpec& spec);
-    void dial_server(const SpecPtr& spec, const std::string& source, TargetTries<Established>::DoneFn done);
-    void dial_server(const SpecPtr& spec, const std::string& source, TargetTries<DialedStream>::DoneFn done);
+    void dial_server(const SpecPtr& spec, const std::string& source, const CancellationPtr& cancellation,
+                     TargetTries<Established>::DoneFn done);
+    void dial_server(const SpecPtr& spec, const std::string& source, const CancellationPtr& cancellation,
+                     TargetTries<DialedStream>::DoneFn done);
     template <class Dialed>
     [[nodiscard]] TargetTries<Dialed>::TriedFn audited(const ServiceSpec& spec, const ServiceTarget& target,
                                                        const std::string& source,
@@ -157,7 +160,7 @@ class Worker {
     [[nodiscard]] bool take_slot(Connection& connection, const std::optional<SessionLimits::Client>& client);
     void session_begins(const ServiceSpec& spec);
     void session_ended(const ServiceSpec& spec, const Flows::Who& who, const ForwarderSummary& summary);
-    void watch(StreamTunnel& tunnel, const std::shared_ptr<Connection>& connection);
+    void watch(const TunnelHandle& tunnel);
     [[nodiscard]] std::string known_name(const std::string& peer) const;
     void tell_if_empty();
     void cycle_cookie_keys();

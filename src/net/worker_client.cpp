@@ -43,27 +43,29 @@ TargetTries<Dialed>::TriedFn Worker::audited(const ServiceSpec& spec, const Serv
 }
 
 // One for each carrier.
-void Worker::dial_server(const SpecPtr& spec, const std::string& source,
+void Worker::dial_server(const SpecPtr& spec, const std::string& source, const CancellationPtr& cancellation,
                          TargetTries<Established>::DoneFn done) {
-    const auto dial = [this, spec, source](const ServiceTarget& target, Instant until, auto tried) {
+    const auto dial = [this, spec, source, cancellation](const ServiceTarget& target, Instant until,
+                                                         auto tried) {
         dial_tunnel(context_, *shared_.resolver, tools(),
                     {target.address, target.peer, keys_to_try(*spec, target)}, until,
-                    audited<Established>(*spec, target, source, std::move(tried)));
+                    audited<Established>(*spec, target, source, std::move(tried)), cancellation);
     };
     try_targets<Established>(spec, now() + spec->connect_timeout, dial, std::move(done));
 }
 
-void Worker::dial_server(const SpecPtr& spec, const std::string& source,
+void Worker::dial_server(const SpecPtr& spec, const std::string& source, const CancellationPtr& cancellation,
                          TargetTries<DialedStream>::DoneFn done) {
     const Instant deadline = now() + spec->connect_timeout;
-    const auto dial = [this, spec, source, deadline](const ServiceTarget& target, Instant until, auto tried) {
+    const auto dial = [this, spec, source, deadline, cancellation](const ServiceTarget& target, Instant until,
+                                                                   auto tried) {
         StreamTarget server{
             target.address,  target.peer, keys_to_try(*spec, target), spec->extensions, *spec->server_name,
             spec->dead_peer, {}};
         // Once it has answered, whatever the others might have needed is its own.
         if (until != deadline) server.confirm_by = deadline;
         dial_stream(context_, *shared_.resolver, tools(), std::move(server), until,
-                    audited<DialedStream>(*spec, target, source, std::move(tried)));
+                    audited<DialedStream>(*spec, target, source, std::move(tried)), cancellation);
     };
     try_targets<DialedStream>(spec, deadline, dial, std::move(done));
 }
@@ -76,12 +78,18 @@ Established take_tunnel(Established& dialed) {
 TunnelHandle take_tunnel(DialedStream& dialed) {
     return std::move(dialed.tunnel);
 }
+std::weak_ptr<StreamTunnel> below_of(const Established&) {
+    return {};
+}
+std::weak_ptr<StreamTunnel> below_of(const DialedStream& dialed) {
+    return dialed.tunnel.get_deleter().owner;
+}
 
 }  // namespace
 
 template <class Dialed>
 void Worker::open_tunnel(const std::shared_ptr<Connection>& connection, Stream plain) {
-    dial_server(connection->service(), connection->source,
+    dial_server(connection->service(), connection->source, nullptr,
                 [this, connection, plain = std::move(plain)](Result<Dialed> result,
                                                              const ServiceTarget* target) mutable {
                     if (!result) return not_connected(connection, std::move(plain), result.error());
@@ -93,7 +101,7 @@ void Worker::open_tunnel(const std::shared_ptr<Connection>& connection, Stream p
                     connection->found(*target);
                     connection->log_handshake();
                     if constexpr (std::is_same_v<Dialed, DialedStream>) {
-                        watch(*result->tunnel, connection);
+                        connection->runs_over(result->tunnel);
                     } else {
                         set_tunnel_options(result->stream.native_handle(), connection->spec().dead_peer);
                     }
@@ -160,8 +168,8 @@ Flows::Limits Worker::flow_limits(const ServiceSpec& spec) {
 void Worker::serve_datagrams(Open& door, os::UniqueFd listening) {
     door.flows = std::make_unique<Flows>(
         context_, std::move(listening), flow_limits(*door.specs->front()), *shared_.counters,
-        [this, &door](const std::string& source, Flows::DialedFn done) {
-            open_flow(door.specs->front(), source, std::move(done));
+        [this, &door](const std::string& source, const CancellationPtr& cancellation, Flows::DialedFn done) {
+            open_flow(door.specs->front(), source, cancellation, std::move(done));
         },
         [this, &door] { session_begins(*door.specs->front()); },
         [this, &door](const Flows::Who& who, const ForwarderSummary& summary) {
@@ -179,13 +187,16 @@ void Worker::serve_datagrams(Open& door, os::UniqueFd listening) {
     door.flows->start();
 }
 
-void Worker::open_flow(const SpecPtr& service, const std::string& source, Flows::DialedFn done) {
+void Worker::open_flow(const SpecPtr& service, const std::string& source, const CancellationPtr& cancellation,
+                       Flows::DialedFn done) {
     const ServiceSpec& spec = *service;
     ++shared_.counters->accepted;
     ++spec.counters->accepted;
     if (!sweeping_) sweep();
-    const auto finish = [this, service, source](auto& result, const ServiceTarget* target,
-                                                Flows::DialedFn& tell) {
+    const auto finish = [this, service, source, cancellation](auto& result, const ServiceTarget* target,
+                                                              Flows::DialedFn& tell) {
+        // Its flow had to go: nobody has come, and nothing has failed.
+        if (cancellation->is_cancelled()) return;
         // A reload may have taken the pin away while this was dialled.
         if (result && !is_pinned(target->peer, result->peer)) {
             result = fail(DialErrc::no_pin, target->peer);
@@ -204,19 +215,20 @@ void Worker::open_flow(const SpecPtr& service, const std::string& source, Flows:
         const Flows::Who who{source, target->peer, result->peer, moved, ++shared_.counters->connections};
         log_of(*service, who,
                [](const auto&... where) { log::event(log::Level::info, "handshake_ok", {where...}); });
+        auto below = below_of(*result);
         tell(Flows::Tunnel{pipe_of(take_tunnel(*result), service->dead_peer), who.peer, who.key, moved,
-                           who.session});
+                           who.session, std::move(below)});
     };
     if (spec.carrier == Carrier::curvecp) {
-        return dial_server(service, source,
+        return dial_server(service, source, cancellation,
                            [this, finish, done = std::move(done)](Result<DialedStream> result,
                                                                   const ServiceTarget* target) mutable {
-                               if (result) watch(*result->tunnel, nullptr);
+                               if (result) watch(result->tunnel);
                                finish(result, target, done);
                            });
     }
     dial_server(
-        service, source,
+        service, source, cancellation,
         [finish, done = std::move(done)](Result<Established> result, const ServiceTarget* target) mutable {
             finish(result, target, done);
         });

@@ -44,7 +44,7 @@ class Worker::Connection : public std::enable_shared_from_this<Connection> {
     DoorId door = kNoDoor;                         ///< server end over udp: by which its packets come
     std::optional<vault::KeySlot> server_key;      ///< server end: of our keys the one that the client knows
     const crypto::PublicKey* server_public = nullptr;  ///< the same, once the vault has said; the worker's
-    std::optional<SessionLimits::Slot> slot;
+    std::shared_ptr<const SessionLimits::Slot> slot;   ///< its place, which its tunnel over udp holds too
     std::optional<Error> turned_away;  ///< it may come, but there is no place: a limit, or the audit
     std::optional<wire::proxy::Addresses> addresses;  ///< server end: of the client, for a PROXY header
     std::string target;                               ///< of several the one that answered
@@ -67,6 +67,8 @@ class Worker::Connection : public std::enable_shared_from_this<Connection> {
     void found(const ServiceTarget& reached) {
         if (spec_->targets.size() > 1) target = reached.text;
     }
+    /// Over udp: its tunnel takes its place among the sessions as long as it has memory.
+    void runs_over(const TunnelHandle& tunnel);
     void log_handshake() const;
     /// What the application is told of the client. A key without a name has none.
     [[nodiscard]] wire::proxy::Introduction introduction() const {
@@ -88,11 +90,13 @@ class Worker::Connection : public std::enable_shared_from_this<Connection> {
     [[nodiscard]] ForwarderLimits limits() const;
     void run(const std::shared_ptr<ForwarderBase>& forwarder);
     void ended(const ForwarderSummary& summary);
+    void drop_tunnel();
 
     SpecPtr spec_;
     std::uint64_t id_;
     Worker& worker_;
     std::shared_ptr<ForwarderBase> forwarder_;
+    std::weak_ptr<StreamTunnel> tunnel_;  // over udp
     Instant since_ = std::chrono::steady_clock::now();
     std::optional<Ending> cut_;  // before its forwarder was there
     std::string_view decided_;   // why it was ended; empty: nobody decided that

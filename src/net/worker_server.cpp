@@ -60,7 +60,7 @@ class Worker::UdpGuest final : public Guest {
 
     void established(TunnelHandle tunnel, vault::KeySlot server_key) override {
         connection_->server_key = server_key;
-        worker_.watch(*tunnel, connection_);
+        connection_->runs_over(tunnel);
         worker_.let_in(connection_);
         connection_->addresses = {{address_of(from_.peer), from_.peer.port()},
                                   {from_.own, connection_->spec().accept_port}};

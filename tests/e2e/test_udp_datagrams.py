@@ -69,13 +69,15 @@ class Tunnel:
         client: dict[str, object] | None = None,
         server: dict[str, object] | None = None,
         workers: int = 2,
+        drain: str = "5s",
     ) -> None:
         near, far = make_site("near"), make_site("far")
         far.know("phone", near.key("client").public)
         near.know("gate", far.key("server").public)
         port, plain = s.free_port(), s.free_port()
         accept = f"{carrier}:127.0.0.1:{port}"
-        self.server = far.start({"web": {"accept": accept, "connect": backend, "allow": "phone"} | (server or {})})
+        service = {"accept": accept, "connect": backend, "allow": "phone"} | (server or {})
+        self.server = far.start({"web": service}, drain_timeout=drain)
         section: dict[str, object] = {
             "client": "yes",
             "accept": f"udp:127.0.0.1:{plain}",
@@ -371,6 +373,48 @@ def test_flows_end_with_the_daemon(make_tunnel: MakeTunnel, echo: DatagramBacken
     tunnel.client.stop()
     tunnel.server.stop()
     assert time.monotonic() - start < 20, "a flow is not waited for: datagrams have no end"
+
+
+@CARRIERS
+def test_flows_that_had_to_go_while_they_were_dialled_leave_nothing_open(site: s.Site, carrier: str) -> None:
+    """Any local program may send from as many sources as there are ports."""
+    flows, sources = 8, 300
+    with socket.create_server(("127.0.0.1", 0)) as silent, cp.Port() as deaf:
+        port = silent.getsockname()[1] if carrier == "tcp" else deaf.address[1]
+        site.know("gate", site.key("server").public)
+        plain = s.free_port()
+        section = {
+            "client": "yes",
+            "accept": f"udp:127.0.0.1:{plain}",
+            "connect": f"{carrier}:127.0.0.1:{port}",
+            "peer": "gate",
+            "server_name": "web" if carrier == "udp" else None,
+            "flows": flows,
+            "connect_timeout": "60s",
+        }
+        daemon = site.start({"app": section}, workers=1)
+        front = f"/proc/{daemon.front_pid}/fd"
+        before = len(os.listdir(front))
+        for number in range(sources):
+            with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as source:
+                source.bind((f"127.2.{number // 250}.{number % 250 + 1}", 0))
+                source.sendto(b"here I am", ("127.0.0.1", plain))
+            assert len(os.listdir(front)) <= before + sources // 4, "dials are kept"
+        s.until(lambda: len(os.listdir(front)) <= before + flows, "only the flows that live have a descriptor")
+        assert not daemon.events("handshake_ok")
+        assert not daemon.events("connect_failed"), "nothing has failed"
+
+
+@CARRIERS
+def test_a_server_end_whose_clients_have_vanished_does_not_wait_for_them(
+    make_tunnel: MakeTunnel, echo: DatagramBackend, carrier: str
+) -> None:
+    tunnel = make_tunnel(echo.address, carrier, server={"dead_peer": "10m"}, drain="10m")
+    with cp.Port() as port:
+        assert tunnel.ask(port, b"here I am") == b"here I am"
+        tunnel.client.kill()
+        tunnel.client.expected_exits = (-9,)
+        assert tunnel.server.terminate() == 0  # long before its drain-timeout
 
 
 def test_a_udp_port_of_the_plain_side_in_use_refuses_the_start(site: s.Site) -> None:

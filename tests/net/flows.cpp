@@ -27,6 +27,7 @@ On either() {
 struct Door {
     struct Dial {
         std::string source;
+        CancellationPtr cancellation;
         Flows::DialedFn done;
     };
     struct Tunnel {
@@ -45,7 +46,8 @@ struct Door {
     std::uint16_t port = 0;
     std::optional<Flows> flows;
     std::string peer = "gate";
-    bool at_once = true;  ///< answer a dial as soon as the loop runs
+    bool at_once = true;     ///< answer a dial as soon as the loop runs
+    bool lingering = false;  ///< udp: tunnels live on when their flow has ended
     On carrier;
 
     explicit Door(On on, const Flows::Limits& limits = {}) : carrier(on) {
@@ -54,8 +56,8 @@ struct Door {
         port = port_of(sockets->front().get());
         flows.emplace(
             context, std::move(sockets->front()), limits, counters,
-            [this](const std::string& source, Flows::DialedFn done) {
-                dials.push_back({source, std::move(done)});
+            [this](const std::string& source, const CancellationPtr& cancellation, Flows::DialedFn done) {
+                dials.push_back({source, cancellation, std::move(done)});
                 if (at_once) asio::post(context, [this] { answer(); });
             },
             [this] { ++began; },
@@ -73,7 +75,9 @@ struct Door {
         auto dial = std::move(dials.front());
         dials.pop_front();
         auto& tunnel = tunnels.emplace_back(context, carrier);
-        dial.done(Flows::Tunnel{std::move(tunnel.pair.near), peer, {}, {}});
+        std::weak_ptr<StreamTunnel> below;
+        if (lingering) below = tunnel.pair.tunnels->near;
+        dial.done(Flows::Tunnel{std::move(tunnel.pair.near), peer, {}, {}, 0, std::move(below)});
         return tunnel.far;
     }
     void refuse() {
@@ -207,7 +211,7 @@ TEST_CASE("over the cap the least recently used flow makes room", "[net][flows]"
     REQUIRE(door.until([&] { return door.far(oldest).ends == std::vector{End::closed}; }));
 }
 
-TEST_CASE("a flow that made room while it was dialled closes what is dialled for it", "[net][flows]") {
+TEST_CASE("a flow that made room while it was dialled gives the dial up", "[net][flows]") {
     Flows::Limits limits;
     limits.flows = 1;
     Door door(either(), limits);
@@ -220,11 +224,58 @@ TEST_CASE("a flow that made room while it was dialled closes what is dialled for
     REQUIRE(door.until([&] { return door.dials.size() == 2; }));
     CHECK(door.flows->size() == 1);
     CHECK(door.counters.datagrams_dropped == 1);
-    auto& nobodys = door.answer();
+    CHECK(door.dials.front().cancellation->is_cancelled());
+    CHECK_FALSE(door.dials.back().cancellation->is_cancelled());
+    auto& nobodys = door.answer();  // one that was there before it could be told
     auto& far = door.answer();
     REQUIRE(door.until([&] { return !nobodys.ends.empty() && far.got.size() == 1; }));
     CHECK(nobodys.got.empty());
     CHECK(door.ended.empty());
+}
+
+TEST_CASE("a tunnel that still says goodbye has its flow's place, and gives it up first", "[net][flows]") {
+    Flows::Limits limits;
+    limits.flows = 2;
+    Door door(On::udp, limits);
+    door.lingering = true;
+    std::list<App> apps;
+    for (int i = 0; i < 2; ++i) door.open(apps.emplace_back(door.context));
+    const auto has = [&](const std::string& source) {
+        return [source](const Flows::Who& who) { return who.source == source; };
+    };
+    CHECK(door.flows->cut_if(has(apps.front().name()), Ending::idle) == 1);
+    CHECK(door.flows->size() == 1);
+    CHECK(door.flows->held() == 2);
+    const auto& left = *door.tunnels.front().pair.tunnels->near;
+    CHECK_FALSE(left.cut);
+    door.open(apps.emplace_back(door.context));
+    CHECK(left.cut);
+    CHECK(door.flows->size() == 2);  // no flow had to go
+    CHECK(door.flows->held() == 2);
+    CHECK(door.ended.size() == 1);
+}
+
+TEST_CASE("the tunnel of a peer whose key may not be used any more gives no answer", "[net][flows]") {
+    Door door(On::udp);
+    door.lingering = true;
+    App app(door.context);
+    door.open(app);
+    const auto all = [](const Flows::Who&) { return true; };
+    CHECK(door.flows->cut_if(all, Ending::revoked) == 1);
+    CHECK(door.tunnels.front().pair.tunnels->near->cut);
+    CHECK(door.flows->held() == 0);
+}
+
+TEST_CASE("flows that are dialled when their service ends give their dials up", "[net][flows]") {
+    Door door(either());
+    door.at_once = false;
+    App app(door.context);
+    app.say(pattern(1), door.port);
+    REQUIRE(door.until([&] { return door.dials.size() == 1; }));
+    const bool cut = GENERATE(true, false);
+    if (cut) door.flows->cut(Ending::stopped);
+    if (!cut) door.flows.reset();
+    CHECK(door.dials.front().cancellation->is_cancelled());
 }
 
 TEST_CASE("a flow without a datagram ends after flow-idle, one that is used does not", "[net][flows]") {

@@ -29,6 +29,7 @@ class MemoryTunnel final : public net::StreamTunnel, public std::enable_shared_f
         flush();
     }
 
+    void drop() override { cut = true; }
     /// Ends it as a dead peer, a limit or a defect would.
     void end(net::TunnelEnd why) {
         cut = true;
