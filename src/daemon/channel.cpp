@@ -31,9 +31,11 @@ std::vector<Byte> body(std::size_t index, const to_front::LogStatus&) {
     return pack(index);
 }
 std::vector<Byte> body(std::size_t index, const to_front::Resolved& m) {
-    auto out = pack(index, m.id);
-    for (const IpAddress& address : m.addresses)
-        out.insert(out.end(), address.bytes.begin(), address.bytes.end());
+    auto out = pack(index, m.id, static_cast<Byte>(m.answer.outcome));
+    for (const ScopedIp& address : m.answer.addresses) {
+        out.insert(out.end(), address.ip.bytes.begin(), address.ip.bytes.end());
+        for (const Byte byte : to_be(address.scope)) out.push_back(byte);
+    }
     return out;
 }
 std::vector<Byte> body(std::size_t index, const to_parent::Ready&) {
@@ -108,6 +110,24 @@ std::vector<Byte> serialise_any(const Variant& message) {
     return std::visit([&](const auto& m) { return body(message.index(), m); }, message);
 }
 
+std::optional<ToFront> parse_resolved(Reader& reader, std::size_t size) {
+    constexpr std::size_t kFixed = 4 + 1;
+    constexpr std::size_t kIp = 16;
+    constexpr std::size_t kAddress = kIp + 4;
+    if (size < kFixed || (size - kFixed) % kAddress != 0 || (size - kFixed) / kAddress > kMaxAddresses)
+        return std::nullopt;
+    to_front::Resolved out{reader.integer<std::uint32_t>(), {}};
+    const auto outcome = reader.integer<Byte>();
+    if (outcome > static_cast<Byte>(NameOutcome::own_lack)) return std::nullopt;
+    out.answer.outcome = static_cast<NameOutcome>(outcome);
+    if ((out.answer.outcome == NameOutcome::found) != (size > kFixed)) return std::nullopt;
+    while (!reader.rest().empty()) {
+        const IpAddress ip{to_array(reader.take<kIp>())};
+        out.answer.addresses.emplace_back(ip, reader.integer<std::uint32_t>());
+    }
+    return out;
+}
+
 }  // namespace
 
 std::vector<Byte> serialise(const ToFront& message) {
@@ -127,15 +147,7 @@ std::optional<ToFront> parse_to_front(Bytes message) {
             return to_front::VaultConnection{reader.integer<std::uint16_t>()};
         case 1: return size == 0 ? std::optional<ToFront>(to_front::Drain{}) : std::nullopt;
         case 2: return size == 0 ? std::optional<ToFront>(to_front::LogStatus{}) : std::nullopt;
-        case 3: {
-            constexpr std::size_t kAddress = 16;
-            if (size < 4 || (size - 4) % kAddress != 0 || (size - 4) / kAddress > kMaxAddresses)
-                return std::nullopt;
-            to_front::Resolved out{reader.integer<std::uint32_t>(), {}};
-            while (!reader.rest().empty())
-                out.addresses.push_back(IpAddress{to_array(reader.take<kAddress>())});
-            return out;
-        }
+        case 3: return parse_resolved(reader, size);
         case 4: return size == 0 ? std::optional<ToFront>(to_front::NewConfig{}) : std::nullopt;
         case 5: return size == 0 ? std::optional<ToFront>(to_front::NewKnownHosts{}) : std::nullopt;
         case 6:

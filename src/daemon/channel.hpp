@@ -1,7 +1,7 @@
 #pragma once
 
 #include "base/bytes.hpp"
-#include "base/ip.hpp"
+#include "base/scoped_ip.hpp"
 
 #include <string>
 #include <variant>
@@ -10,6 +10,19 @@
 /// What parent and front tell each other: one SOCK_SEQPACKET message each. Both are the same program, yet
 /// the parent parses as if the front were hostile: a front that was taken over speaks here.
 namespace curvegate::daemon {
+
+/// What became of a name look-up.
+enum class NameOutcome : std::uint8_t {
+    found,
+    unknown,    ///< the name has no address
+    no_answer,  ///< no name server said anything in time
+    busy,       ///< too many look-ups are under way
+    own_lack,   ///< this machine had no memory, descriptor or process left for it
+};
+struct NameAnswer {
+    NameOutcome outcome = NameOutcome::unknown;
+    std::vector<ScopedIp> addresses;  ///< none but with `found`
+};
 
 namespace to_front {
 /// A connection to the vault for a worker; the descriptor comes along.
@@ -20,7 +33,7 @@ struct Drain {};
 struct LogStatus {};
 struct Resolved {
     std::uint32_t id;
-    std::vector<IpAddress> addresses;  ///< none: the name does not resolve now
+    NameAnswer answer;
 };
 /// A new configuration comes: the texts of its files (config::pack), in a memory file that comes along; then
 /// the text of known_hosts.
@@ -103,6 +116,7 @@ using ToParent = std::variant<to_parent::Ready, to_parent::VaultLost, to_parent:
                               to_parent::Revoke, to_parent::Drain, to_parent::Alive, to_parent::Applied,
                               to_parent::NotTaken>;
 
+inline constexpr std::size_t kMostLookups = 16;  ///< at once; the parent does not start more
 inline constexpr std::size_t kMaxAddresses = 16;
 inline constexpr std::size_t kMaxHost = 253;
 inline constexpr std::size_t kMaxLine = 480;  // a longer one is cut

@@ -7,6 +7,7 @@
 #include "daemon/control.hpp"
 #include "daemon/load.hpp"
 #include "daemon/metrics.hpp"
+#include "daemon/resolver.hpp"
 #include "daemon/service_ids.hpp"
 #include "daemon/snapshot.hpp"
 #include "log/log.hpp"
@@ -25,7 +26,6 @@
 #include <cstdlib>
 #include <map>
 #include <thread>
-#include <unordered_map>
 #include <unordered_set>
 
 namespace curvegate::daemon {
@@ -38,7 +38,6 @@ using boost::system::error_code;
 using log::Level;
 using NotTaken = to_parent::NotTaken;
 
-constexpr Duration kNamesLast = std::chrono::seconds(5);
 constexpr std::size_t kLargestText = config::kMostText + (std::size_t{8} << 20);  // with the names of files
 
 net::Target target_of(const config::Address& address) {
@@ -98,60 +97,6 @@ net::ServiceSpec spec_of(const config::Config& config, const config::Service& se
     out.accept_port = service.accept.port;
     return out;
 }
-
-/// Has the parent look names up, one request a name at a time, and keeps answers for a moment. A name that no
-/// longer resolves keeps its last addresses.
-class ParentResolver final : public net::Resolver {
-  public:
-    ParentResolver(asio::io_context& context, std::function<void(const ToParent&)> send)
-        : context_(context), send_(std::move(send)) {}
-
-    void resolve(asio::io_context& caller, const std::string& host, Handler handler) override {
-        asio::post(context_, [this, &caller, host, handler = std::move(handler)]() mutable {
-            Name& name = names_[host];
-            const bool fresh = !name.addresses.empty() && net::now() - name.asked < kNamesLast;
-            if (fresh) return answer(caller, std::move(handler), name.addresses);
-            name.waiting.emplace_back(&caller, std::move(handler));
-            if (name.waiting.size() > 1) return;
-            name.asked = net::now();
-            hosts_[next_id_] = host;
-            send_(to_parent::Resolve{next_id_++, host});
-        });
-    }
-
-    void resolved(to_front::Resolved message) {
-        const auto host = hosts_.find(message.id);
-        if (host == hosts_.end()) return;
-        Name& name = names_[host->second];
-        if (!message.addresses.empty()) {
-            name.addresses = std::move(message.addresses);
-        } else {
-            log::limited(Level::warning, "resolve_failed",
-                         {{"host", host->second}, {"stale", name.addresses.empty() ? "no" : "yes"}});
-        }
-        hosts_.erase(host);
-        for (auto& [caller, handler] : std::exchange(name.waiting, {}))
-            answer(*caller, std::move(handler), name.addresses);
-    }
-
-  private:
-    struct Name {
-        std::vector<IpAddress> addresses;
-        Instant asked;
-        std::vector<std::pair<asio::io_context*, Handler>> waiting;
-    };
-    static void answer(asio::io_context& caller, Handler handler, std::vector<IpAddress> addresses) {
-        asio::post(caller, [handler = std::move(handler), addresses = std::move(addresses)]() mutable {
-            handler(std::move(addresses));
-        });
-    }
-
-    asio::io_context& context_;
-    std::function<void(const ToParent&)> send_;
-    std::unordered_map<std::string, Name> names_;  // bounded: names stand in the configuration
-    std::unordered_map<std::uint32_t, std::string> hosts_;
-    std::uint32_t next_id_ = 1;
-};
 
 class Front final : public Commands::Host {
   public:
@@ -397,6 +342,7 @@ class Front final : public Commands::Host {
         setup_.config = std::move(loaded->config);
         setup_.registry = with_revoked(*loaded->registry);
         setup_.generation = message.generation;
+        resolver_.keep_names_of(*setup_.config);
         audit_->configure(setup_.generation, setup_.config->audit_required);
         commands_.decided(message.id, {.event = "reload_ok", .count = message.changes});
         loaded_at_ = wall_now();

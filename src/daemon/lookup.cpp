@@ -1,48 +1,26 @@
 #include "daemon/lookup.hpp"
 
 #include "daemon/channel.hpp"
+#include "net/host.hpp"
 #include "os/sandbox.hpp"
 
-#include <netdb.h>
-#include <netinet/in.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include <algorithm>
 #include <csignal>
 #include <cstdlib>
-#include <cstring>
 
 namespace curvegate::daemon {
 namespace {
 
-std::vector<IpAddress> addresses_of(const std::string& host) {
-    addrinfo hints{};
-    hints.ai_family = AF_UNSPEC;
-    hints.ai_socktype = SOCK_STREAM;
-    hints.ai_flags = AI_ADDRCONFIG;
-    addrinfo* list = nullptr;
-    std::vector<IpAddress> out;
-    if (::getaddrinfo(host.c_str(), nullptr, &hints, &list) != 0) return out;
-    for (const addrinfo* item = list; item != nullptr && out.size() < kMaxAddresses; item = item->ai_next) {
-        IpAddress address;
-        if (item->ai_family == AF_INET) {
-            sockaddr_in in{};
-            std::memcpy(&in, item->ai_addr, sizeof in);
-            ByteArray<4> v4{};
-            std::memcpy(v4.data(), &in.sin_addr, v4.size());
-            address = IpAddress::from_v4(v4);
-        } else if (item->ai_family == AF_INET6) {
-            sockaddr_in6 in{};
-            std::memcpy(&in, item->ai_addr, sizeof in);
-            std::memcpy(address.bytes.data(), &in.sin6_addr, address.bytes.size());
-        } else {
-            continue;
-        }
-        if (std::ranges::find(out, address) == out.end()) out.push_back(address);
-    }
-    ::freeaddrinfo(list);
-    return out;
+static_assert(net::kMostAddresses <= kMaxAddresses);
+
+NameAnswer answer_for(const std::string& host) {
+    auto found = net::look_up(host);
+    if (found) return {NameOutcome::found, std::move(*found)};
+    const Error& why = found.error();
+    if (why.is(net::DialErrc::name_unanswered)) return {NameOutcome::no_answer, {}};
+    return {why.is(net::DialErrc::own_lack) ? NameOutcome::own_lack : NameOutcome::unknown, {}};
 }
 
 // What the system's resolver reads, as it stands now: a later change of these files is seen by later
@@ -63,20 +41,34 @@ os::Reach resolver_files() {
     ::alarm(kLookupSeconds);
     (void)os::harden_process();
     (void)os::confine(os::Calls::lookup, resolver_files());  // where it cannot be, the parent has said so
-    const auto answer = serialise(ToFront(to_front::Resolved{id, addresses_of(host)}));
+    const auto answer = serialise(ToFront(to_front::Resolved{id, answer_for(host)}));
     (void)os::send_message(kAnswer, answer);
     ::_exit(EXIT_SUCCESS);
 }
 
 }  // namespace
 
-Result<Lookup> start_lookup(std::uint32_t id, const std::string& host) {
+std::optional<to_front::Resolved> Lookups::start(const to_parent::Resolve& request) {
+    if (under_way_.size() >= kMostLookups) return to_front::Resolved{request.id, {NameOutcome::busy, {}}};
     auto pair = os::seqpacket_pair();
-    if (!pair) return fail(std::move(pair));
-    const pid_t pid = ::fork();
-    if (pid < 0) return os::fail_errno("fork for a name look-up");
-    if (pid > 0) return Lookup{id, std::move(pair->first)};
-    look_up(id, host, pair->second.get());
+    const pid_t pid = pair ? ::fork() : -1;
+    if (pid < 0) return to_front::Resolved{request.id, {NameOutcome::own_lack, {}}};
+    if (pid == 0) look_up(request.id, request.host, pair->second.get());
+    under_way_.push_back({request.id, std::move(pair->first)});
+    return std::nullopt;
+}
+
+to_front::Resolved Lookups::finish(std::size_t place) {
+    const UnderWay ended = std::move(under_way_[place]);
+    under_way_.erase(under_way_.begin() + static_cast<std::ptrdiff_t>(place));
+    ByteArray<kMaxChannelMessage> buffer{};
+    auto received = os::receive_message(ended.answer.get(), buffer);
+    const bool answered = received && *received && (*received)->size != 0;
+    auto message = answered ? parse_to_front(Bytes(buffer).first((*received)->size)) : std::nullopt;
+    auto* resolved = message ? std::get_if<to_front::Resolved>(&*message) : nullptr;
+    if (resolved == nullptr) return {ended.id, {NameOutcome::no_answer, {}}};
+    resolved->id = ended.id;  // whatever a resolver that was fooled says
+    return std::move(*resolved);
 }
 
 }  // namespace curvegate::daemon

@@ -40,9 +40,8 @@ using net::now;
 using log::Level;
 using Decision = to_front::Decided::What;
 
-constexpr int kUnavailable = 69;  // EX_UNAVAILABLE
-constexpr int kNotWritten = 73;   // EX_CANTCREAT: the command, who may be root, writes it itself
-constexpr std::size_t kMaxLookups = 16;
+constexpr int kUnavailable = 69;              // EX_UNAVAILABLE
+constexpr int kNotWritten = 73;               // EX_CANTCREAT: the command, who may be root, writes it itself
 constexpr std::size_t kMostRevoked = 10'000;  // bounds what a front can have written to known_hosts
 constexpr Duration kFrontBackoff = std::chrono::seconds(1);
 constexpr Duration kLastWords = std::chrono::seconds(5);  // of a front whose drain-timeout is over
@@ -267,14 +266,14 @@ class Parent {
     void turn() {
         std::vector<pollfd> set = {
             {signals_.get(), POLLIN, 0}, {front_.channel(), POLLIN, 0}, {vault_.descriptor(), POLLIN, 0}};
-        for (const auto& lookup : lookups_) set.push_back({lookup.answer.get(), POLLIN, 0});
+        for (std::size_t i = 0; i < lookups_.size(); ++i) set.push_back({lookups_.descriptor(i), POLLIN, 0});
         if (::poll(set.data(), set.size(), timeout()) < 0 && errno != EINTR) {
             exit_status_ = EXIT_FAILURE;
             return;
         }
         const std::size_t looked_up = lookups_.size();
         for (std::size_t i = looked_up; i-- > 0;) {
-            if (set[i + 3].revents != 0) finish_lookup(i);
+            if (set[i + 3].revents != 0) send(lookups_.finish(i));
         }
         if (set[1].revents != 0) read_channel();
         if (vault_.turn(set[2].revents != 0)) hand_over_connections();
@@ -474,6 +473,7 @@ class Parent {
 
     void on_front_end(int status) {
         front_.ended();
+        lookups_.clear();  // the next front counts its requests from 1 again
         const bool orderly = WIFEXITED(status);
         if (stopping_) {
             exit_status_ = orderly ? WEXITSTATUS(status) : EXIT_FAILURE;
@@ -545,22 +545,8 @@ class Parent {
                    service.connect.end();
         };
         const auto named = std::ranges::any_of(loaded_.config->services, leads_there);
-        if (named && lookups_.size() < kMaxLookups) {
-            if (auto lookup = start_lookup(request.id, request.host))
-                return lookups_.push_back(std::move(*lookup));
-        }
-        send(to_front::Resolved{request.id, {}});
-    }
-
-    void finish_lookup(std::size_t index) {
-        const Lookup lookup = std::move(lookups_[index]);
-        lookups_.erase(lookups_.begin() + static_cast<std::ptrdiff_t>(index));
-        ByteArray<kMaxChannelMessage> buffer{};
-        auto received = os::receive_message(lookup.answer.get(), buffer);
-        const bool answered = received && *received && (*received)->size != 0;
-        const auto message = answered ? parse_to_front(Bytes(buffer).first((*received)->size)) : std::nullopt;
-        if (message && std::holds_alternative<to_front::Resolved>(*message)) return send(*message);
-        send(to_front::Resolved{lookup.id, {}});
+        if (!named) return send(to_front::Resolved{request.id, {NameOutcome::unknown, {}}});
+        if (const auto refused = lookups_.start(request)) send(*refused);
     }
 
     const std::string file_;
@@ -572,7 +558,7 @@ class Parent {
     std::size_t workers_;
     VaultKeeper vault_;
     DoorSockets sockets_;
-    std::vector<Lookup> lookups_;
+    Lookups lookups_;
     const os::Notifier notifier_ = os::Notifier::from_environment();
     std::optional<Instant> watch_at_;  // when the front is asked next
     os::UniqueFd control_;

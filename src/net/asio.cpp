@@ -12,15 +12,16 @@ IpAddress address_of(const tcp::endpoint& endpoint) {
     return out;
 }
 
-tcp::endpoint endpoint_of(const IpAddress& address, std::uint16_t port) {
-    if (address.is_v4()) {
+tcp::endpoint endpoint_of(const ScopedIp& address, std::uint16_t port) {
+    const auto& bytes = address.ip.bytes;
+    if (address.ip.is_v4()) {
         asio::ip::address_v4::bytes_type v4{};
-        std::copy(address.bytes.begin() + 12, address.bytes.end(), v4.begin());
+        std::copy(bytes.begin() + 12, bytes.end(), v4.begin());
         return {asio::ip::address_v4(v4), port};
     }
     asio::ip::address_v6::bytes_type v6{};
-    std::ranges::copy(address.bytes, v6.begin());
-    return {asio::ip::address_v6(v6), port};
+    std::ranges::copy(bytes, v6.begin());
+    return {asio::ip::address_v6(v6, address.scope), port};
 }
 
 std::string text_of(const tcp::endpoint& endpoint) {

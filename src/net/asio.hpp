@@ -1,6 +1,6 @@
 #pragma once
 
-#include "base/ip.hpp"
+#include "base/scoped_ip.hpp"
 
 #include <boost/asio/error.hpp>
 #include <boost/asio/generic/stream_protocol.hpp>
@@ -19,7 +19,7 @@ using tcp = asio::ip::tcp;
 using Stream = asio::generic::stream_protocol::socket;
 
 [[nodiscard]] IpAddress address_of(const tcp::endpoint& endpoint);
-[[nodiscard]] tcp::endpoint endpoint_of(const IpAddress& address, std::uint16_t port);
+[[nodiscard]] tcp::endpoint endpoint_of(const ScopedIp& address, std::uint16_t port);
 /// "1.2.3.4:80" or "[2001:db8::1]:80".
 [[nodiscard]] std::string text_of(const tcp::endpoint& endpoint);
 

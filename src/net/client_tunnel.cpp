@@ -2,6 +2,7 @@
 
 #include "net/asio.hpp"
 #include "net/clock.hpp"
+#include "net/dial.hpp"
 #include "os/descriptors.hpp"
 
 #include <sys/socket.h>
@@ -37,7 +38,7 @@ Result<std::shared_ptr<ClientTunnel>> ClientTunnel::create(asio::io_context& con
                                                            const Options& options, DoneFn done) {
     const int family = options.server.address().is_v4() ? AF_INET : AF_INET6;
     os::UniqueFd socket = os::socket_for_session(family, SOCK_DGRAM);
-    if (!socket) return os::fail_errno("a socket for " + text_of(options.server));
+    if (!socket) return fail_dial("a socket for " + text_of(options.server), errno);
     return std::make_shared<ClientTunnel>(context, std::move(socket), tools, options, std::move(done));
 }
 

@@ -1,6 +1,7 @@
 #include "net/dial.hpp"
 
 #include "net/clock.hpp"
+#include "net/host.hpp"
 #include "os/descriptors.hpp"
 
 #include <netinet/tcp.h>
@@ -22,8 +23,7 @@ class Dialler : public std::enable_shared_from_this<Dialler> {
         : context_(context),
           target_(std::move(target)),
           timer_(context),
-          retry_(context),
-          socket_(context),
+          next_step_(context),
           done_(std::move(done)) {}
 
     void start(Resolver& resolver, Instant deadline) {
@@ -33,11 +33,8 @@ class Dialler : public std::enable_shared_from_this<Dialler> {
         });
         if (!target_.unix_path.empty())
             return asio::post(context_, [self = shared_from_this()] { self->dial_unix(); });
-        if (const auto literal = IpAddress::parse(target_.host)) {
-            return asio::post(context_,
-                              [self = shared_from_this(), address = *literal] { self->resolved({address}); });
-        }
-        resolver.resolve(context_, target_.host, [weak = weak_from_this()](std::vector<IpAddress> addresses) {
+        good_ = resolver.good();
+        find_addresses(context_, resolver, target_.host, [weak = weak_from_this()](auto addresses) {
             if (const auto self = weak.lock()) self->resolved(std::move(addresses));
         });
     }
@@ -50,19 +47,50 @@ class Dialler : public std::enable_shared_from_this<Dialler> {
     }
 
   private:
-    void resolved(std::vector<IpAddress> addresses) {
+    void resolved(Result<std::vector<ScopedIp>> addresses) {
         if (!done_) return;
-        if (addresses.empty()) return finish(fail(DialErrc::name_unknown, target_.host));
-        addresses_ = std::move(addresses);
-        try_next({});
+        if (!addresses) return finish(fail(std::move(addresses)));
+        addresses_ = good_->order(target_.text(), std::move(*addresses), now());
+        try_next();
     }
 
-    void try_next(error_code last) {
+    /// Beside those that are under way.
+    void try_next() {
+        const ScopedIp& address = addresses_[attempts_.size()];
+        const Stream::endpoint_type endpoint = endpoint_of(address, target_.port);
+        const auto attempt = std::make_shared<Stream>(context_);
+        attempts_.push_back(attempt);
+        ++under_way_;
+        error_code lack;
+        attempt->open(endpoint.protocol(), lack);
+        if (!lack && os::is_kept_back(attempt->native_handle())) lack.assign(EMFILE, lack.category());
+        if (lack) return on_connected(attempt, address, lack);
+        attempt->async_connect(endpoint, [self = shared_from_this(), attempt, address](error_code failed) {
+            self->on_connected(attempt, address, failed);
+        });
+        if (all_tried()) return (void)next_step_.cancel();
+        next_step_.expires_after(kStagger);
+        next_step_.async_wait([self = shared_from_this()](error_code error) {
+            if (!error && self->done_ && !self->all_tried()) self->try_next();
+        });
+    }
+
+    [[nodiscard]] bool all_tried() const { return attempts_.size() == addresses_.size(); }
+
+    void on_connected(const std::shared_ptr<Stream>& attempt, const ScopedIp& address, error_code failed) {
         if (!done_) return;
-        if (next_ == addresses_.size()) {
-            return finish(fail(DialErrc::refused, target_.text() + " (" + last.message() + ")"));
+        --under_way_;
+        error_code ignored;
+        if (failed) {
+            attempt->close(ignored);
+            if (!is_own_lack(failure_)) failure_ = failed.value();
+            if (!all_tried()) return try_next();
+            if (under_way_ == 0) finish(fail_dial(target_.text(), failure_));
+            return;
         }
-        connect(endpoint_of(addresses_[next_++], target_.port));
+        if (addresses_.size() > 1) good_->answered(target_.text(), address, now());
+        attempt->non_blocking(true, ignored);
+        finish(std::move(*attempt));
     }
 
     void dial_unix() {
@@ -75,41 +103,23 @@ class Dialler : public std::enable_shared_from_this<Dialler> {
         target_.unix_path.copy(address.sun_path, sizeof address.sun_path - 1);
         const int type = target_.unix_kind == Target::UnixSocket::stream ? SOCK_STREAM : SOCK_SEQPACKET;
         os::UniqueFd fd = os::socket_for_session(AF_UNIX, type);
-        error_code error;
-        if (!fd) return refused(errno);
+        if (!fd) return finish(fail_dial(target_.text(), errno));
         if (::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0)
-            return errno == EAGAIN ? dial_unix_later() : refused(errno);
-        socket_.assign(Stream::protocol_type(AF_UNIX, 0), fd.get(), error);
-        if (error) return refused(error.value());
+            return errno == EAGAIN ? dial_unix_later() : finish(fail_dial(target_.text(), errno));
+        error_code error;
+        Stream socket(context_);
+        socket.assign(Stream::protocol_type(AF_UNIX, 0), fd.get(), error);
+        if (error) return finish(fail_dial(target_.text(), error.value()));
         (void)fd.release();
-        socket_.non_blocking(true, error);
-        finish(std::move(socket_));
+        socket.non_blocking(true, error);
+        finish(std::move(socket));
     }
 
     // Nobody tells when its queue has room: such a socket knows no connection under way.
     void dial_unix_later() {
-        retry_.expires_after(kFullQueue);
-        retry_.async_wait([self = shared_from_this()](error_code error) {
+        next_step_.expires_after(kFullQueue);
+        next_step_.async_wait([self = shared_from_this()](error_code error) {
             if (!error && self->done_) self->dial_unix();
-        });
-    }
-
-    void refused(int code) {
-        finish(fail(DialErrc::refused, target_.text() + " (" + std::strerror(code) + ")"));
-    }
-
-    void connect(const Stream::endpoint_type& endpoint) {
-        error_code error;
-        socket_.close(error);
-        socket_.open(endpoint.protocol(), error);
-        if (!error && os::is_kept_back(socket_.native_handle())) error.assign(EMFILE, error.category());
-        if (error) return try_next(error);
-        socket_.async_connect(endpoint, [self = shared_from_this()](error_code failed) {
-            if (!self->done_) return;
-            if (failed) return self->try_next(failed);
-            error_code ignored;
-            self->socket_.non_blocking(true, ignored);
-            self->finish(std::move(self->socket_));
         });
     }
 
@@ -122,19 +132,21 @@ class Dialler : public std::enable_shared_from_this<Dialler> {
 
     void close() {
         timer_.cancel();
-        retry_.cancel();
+        next_step_.cancel();
         error_code ignored;
-        socket_.close(ignored);
+        for (const auto& attempt : std::exchange(attempts_, {})) attempt->close(ignored);
     }
 
     asio::io_context& context_;
     Target target_;
     asio::steady_timer timer_;
-    asio::steady_timer retry_;
-    Stream socket_;
+    asio::steady_timer next_step_;
     DialedFn done_;
-    std::vector<IpAddress> addresses_;
-    std::size_t next_ = 0;
+    std::shared_ptr<GoodAddresses> good_;
+    std::vector<ScopedIp> addresses_;
+    std::vector<std::shared_ptr<Stream>> attempts_;  // one for each address that was tried, in their order
+    std::size_t under_way_ = 0;
+    int failure_ = 0;  // the last one, but our own lack counts before all others
 };
 
 class TunnelDialler : public std::enable_shared_from_this<TunnelDialler> {
@@ -233,6 +245,15 @@ void set_keepalive(int socket, Duration dead_peer) {
 }
 
 }  // namespace
+
+bool is_own_lack(int code) noexcept {
+    return code == EMFILE || code == ENFILE || code == ENOBUFS || code == ENOMEM;
+}
+
+std::unexpected<Error> fail_dial(const std::string& where, int code) {
+    return fail(is_own_lack(code) ? DialErrc::own_lack : DialErrc::refused,
+                where + " (" + std::strerror(code) + ")");
+}
 
 std::string Target::text() const {
     if (!unix_path.empty()) return (unix_kind == UnixSocket::stream ? "unix:" : "seqpacket:") + unix_path;

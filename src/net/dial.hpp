@@ -4,6 +4,7 @@
 #include "base/time.hpp"
 #include "net/asio.hpp"
 #include "net/cancellation.hpp"
+#include "net/good_addresses.hpp"
 #include "net/handshake.hpp"
 
 #include <functional>
@@ -14,13 +15,17 @@
 namespace curvegate::net {
 
 enum class DialErrc {
-    name_unknown = 1,  ///< the host has no address, or the resolver cannot say now; the detail has the host
-    refused,           ///< no address took the connection; the detail has the last one and its reason
+    name_unknown = 1,  ///< the host has no address; the detail has the host
+    refused,           ///< no address took the connection; the detail has the target and the last reason
     timeout,           ///< connect-timeout
     no_pin,            ///< known_hosts holds no usable key for the peer: named before anything is dialled
     no_cookie,  ///< udp: no answer to any Hello; a wrong key, a wrong port and a lost network look alike
     wrong_key,  ///< version 1 cannot tell these apart: wrong key, or not a curve_tun server
     no_target,  ///< several targets, and none answers; the detail has each and its reason
+    name_unanswered,  ///< no name server answers, and no earlier answer is known; the detail has the host
+    names_busy,       ///< more names than may wait are being looked up; the detail has the host
+    no_interface,     ///< the interface of a link-local address is not there; the detail has the host
+    own_lack,         ///< descriptors or memory of our own: nothing is said of the target
 };
 [[nodiscard]] constexpr std::string_view layer_name(DialErrc) {
     return "dial";
@@ -36,9 +41,20 @@ enum class DialErrc {
             return "no answer: wrong key for this peer, no CurveCP server there, or no way to it";
         case DialErrc::wrong_key: return "wrong key for this peer, or not a curve_tun server";
         case DialErrc::no_target: return "no target answers";
+        case DialErrc::name_unanswered: return "the name servers do not answer";
+        case DialErrc::names_busy: return "too many names are being looked up at once; try again soon";
+        case DialErrc::no_interface: return "this machine has no network interface of that name";
+        case DialErrc::own_lack:
+            return "our own lack of descriptors or memory, no fault of the target (raise LimitNOFILE= or "
+                   "ulimit -n)";
     }
     return "unknown";
 }
+
+/// Does this errno tell of want of descriptors or memory on this machine?
+[[nodiscard]] bool is_own_lack(int code) noexcept;
+/// A system call failed on the way to `where`: own_lack or refused, with the reason.
+[[nodiscard]] std::unexpected<Error> fail_dial(const std::string& where, int code);
 
 /// Where to connect: a TCP host (literal or name) and port, or a unix socket.
 struct Target {
@@ -50,19 +66,29 @@ struct Target {
     [[nodiscard]] std::string text() const;
 };
 
-/// Turns names into addresses, off the event loop. Literal addresses never come here.
+/// Turns names into addresses, off the event loop. Use find_addresses(), which needs nobody for literals.
 class Resolver {
   public:
-    using Handler = std::move_only_function<void(std::vector<IpAddress>)>;
+    using Handler = std::move_only_function<void(Result<std::vector<ScopedIp>>)>;
     virtual ~Resolver() = default;
-    /// `handler` runs on `context`, once; no address: the name does not resolve now.
+    /// `handler` runs on `context`, once, never from within, with at least one address or an error:
+    /// name_unknown, name_unanswered, names_busy, own_lack.
     virtual void resolve(asio::io_context& context, const std::string& host, Handler handler) = 0;
+    /// What connections learnt of the addresses; it may outlive this.
+    [[nodiscard]] const std::shared_ptr<GoodAddresses>& good() const noexcept { return good_; }
+
+  private:
+    std::shared_ptr<GoodAddresses> good_ = std::make_shared<GoodAddresses>();
 };
 
-/// Resolves and connects, address by address, until `deadline`; a unix socket whose queue is full is asked
-/// again. `done` is called once, never from within. Cancelled, it closes what it has opened, and tells `done`
-/// soon.
-/// Errors: name_unknown, refused, timeout; handshake stopped: it was cancelled.
+/// How long an address may be silent before the next one is tried beside it (RFC 8305, 5).
+inline constexpr Duration kStagger = std::chrono::milliseconds(250);
+
+/// Resolves and connects until `deadline`. Addresses of a name are tried in their order, the next one when
+/// the last has failed or has been silent for kStagger; the first that connects is taken, and is where the
+/// next dial begins. A unix socket whose queue is full is asked again. `done` is called once, never from
+/// within. Cancelled, it closes what it has opened, and tells `done` soon.
+/// Errors: refused, timeout, own_lack and those of find_addresses(); handshake stopped: it was cancelled.
 using DialedFn = std::move_only_function<void(Result<Stream>)>;
 void dial(asio::io_context& context, Resolver& resolver, const Target& target, Instant deadline,
           DialedFn done, const CancellationPtr& cancellation = nullptr);

@@ -1,6 +1,7 @@
 #include "net/dial_stream.hpp"
 
 #include "net/clock.hpp"
+#include "net/host.hpp"
 
 #include <boost/asio/post.hpp>
 
@@ -27,17 +28,13 @@ class StreamDialler : public std::enable_shared_from_this<StreamDialler> {
                 self->finish(fail(DialErrc::no_pin, self->target_.peer));
             });
         }
-        if (const auto literal = IpAddress::parse(target_.address.host)) {
-            return asio::post(
-                context_, [self = shared_from_this(), address = *literal] { self->on_resolved({address}); });
-        }
         // The resolver always answers, but perhaps too late.
         wait_until(deadline_,
                    [](StreamDialler& self) { self.finish(fail(DialErrc::timeout, self.where())); });
-        resolver.resolve(context_, target_.address.host,
-                         [weak = weak_from_this()](const std::vector<IpAddress>& addresses) {
-                             if (const auto self = weak.lock()) self->on_resolved(addresses);
-                         });
+        good_ = resolver.good();
+        find_addresses(context_, resolver, target_.address.host, [weak = weak_from_this()](auto addresses) {
+            if (const auto self = weak.lock()) self->on_resolved(std::move(addresses));
+        });
     }
 
     /// Nobody wants it any more: nothing is left open, and done() is told `stopped`.
@@ -50,32 +47,33 @@ class StreamDialler : public std::enable_shared_from_this<StreamDialler> {
 
   private:
     struct Try {
-        IpAddress address;
+        ScopedIp address;
         crypto::PublicKey key;
     };
 
-    void on_resolved(const std::vector<IpAddress>& addresses) {
+    void on_resolved(Result<std::vector<ScopedIp>> addresses) {
         if (!done_) return;
-        if (addresses.empty()) return finish(fail(DialErrc::name_unknown, target_.address.host));
-        for (const auto& address : addresses) {
+        if (!addresses) return finish(fail(std::move(addresses)));
+        several_ = addresses->size() > 1;
+        for (const auto& address : good_->order(place(), std::move(*addresses), now())) {
             for (const auto& key : target_.keys) tries_.push_back({address, key});
         }
         try_next();
     }
 
     void try_next() {
-        const Try& next = tries_[next_++];
+        const Try next = tries_[next_++];
         const auto endpoint = endpoint_of(next.address, target_.address.port);
         const ClientTunnel::Options options{{next.key, target_.extensions, target_.name},
                                             udp::endpoint(endpoint.address(), endpoint.port()),
                                             target_.confirm_by.value_or(deadline_),
                                             target_.dead_peer};
         auto tunnel = ClientTunnel::create(
-            context_, tools_, options, [self = shared_from_this(), key = next.key](const Result<>& result) {
-                self->on_result(result, key);
-            });
+            context_, tools_, options,
+            [self = shared_from_this(), next](const Result<>& result) { self->on_result(result, next); });
         if (!tunnel) {  // of a family that this host does not have, perhaps
-            if (next_ < tries_.size()) return try_next();
+            const bool ours = tunnel.error().is(DialErrc::own_lack);
+            if (next_ < tries_.size() && !ours) return try_next();
             return finish(fail(std::move(tunnel)));
         }
         tunnel_ = std::move(*tunnel);
@@ -89,10 +87,13 @@ class StreamDialler : public std::enable_shared_from_this<StreamDialler> {
         });
     }
 
-    void on_result(const Result<>& result, const crypto::PublicKey& key) {
+    void on_result(const Result<>& result, const Try& tried) {
         auto tunnel = std::exchange(tunnel_, nullptr);
         if (!done_) return;
-        if (result) return finish(DialedStream{tunnel->hand_over(), tunnel, key});
+        if (result) {
+            if (several_) good_->answered(place(), tried.address, now());
+            return finish(DialedStream{tunnel->hand_over(), tunnel, tried.key});
+        }
         using handshake::Errc;
         const Error& why = result.error();
         const bool silence = why.is(Errc::connect_timeout) || why.is(Errc::stopped);
@@ -109,7 +110,8 @@ class StreamDialler : public std::enable_shared_from_this<StreamDialler> {
         });
     }
 
-    [[nodiscard]] std::string where() const { return target_.peer + " at udp:" + target_.address.text(); }
+    [[nodiscard]] std::string place() const { return "udp:" + target_.address.text(); }
+    [[nodiscard]] std::string where() const { return target_.peer + " at " + place(); }
 
     void finish(Result<DialedStream> result) {
         timer_.cancel();
@@ -122,6 +124,8 @@ class StreamDialler : public std::enable_shared_from_this<StreamDialler> {
     Instant deadline_;
     asio::steady_timer timer_;
     DialedStreamFn done_;
+    std::shared_ptr<GoodAddresses> good_;
+    bool several_ = false;  // addresses
     std::vector<Try> tries_;
     std::size_t next_ = 0;
     std::shared_ptr<ClientTunnel> tunnel_;

@@ -1,11 +1,7 @@
 #include "net/dial_udp.hpp"
 
+#include "net/host.hpp"
 #include "net/listen.hpp"
-#include "os/descriptors.hpp"
-
-#include <boost/asio/post.hpp>
-
-#include <cerrno>
 
 namespace curvegate::net {
 namespace {
@@ -20,28 +16,19 @@ class UdpDialler : public std::enable_shared_from_this<UdpDialler> {
         timer_.async_wait([self = shared_from_this()](error_code error) {
             if (!error) self->finish(fail(DialErrc::timeout, self->target_.text()));
         });
-        if (const auto literal = IpAddress::parse(target_.host)) {
-            return asio::post(context_,
-                              [self = shared_from_this(), address = *literal] { self->resolved({address}); });
-        }
-        resolver.resolve(context_, target_.host,
-                         [self = shared_from_this()](const std::vector<IpAddress>& addresses) {
-                             self->resolved(addresses);
-                         });
+        find_addresses(context_, resolver, target_.host,
+                       [self = shared_from_this()](auto addresses) { self->resolved(addresses); });
     }
 
   private:
-    void resolved(const std::vector<IpAddress>& addresses) {
-        if (addresses.empty()) return finish(fail(DialErrc::name_unknown, target_.host));
+    void resolved(const Result<std::vector<ScopedIp>>& addresses) {
+        if (!done_) return;
+        if (!addresses) return finish(std::unexpected(addresses.error()));
         std::string why;
-        for (const auto& address : addresses) {
+        for (const auto& address : *addresses) {
             auto socket = connect_udp(address, target_.port);
-            if (socket && os::is_kept_back(socket->get())) {
-                errno = EMFILE;
-                socket = os::fail_errno("a socket");
-            }
-            if (socket) return finish(std::move(socket));
-            why = socket.error().text();
+            if (socket || socket.error().is(DialErrc::own_lack)) return finish(std::move(socket));
+            why = socket.error().detail();
         }
         finish(fail(DialErrc::refused, target_.text() + " (" + why + ")"));
     }

@@ -1,6 +1,7 @@
 #include "net/listen.hpp"
 
-#include "net/asio.hpp"
+#include "net/dial.hpp"
+#include "os/descriptors.hpp"
 #include "os/random.hpp"
 
 #include <linux/filter.h>
@@ -30,20 +31,22 @@ struct Name {
     [[nodiscard]] const sockaddr* get() const { return reinterpret_cast<const sockaddr*>(&bytes); }
 };
 
-Name name_of(const IpAddress& address, std::uint16_t port) {
+Name name_of(const ScopedIp& address, std::uint16_t port) {
     Name out;
-    if (address.is_v4()) {
+    const auto& bytes = address.ip.bytes;
+    if (address.ip.is_v4()) {
         sockaddr_in v4{};
         v4.sin_family = AF_INET;
         v4.sin_port = htons(port);
-        std::memcpy(&v4.sin_addr, address.bytes.data() + 12, sizeof v4.sin_addr);
+        std::memcpy(&v4.sin_addr, bytes.data() + 12, sizeof v4.sin_addr);
         out.size = sizeof v4;
         std::memcpy(&out.bytes, &v4, sizeof v4);
     } else {
         sockaddr_in6 v6{};
         v6.sin6_family = AF_INET6;
         v6.sin6_port = htons(port);
-        std::memcpy(&v6.sin6_addr, address.bytes.data(), address.bytes.size());
+        v6.sin6_scope_id = address.scope;
+        std::memcpy(&v6.sin6_addr, bytes.data(), bytes.size());
         out.size = sizeof v6;
         std::memcpy(&out.bytes, &v6, sizeof v6);
     }
@@ -55,7 +58,7 @@ void set(const os::UniqueFd& fd, int level, int option, int value) {
 }
 
 Result<os::UniqueFd> make_socket(Kind kind, const ListenPlace& place) {
-    const bool v4 = place.address.is_v4();
+    const bool v4 = place.address.ip.is_v4();
     const int type = static_cast<int>(kind) | SOCK_CLOEXEC | SOCK_NONBLOCK;
     os::UniqueFd fd(::socket(v4 ? AF_INET : AF_INET6, type, 0));
     if (!fd) return os::fail_errno(place.what);
@@ -163,12 +166,13 @@ Result<std::vector<os::UniqueFd>> open_udp_endpoint(const ListenPlace& place, st
     return out;
 }
 
-Result<os::UniqueFd> connect_udp(const IpAddress& address, std::uint16_t port) {
-    const ListenPlace place{address, 0, "UDP to " + text_of(endpoint_of(address, port))};
-    auto fd = make_socket(Kind::udp, place);
-    if (!fd) return fd;
+Result<os::UniqueFd> connect_udp(const ScopedIp& address, std::uint16_t port) {
+    const std::string where = "UDP to " + text_of(endpoint_of(address, port));
+    const int family = address.ip.is_v4() ? AF_INET : AF_INET6;
+    os::UniqueFd fd = os::socket_for_session(family, SOCK_DGRAM);
+    if (!fd) return fail_dial(where, errno);
     const Name name = name_of(address, port);
-    if (::connect(fd->get(), name.get(), name.size) != 0) return os::fail_errno(place.what);
+    if (::connect(fd.get(), name.get(), name.size) != 0) return fail_dial(where, errno);
     return fd;
 }
 

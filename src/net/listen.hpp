@@ -1,6 +1,6 @@
 #pragma once
 
-#include "base/ip.hpp"
+#include "base/scoped_ip.hpp"
 #include "os/socket.hpp"
 
 #include <cstdint>
@@ -11,7 +11,7 @@ namespace curvegate::net {
 
 /// Where to listen, and what to call it in an error.
 struct ListenPlace {
-    IpAddress address;       ///< "::" listens on both families
+    ScopedIp address;        ///< "::" listens on both families
     std::uint16_t port = 0;  ///< 0: the kernel chooses one
     std::string what;        ///< e.g. "[web] accept = 0.0.0.0:4433"
 };
@@ -42,8 +42,9 @@ struct ListenPlace {
 [[nodiscard]] Result<std::vector<os::UniqueFd>> open_udp_endpoint(const ListenPlace& place,
                                                                   std::size_t workers);
 
-/// A non-blocking, close-on-exec UDP socket that talks with one peer only. Error: os system.
-[[nodiscard]] Result<os::UniqueFd> connect_udp(const IpAddress& address, std::uint16_t port);
+/// A non-blocking, close-on-exec UDP socket that talks with one peer only. Errors: dial refused, own_lack;
+/// the detail has the reason.
+[[nodiscard]] Result<os::UniqueFd> connect_udp(const ScopedIp& address, std::uint16_t port);
 
 /// The port that a TCP or UDP socket is bound to; 0: to none.
 [[nodiscard]] std::uint16_t port_of(int fd);

@@ -6,13 +6,13 @@
 namespace curvegate::net {
 
 bool is_targets_fault(const Error& why) {
-    return !is_final(why) && !why.is(DialErrc::no_pin);
+    return !is_final(why) && !why.is(DialErrc::no_pin) && !why.is(DialErrc::names_busy);
 }
 
 bool is_final(const Error& why) {
     using handshake::Errc;
     return why.is(Errc::vault_unavailable) || why.is(Errc::vault_timeout) || why.is(Errc::no_secret_memory) ||
-           why.is(Errc::stopped) || why.is(Errc::bug);
+           why.is(Errc::stopped) || why.is(Errc::bug) || why.is(DialErrc::own_lack);
 }
 
 void log_failing(const ServiceSpec& spec, const ServiceTarget& target, const Error& why, Duration rests) {

@@ -10,7 +10,7 @@ namespace curvegate::net {
 
 /// Does this failure say something of the target, rather than of us?
 [[nodiscard]] bool is_targets_fault(const Error& why);
-/// Would no other target do better? The vault, our memory, or our own end.
+/// Would no other target do better? The vault, our memory or descriptors, or our own end.
 [[nodiscard]] bool is_final(const Error& why);
 /// Logs that a target failed and how long it rests.
 void log_failing(const ServiceSpec& spec, const ServiceTarget& target, const Error& why, Duration rests);

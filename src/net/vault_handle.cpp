@@ -1,13 +1,17 @@
 #include "net/vault_handle.hpp"
 
+#include "net/host.hpp"
 #include "os/file.hpp"
 #include "os/secret_pages.hpp"
 
 #include <sys/socket.h>
 #include <sys/un.h>
 #include <sys/wait.h>
-#include <boost/asio/ip/tcp.hpp>
+#include <boost/asio/executor_work_guard.hpp>
 #include <boost/asio/post.hpp>
+#include <boost/asio/thread_pool.hpp>
+
+#include <optional>
 
 namespace curvegate {
 namespace {
@@ -28,24 +32,23 @@ constexpr std::size_t kMaxSecrets = 262'144;
 constexpr std::size_t kLargestKnownHosts = std::size_t{16} * 1024 * 1024;
 constexpr Duration kVaultTimeout = std::chrono::seconds(5);
 
-/// Asio's own resolver, which asks in a thread of its own.
+/// Looks names up in a thread of its own, which begins with the first one.
 class SystemResolver final : public net::Resolver {
   public:
-    explicit SystemResolver(boost::asio::io_context& context) : resolver_(context) {}
-    void resolve(boost::asio::io_context&, const std::string& host, Handler handler) override {
-        resolver_.async_resolve(
-            host, "", [handler = std::move(handler)](net::error_code error, const auto& results) mutable {
-                std::vector<IpAddress> addresses;
-                if (!error) {
-                    for (const auto& result : results)
-                        addresses.push_back(net::address_of(result.endpoint()));
-                }
-                handler(std::move(addresses));
+    void resolve(boost::asio::io_context& context, const std::string& host, Handler handler) override {
+        if (!thread_) thread_.emplace(1);
+        // The look-up is work of the caller's loop, which must not end meanwhile.
+        auto work = boost::asio::make_work_guard(context);
+        boost::asio::post(*thread_, [&context, host, work = std::move(work),
+                                     handler = std::move(handler)]() mutable {
+            boost::asio::post(context, [found = net::look_up(host), handler = std::move(handler)]() mutable {
+                handler(std::move(found));
             });
+        });
     }
 
   private:
-    net::tcp::resolver resolver_;
+    std::optional<boost::asio::thread_pool> thread_;
 };
 
 std::string words(const Problems& problems) {
@@ -84,7 +87,7 @@ Vault::Impl::Impl(boost::asio::io_context& on, std::unique_ptr<crypto::SecretPoo
       keeper(std::move(minute_keys)),
       client(on, kVaultTimeout, net::VaultClient::Detached::fail),
       registry(std::move(who)),
-      resolver(std::make_unique<SystemResolver>(on)),
+      resolver(std::make_unique<SystemResolver>()),
       cookie_timer(on) {
     boost::asio::use_service<MemoryService>(context).hold(memory);
     cycle_cookie_keys();

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import hashlib
 import os
 import socket
@@ -19,6 +18,7 @@ import curvecp as cp
 import pytest
 import support as s
 import udp_relay
+from namespaces import Host, ip, made_hosts
 
 # ---- a NAT that forgets ----
 
@@ -200,46 +200,6 @@ def test_a_client_that_moves_within_the_handshake_asks_twice_only_if_nothing_was
 
 # ---- hosts of their own ----
 
-NEWNET = 0x40000000
-LIBC = ctypes.CDLL(None, use_errno=True)
-
-
-def ip(*args: str) -> None:
-    done = s.run(["ip", *args])
-    assert done.returncode == 0, f"ip {' '.join(args)}: {done.stderr.decode()}"
-
-
-def enter(fd: int) -> None:
-    if LIBC.setns(fd, NEWNET) != 0:
-        raise OSError(ctypes.get_errno(), "setns")
-
-
-@dataclass(frozen=True)
-class Host:
-    """A network namespace."""
-
-    name: str
-
-    @property
-    def wrap(self) -> list[str]:
-        return ["ip", "netns", "exec", self.name]
-
-    def ip(self, *args: str) -> None:
-        ip("-n", self.name, *args)
-
-    @contextmanager
-    def inside(self) -> Iterator[None]:
-        """Sockets made by this thread meanwhile belong to that host, for good."""
-        home = os.open("/proc/thread-self/ns/net", os.O_RDONLY)
-        there = os.open(f"/run/netns/{self.name}", os.O_RDONLY)
-        try:
-            enter(there)
-            yield
-        finally:
-            enter(home)
-            os.close(home)
-            os.close(there)
-
 
 @dataclass(frozen=True)
 class Hosts:
@@ -252,19 +212,7 @@ class Hosts:
 
 @pytest.fixture
 def hosts() -> Iterator[Hosts]:
-    s.need_root()
-    s.need_tool("ip")
-    tag = os.urandom(3).hex()
-    names = [f"cg{tag}{letter}" for letter in "nfo"]
-    try:
-        near, far, other = map(Host, names)
-        try:
-            for host in (near, far, other):
-                ip("netns", "add", host.name)
-                host.ip("link", "set", "lo", "up")
-                ip("netns", "exec", host.name, "true")
-        except AssertionError as error:  # in a chroot: it mounts /sys anew, below a root that is a mount point
-            s.skip_loudly(f"no network namespaces here: {error}")
+    with made_hosts(3) as (near, far, other):
         for end, left, right, net in ((near, "vn", "vfn", "10.77.0"), (other, "vo", "vfo", "10.78.0")):
             ip("link", "add", left, "netns", end.name, "type", "veth", "peer", "name", right, "netns", far.name)
             end.ip("addr", "add", f"{net}.2/24", "dev", left)
@@ -276,9 +224,6 @@ def hosts() -> Iterator[Hosts]:
         sysctl = f"for f in {net}/conf/*/rp_filter; do echo 0 >$f; done; echo 1 >{net}/ip_forward"
         subprocess.run([*far.wrap, "sh", "-c", sysctl], check=True)
         yield Hosts(near, far, other)
-    finally:
-        for name in names:
-            subprocess.run(["ip", "netns", "del", name], check=False, stderr=subprocess.DEVNULL)
 
 
 @dataclass

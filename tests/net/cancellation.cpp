@@ -99,7 +99,7 @@ TEST_CASE("a dial that is cancelled while a name is looked up is told, and keeps
     test::run_ready(one.context);
     REQUIRE(one.names.asked.size() == 1);
     one.cancel();
-    one.names.asked.front()({test::kLoopback});  // too late
+    one.names.asked.front()(std::vector<ScopedIp>{test::kLoopback});  // too late
     test::run_ready(one.context);
     CHECK(open_descriptors() == before);
 }

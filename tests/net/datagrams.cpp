@@ -2,13 +2,12 @@
 #include "net/dial_udp.hpp"
 #include "net/listen.hpp"
 #include "support/app.hpp"
+#include "support/names.hpp"
 #include "support/pipes.hpp"
 
 #include <boost/asio/post.hpp>
 
 #include <catch2/catch.hpp>
-
-#include <map>
 
 namespace curvegate::net {
 namespace {
@@ -205,17 +204,9 @@ TEST_CASE("a flow's limits of time hold, and use in either direction counts", "[
 
 // ---- the way to an application ----
 
-struct Names final : Resolver {
-    std::map<std::string, std::vector<IpAddress>> known;
-    void resolve(asio::io_context& context, const std::string& host, Handler handler) override {
-        asio::post(context,
-                   [found = known[host], handler = std::move(handler)]() mutable { handler(found); });
-    }
-};
-
 TEST_CASE("a target of datagrams is resolved and connected to", "[net][datagrams]") {
     asio::io_context context;
-    Names names;
+    test::Names names;
     names.known["here.example"] = {kLoopback};
     App app(context);
     const auto host = GENERATE("127.0.0.1", "here.example", "nowhere.example");
@@ -251,7 +242,7 @@ TEST_CASE("a name that is not answered in time is a timeout", "[net][datagrams]"
              [&](Result<os::UniqueFd> socket) { result.emplace(std::move(socket)); });
     REQUIRE(test::run_until(context, [&] { return result.has_value(); }));
     CHECK(result->error().is(DialErrc::timeout));
-    mute.kept({kLoopback});  // too late to matter
+    mute.kept(std::vector<ScopedIp>{kLoopback});  // too late to matter
 }
 
 }  // namespace

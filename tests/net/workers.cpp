@@ -73,8 +73,10 @@ class VaultThread {
 };
 
 class NoNames final : public Resolver {
-    void resolve(asio::io_context& context, const std::string&, Handler handler) override {
-        asio::post(context, [handler = std::move(handler)]() mutable { handler({}); });
+    void resolve(asio::io_context& context, const std::string& host, Handler handler) override {
+        asio::post(context, [host, handler = std::move(handler)]() mutable {
+            handler(fail(DialErrc::name_unknown, host));
+        });
     }
 };
 

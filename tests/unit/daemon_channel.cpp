@@ -13,9 +13,11 @@ std::vector<Buffer> to_front_messages() {
     return {serialise(ToFront(to_front::VaultConnection{0x0102})),
             serialise(ToFront(to_front::Drain{})),
             serialise(ToFront(to_front::LogStatus{})),
-            serialise(ToFront(to_front::Resolved{7, {}})),
-            serialise(ToFront(
-                to_front::Resolved{7, {*IpAddress::parse("192.0.2.1"), *IpAddress::parse("2001:db8::1")}})),
+            serialise(ToFront(to_front::Resolved{7, {NameOutcome::no_answer, {}}})),
+            serialise(ToFront(to_front::Resolved{
+                7,
+                {NameOutcome::found,
+                 {*IpAddress::parse("192.0.2.1"), ScopedIp(*IpAddress::parse("fe80::1"), 7)}}})),
             serialise(ToFront(to_front::NewConfig{})),
             serialise(ToFront(to_front::NewKnownHosts{})),
             serialise(ToFront(to_front::DoorSocket{0x0304})),
@@ -54,7 +56,9 @@ TEST_CASE("what parent and front tell each other comes back as it was written", 
     }
     const auto resolved = std::get<to_front::Resolved>(*parse_to_front(to_front_messages()[4]));
     CHECK(resolved.id == 7);
-    CHECK(resolved.addresses.at(1).text() == "2001:db8::1");
+    CHECK(resolved.answer.outcome == NameOutcome::found);
+    CHECK(resolved.answer.addresses.at(1).ip.text() == "fe80::1");
+    CHECK(resolved.answer.addresses.at(1).scope == 7);
     CHECK(std::get<to_parent::Resolve>(*parse_to_parent(to_parent_messages()[2])).host == "server.example");
     CHECK(std::get<to_front::Told>(*parse_to_front(to_front_messages()[9])).line == "a line");
     CHECK(std::get<to_parent::Revoke>(*parse_to_parent(to_parent_messages()[4])).keys.at(1)[0] == 2);
@@ -75,7 +79,7 @@ TEST_CASE("a message of the channel that is cut short or longer is refused", "[d
     for (const auto& bytes : to_front_messages()) {
         for (std::size_t size = 0; size < bytes.size(); ++size) {
             INFO(hex(bytes) << " cut to " << size);
-            const bool whole_addresses = bytes[0] == 3 && size >= 5 && (size - 5) % 16 == 0;
+            const bool whole_addresses = bytes[0] == 3 && size > 6 && (size - 6) % 20 == 0;
             const bool line_left = (bytes[0] == 8 && size >= 5) || (bytes[0] == 13 && size >= 6);
             CHECK(parse_to_front(Bytes(bytes).first(size)).has_value() == (whole_addresses || line_left));
         }
@@ -96,6 +100,9 @@ TEST_CASE("a message of the channel that is cut short or longer is refused", "[d
     CHECK_FALSE(parse_to_parent(test::unhex("08040000")).has_value());
     CHECK_FALSE(parse_to_front(test::unhex("0c02")).has_value());
     CHECK_FALSE(parse_to_front(test::unhex("0d0000000103")).has_value());
+    CHECK(parse_to_front(test::unhex("030000000104")).has_value());
+    CHECK_FALSE(parse_to_front(test::unhex("030000000105")).has_value());  // no such outcome
+    CHECK_FALSE(parse_to_front(test::unhex("030000000100")).has_value());  // found, but no address
 }
 
 TEST_CASE("a message of no listed kind is refused", "[daemon]") {
@@ -104,9 +111,10 @@ TEST_CASE("a message of no listed kind is refused", "[daemon]") {
 }
 
 TEST_CASE("more addresses or a longer name than allowed are refused", "[daemon]") {
-    to_front::Resolved most{1, std::vector<IpAddress>(kMaxAddresses)};
+    to_front::Resolved most{1, {NameOutcome::found, std::vector<ScopedIp>(kMaxAddresses)}};
+    CHECK(serialise(ToFront(most)).size() <= kMaxChannelMessage);
     CHECK(parse_to_front(serialise(ToFront(most))).has_value());
-    most.addresses.emplace_back();
+    most.answer.addresses.emplace_back();
     CHECK_FALSE(parse_to_front(serialise(ToFront(most))).has_value());
     CHECK(
         parse_to_parent(serialise(ToParent(to_parent::Resolve{1, std::string(kMaxHost, 'a')}))).has_value());

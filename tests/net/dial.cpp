@@ -1,0 +1,230 @@
+#include "net/dial.hpp"
+
+#include "net/clock.hpp"
+#include "net/dial_udp.hpp"
+#include "net/host.hpp"
+#include "net/try_targets.hpp"
+#include "support/loop.hpp"
+#include "support/names.hpp"
+
+#include <boost/asio/post.hpp>
+
+#include <catch2/catch.hpp>
+
+#include <net/if.h>
+#include <netinet/in.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+
+#include <optional>
+
+namespace curvegate::net {
+namespace {
+
+using namespace std::chrono_literals;
+using test::Names;
+
+ScopedIp ip(const std::string& text) {
+    return *IpAddress::parse(text);
+}
+
+/// A listening socket at an address of loopback.
+class Listening {
+  public:
+    explicit Listening(const std::string& address, std::uint16_t port = 0, int backlog = 16)
+        : acceptor_(context_, tcp::v4()) {
+        acceptor_.set_option(tcp::acceptor::reuse_address(true));
+        acceptor_.bind(endpoint_of(ip(address), port));
+        acceptor_.listen(backlog);
+    }
+    [[nodiscard]] std::uint16_t port() const { return acceptor_.local_endpoint().port(); }
+    [[nodiscard]] tcp::endpoint address() const { return acceptor_.local_endpoint(); }
+
+  private:
+    asio::io_context context_;
+    tcp::acceptor acceptor_;
+};
+
+/// An address that does not answer: the queue of its listener is full, so the kernel drops what comes.
+class Silent {
+  public:
+    explicit Silent(const std::string& address) : listening_(address, 0, 0) {
+        for (auto& filler : fillers_) {
+            filler = os::UniqueFd(::socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
+            const auto to = listening_.address();
+            (void)::connect(filler.get(), to.data(), static_cast<socklen_t>(to.size()));
+        }
+    }
+    [[nodiscard]] std::uint16_t port() const { return listening_.port(); }
+
+  private:
+    Listening listening_;
+    std::array<os::UniqueFd, 4> fillers_;
+};
+
+struct Dial {
+    asio::io_context context;
+    asio::steady_timer reactor{context};  // Asio opens its own descriptors with the first one
+    Names names;
+    std::optional<Result<Stream>> result;
+
+    void begin(const Target& target, Duration limit = 10min) {
+        result.reset();
+        dial(context, names, target, now() + limit,
+             [&](Result<Stream> stream) { result.emplace(std::move(stream)); });
+        CHECK_FALSE(result.has_value());
+    }
+    Result<Stream>& finish() {
+        REQUIRE(test::run_until(context, [&] { return result.has_value(); }));
+        return *result;
+    }
+    /// Whom it is connected to.
+    std::string answered() {
+        auto& stream = finish();
+        REQUIRE(stream.has_value());
+        tcp::endpoint peer;
+        auto size = static_cast<socklen_t>(peer.capacity());
+        REQUIRE(::getpeername(stream->native_handle(), peer.data(), &size) == 0);
+        peer.resize(size);
+        return address_of(peer).text();
+    }
+};
+
+/// While it lives this process gets no new descriptor.
+class NoDescriptors {
+  public:
+    NoDescriptors() {
+        REQUIRE(::getrlimit(RLIMIT_NOFILE, &before_) == 0);
+        rlimit none = before_;
+        none.rlim_cur = 0;
+        REQUIRE(::setrlimit(RLIMIT_NOFILE, &none) == 0);
+    }
+    ~NoDescriptors() { (void)::setrlimit(RLIMIT_NOFILE, &before_); }
+    NoDescriptors(const NoDescriptors&) = delete;
+    NoDescriptors& operator=(const NoDescriptors&) = delete;
+
+  private:
+    rlimit before_{};
+};
+
+TEST_CASE("a silent address does not hold up a connection, and the good one comes first after that",
+          "[net][dial]") {
+    const Silent silent("127.0.0.2");
+    const Listening good("127.0.0.1", silent.port());
+    Dial rig;
+    const Target target{"two.example", silent.port(), {}};
+    rig.names.known["two.example"] = {ip("127.0.0.2"), ip("127.0.0.1")};
+    rig.begin(target);
+    CHECK(rig.answered() == "127.0.0.1");
+    const auto order = rig.names.good()->order(target.text(), rig.names.known["two.example"], now());
+    CHECK(order.front() == ip("127.0.0.1"));
+    rig.begin(target);
+    CHECK(rig.answered() == "127.0.0.1");
+}
+
+TEST_CASE("a slow address is not given up when the next one is tried", "[net][dial]") {
+    const Silent silent("127.0.0.2");
+    Dial rig;
+    rig.names.known["slow.example"] = {ip("127.0.0.2"), ip("127.0.0.3")};
+    rig.begin({"slow.example", silent.port(), {}}, 700ms);
+    const auto& result = rig.finish();  // 127.0.0.3 refuses at once: the first one is waited for
+    REQUIRE_FALSE(result.has_value());
+    CHECK(result.error().is(DialErrc::timeout));
+}
+
+TEST_CASE("addresses that refuse are told of when the last one has", "[net][dial]") {
+    Dial rig;
+    const Target target{"closed.example", Listening("127.0.0.1").port(), {}};
+    rig.names.known["closed.example"] = {ip("127.0.0.2"), ip("127.0.0.3"), ip("127.0.0.1")};
+    rig.begin(target);
+    const auto& result = rig.finish();
+    REQUIRE_FALSE(result.has_value());
+    CHECK(result.error().is(DialErrc::refused));
+    CHECK(result.error().detail() == target.text() + " (Connection refused)");
+    CHECK(is_targets_fault(result.error()));
+}
+
+TEST_CASE("a name that does not resolve is told of", "[net][dial]") {
+    Dial rig;
+    rig.begin({"nowhere.example", 1, {}});
+    REQUIRE_FALSE(rig.finish().has_value());
+    CHECK(rig.result->error().text() == "nowhere.example: name does not resolve");
+}
+
+TEST_CASE("localhost and addresses need no resolver", "[net][dial]") {
+    const Listening here("127.0.0.1");
+    for (const std::string host : {"localhost", "LocalHost", "localhost.", "app.localhost", "127.0.0.1"}) {
+        CAPTURE(host);
+        Dial rig;  // its resolver knows no name
+        rig.begin({host, here.port(), {}});
+        CHECK(rig.answered() == "127.0.0.1");
+    }
+    Dial rig;
+    rig.begin({"notlocalhost", here.port(), {}});
+    CHECK_FALSE(rig.finish().has_value());
+}
+
+TEST_CASE("the interface of a link-local address is found by name or number", "[net][dial]") {
+    const auto lo = ::if_nametoindex("lo");
+    REQUIRE(lo != 0);
+    CHECK(literal_address("fe80::1%lo")->value() == ScopedIp(ip("fe80::1").ip, lo));
+    CHECK(literal_address("fe80::1%" + std::to_string(lo))->value().scope == lo);
+    CHECK(literal_address("fe80::1%nosuch0")->error().is(DialErrc::no_interface));
+    CHECK(literal_address("fe80::1%4000000000")->error().is(DialErrc::no_interface));
+    CHECK(literal_address("::1")->value().scope == 0);
+    CHECK_FALSE(literal_address("server.example").has_value());
+    CHECK(endpoint_of(literal_address("fe80::1%lo")->value(), 1).address().to_v6().scope_id() == lo);
+    Dial rig;
+    rig.begin({"fe80::1%nosuch0", 80, {}});
+    REQUIRE_FALSE(rig.finish().has_value());
+    CHECK(rig.result->error().text() ==
+          "fe80::1%nosuch0: this machine has no network interface of that name");
+}
+
+TEST_CASE("want of descriptors is our own, and no target's fault", "[net][dial]") {
+    const Listening here("127.0.0.1");
+    Dial rig;
+    rig.names.known["two.example"] = {ip("127.0.0.1"), ip("127.0.0.2")};
+    const Error why = [&] {
+        if (GENERATE(true, false)) {
+            const Target target =
+                GENERATE(Target{"127.0.0.1", 0, {}}, Target{"two.example", 0, {}}, Target{{}, 0, "/nowhere"});
+            const NoDescriptors none;
+            rig.begin({target.host, here.port(), target.unix_path});
+            return rig.finish().error();
+        }
+        std::optional<Result<os::UniqueFd>> result;
+        const NoDescriptors none;
+        dial_udp(rig.context, rig.names, {"two.example", here.port(), {}}, now() + 10min,
+                 [&](Result<os::UniqueFd> socket) { result.emplace(std::move(socket)); });
+        REQUIRE(test::run_until(rig.context, [&] { return result.has_value(); }));
+        return result->error();
+    }();
+    INFO(why.text());
+    CHECK(why.is(DialErrc::own_lack));
+    CHECK(is_final(why));
+    CHECK_FALSE(is_targets_fault(why));
+}
+
+TEST_CASE("a target is not blamed, nor made to rest, for our own want of descriptors",
+          "[net][dial][targets]") {
+    asio::io_context context;
+    auto spec = std::make_shared<ServiceSpec>();
+    for (const std::string name : {"a", "b"}) spec->lead_to({{name, 1, {}}, {}, name});
+    std::size_t tried = 0;
+    std::optional<Error> told;
+    try_targets<int>(
+        spec, now() + 1min,
+        [&](const ServiceTarget&, Instant, auto done) {
+            ++tried;
+            asio::post(context, [done = std::move(done)]() mutable { done(fail(DialErrc::own_lack)); });
+        },
+        [&](const Result<int>& result, const ServiceTarget*) { told = result.error(); });
+    REQUIRE(test::run_until(context, [&] { return told.has_value(); }));
+    CHECK(told->is(DialErrc::own_lack));
+    CHECK(tried == 1);
+    CHECK(spec->counters->targets.state("a", now()).up);
+}
+
+}  // namespace
+}  // namespace curvegate::net
