@@ -1,5 +1,6 @@
 #include "cli/config_checks.hpp"
 
+#include "cli/address_checks.hpp"
 #include "cli/key_checks.hpp"
 #include "cli/places.hpp"
 #include "os/file.hpp"
@@ -87,6 +88,10 @@ Examined examine(const config::Parsed& parsed, WallTime now) {
     const KeyProblems keys = check_keys(parsed);
     note(keys.problems);
     out.status = keys.status;
+    const AddressChecks addresses = check_addresses(parsed);
+    note(addresses.problems);
+    const Problems absent = parsed.config.located(addresses.warnings);
+    out.warnings.insert(out.warnings.end(), absent.begin(), absent.end());
     if (auto registry = load_registry(parsed)) {
         NameCheck names(parsed, *registry, now);
         names.run();
@@ -100,6 +105,8 @@ Examined examine(const config::Parsed& parsed, WallTime now) {
         const bool same = out.status == exit_code::kOk || out.status == registry.error().status;
         out.status = same ? registry.error().status : exit_code::kConfig;
     }
+    if (!addresses.problems.empty())
+        out.status = out.status == exit_code::kOk ? exit_code::kUnavailable : exit_code::kConfig;
     out.problems = parsed.config.located(problems.take());
     return out;
 }

@@ -13,7 +13,7 @@ struct Examined {
     Problems warnings;
     Problems known_hosts;  ///< why there is no registry
     Problems problems;
-    int status = 0;  ///< with which a daemon would end for these: 66, 77 or 78; 0: there are none
+    int status = 0;  ///< with which a daemon would end for these: 66, 69, 77 or 78; 0: there are none
     std::optional<registry::Registry> registry;
     [[nodiscard]] bool good() const noexcept { return known_hosts.empty() && problems.empty(); }
 };

@@ -1,5 +1,6 @@
 #include "config/address.hpp"
 
+#include "base/scoped_ip.hpp"
 #include "registry/text.hpp"
 
 #include <algorithm>
@@ -36,11 +37,31 @@ std::pair<std::string_view, std::string_view> split(std::string_view text) {
     return {host, text.substr(colon + 1)};
 }
 
+/// Why the interface of an address is wrong, or missing; empty: it is as it must be.
+std::string why_not_scope(std::string_view host, const IpAddress& address) {
+    constexpr std::size_t kLongestInterface = 15;
+    const auto scope = split_scope(host).second;
+    if (!host.contains('%')) {
+        if (!is_link_local(address)) return {};
+        return quoted(host) +
+               " is a link-local address, which every network has: write the interface too, e.g. [" +
+               std::string(host) + "%eth0]:PORT";
+    }
+    if (!is_link_local(address))
+        return quoted(host) + ": only a link-local address (fe80::...) takes an interface: remove it";
+    const bool good = !scope.empty() && scope.size() <= kLongestInterface &&
+                      scope.find_first_of("/% \t") == std::string_view::npos;
+    return good ? std::string() : quoted(host) + ": what stands behind % is not the name of an interface";
+}
+
 Value<std::string> parse_host(std::string_view host, Use use) {
-    if (const auto address = IpAddress::parse(host)) {
+    const auto [number, scope] = split_scope(host);
+    if (const auto address = IpAddress::parse(number)) {
+        if (auto why = why_not_scope(host, *address); !why.empty()) return Refused(std::move(why));
         // One spelling for each address that is listened on, so that equal ones compare equal. The host of
         // connect is also a name to look for in known_hosts: it stays as written.
-        return use == Use::accept ? address->text() : std::string(host);
+        if (use == Use::connect) return std::string(host);
+        return address->text() + (scope.empty() ? "" : "%" + std::string(scope));
     }
     if (host == "*") {
         return Refused(use == Use::accept
@@ -152,7 +173,8 @@ bool overlap(const Address& a, const Address& b) {
     if (a.kind != b.kind || a.port != b.port) return false;
     const auto x = IpAddress::parse(a.host);
     const auto y = IpAddress::parse(b.host);
-    if (!x || !y) return a.host == b.host;
+    constexpr std::string_view kBothFamilies = "::";
+    if (!x || !y) return a.host == b.host || a.host == kBothFamilies || b.host == kBothFamilies;
     constexpr IpAddress kAnyV6{};
     const IpAddress any_v4 = IpAddress::from_v4(ByteArray<4>{});
     if (x == y || x == kAnyV6 || y == kAnyV6) return true;

@@ -1,5 +1,7 @@
 #include "daemon/listeners.hpp"
 
+#include "log/log.hpp"
+#include "net/host.hpp"
 #include "net/listen.hpp"
 
 #include <fcntl.h>
@@ -24,9 +26,21 @@ std::string where(const config::Service& service) {
 
 Result<net::ListenPlace> place_of(const config::Service& service) {
     const std::string& host = service.accept.host;
-    const auto address = IpAddress::parse(host == "localhost" ? "127.0.0.1" : host);
+    const auto address = net::literal_address(host == "localhost" ? "127.0.0.1" : host);
     if (!address) return fail(os::Errc::system, where(service) + ": accept takes an address, not a name");
-    return net::ListenPlace{*address, service.accept.port, where(service)};
+    if (!*address)
+        return fail(os::Errc::system,
+                    where(service) + ": " + std::string(address->error().what()) + " (ip link lists them)");
+    return net::ListenPlace{**address, service.accept.port, where(service), net::Absent::wait};
+}
+
+// It may come later, or be a mistake in the file: nobody else can tell.
+void tell_if_absent(const config::Service& service, const net::ListenPlace& place) {
+    if (net::is_here(place.address)) return;
+    log::event(log::Level::warning, "address_absent",
+               {{"service", service.name},
+                {"address", service.accept.text()},
+                {"hint", "no interface has this address now; it is served as soon as one has"}});
 }
 
 // A socket file that nobody listens on any more is a leftover of a crash. One of another type that is in use
@@ -91,6 +105,7 @@ Result<std::vector<os::UniqueFd>> open_listeners(const config::Service& service,
     if (!service.accept.path.empty()) return listen_unix(service, workers);
     const auto place = place_of(service);
     if (!place) return std::unexpected(place.error());
+    tell_if_absent(service, *place);
     if (service.accept.kind == Kind::tcp) return net::listen_tcp(*place, workers);
     const bool tunnel = service.side == config::Side::server;
     return tunnel ? net::open_udp_endpoint(*place, workers) : net::open_udp(*place, workers);

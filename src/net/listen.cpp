@@ -71,6 +71,11 @@ Result<os::UniqueFd> make_socket(Kind kind, const ListenPlace& place) {
 Result<> bind_to(const os::UniqueFd& fd, const ListenPlace& place) {
     const Name name = name_of(place.address, place.port);
     if (::bind(fd.get(), name.get(), name.size) == 0) return {};
+    if (errno == EADDRNOTAVAIL && place.absent == Absent::wait) {
+        const bool v4 = place.address.ip.is_v4();
+        set(fd, v4 ? IPPROTO_IP : IPPROTO_IPV6, v4 ? IP_FREEBIND : IPV6_FREEBIND, 1);
+        if (::bind(fd.get(), name.get(), name.size) == 0) return {};
+    }
     const std::string hint = errno == EACCES       ? " (a port under 1024 needs CAP_NET_BIND_SERVICE)"
                              : errno == EADDRINUSE ? " (another program has it: ss -tulnp shows which)"
                                                    : "";
@@ -144,6 +149,13 @@ Result<> steer(const os::UniqueFd& fd, const ListenPlace& place, std::uint32_t w
 }
 
 }  // namespace
+
+bool is_here(const ScopedIp& address) {
+    const auto fd = make_socket(Kind::udp, {address, 0, {}});
+    if (!fd) return true;  // such a listener fails for another reason
+    const Name name = name_of(address, 0);
+    return ::bind(fd->get(), name.get(), name.size) == 0 || errno != EADDRNOTAVAIL;
+}
 
 Result<os::UniqueFd> listen_tcp(const ListenPlace& place) {
     return open_bound(Kind::tcp, place, Share::no);

@@ -9,12 +9,22 @@
 
 namespace curvegate::net {
 
+/// What to do where no interface has the address (yet).
+enum class Absent {
+    refuse,
+    wait,  ///< listen on it all the same: connections come as soon as an interface has it
+};
+
 /// Where to listen, and what to call it in an error.
 struct ListenPlace {
     ScopedIp address;        ///< "::" listens on both families
     std::uint16_t port = 0;  ///< 0: the kernel chooses one
     std::string what;        ///< e.g. "[web] accept = 0.0.0.0:4433"
+    Absent absent = Absent::refuse;
 };
+
+/// Does an interface of this machine have the address now?
+[[nodiscard]] bool is_here(const ScopedIp& address);
 
 /// A non-blocking, close-on-exec listening TCP socket on a port of its own. Error: os system, with a hint
 /// where the reason is a common one.

@@ -296,3 +296,73 @@ def test_over_udp_the_address_that_answered_is_remembered(host: Host, site: s.Si
             for _ in range(4):
                 assert works(host, plain)
             assert heard() == 0
+
+
+# ---- link-local addresses, and addresses that come late ----
+
+
+@pytest.mark.parametrize("carrier", CARRIERS)
+def test_a_link_local_address_with_its_interface_is_listened_on_and_dialled(
+    host: Host, site: s.Site, carrier: str
+) -> None:
+    add_lan(host)
+    host.ip("addr", "add", "fe80::1/64", "dev", "lan0", "nodad")
+    with on(host, lambda: s.Backend(host="::")) as backend:
+        know_ourselves(site)
+        where = "[fe80::1%lan0]"
+        sections, plain = both_ends(carrier, tunnel=where, server=where, backend=f"{where}:{backend.port}")
+        site.start(sections, wrap=host.wrap)
+        assert works(host, plain)
+        done = host.curvegate("check", "-c", site.folder / "curvegate.conf")
+        assert done.returncode == 0, done.stderr.decode()
+        done = host.curvegate("probe", "app", "-c", site.folder / "curvegate.conf")
+        assert done.returncode == 0, done.stderr.decode()
+
+
+def test_an_interface_that_is_missing_is_named(host: Host, site: s.Site) -> None:
+    know_ourselves(site)
+    sections, _ = both_ends("tcp", tunnel="[fe80::1%lan7]", server="[fe80::1%lan8]", backend="127.0.0.1:9")
+    config = site.write_config(sections)
+    done = host.curvegate("check", "-c", config)
+    said = done.stderr.decode()
+    assert done.returncode == 69
+    assert "accept: [fe80::1%lan8]:" in said and "connect: [fe80::1%lan7]:" in said, said
+    assert said.count("this machine has no network interface of that name") == 2, said
+    done = s.run([*host.wrap, s.binary("curvegated"), "-c", str(config)])
+    assert done.returncode == 69
+    assert b"lan8" in done.stderr and b"no network interface of that name" in done.stderr
+    done = host.curvegate("probe", "app", "-c", config)
+    assert b"fe80::1%lan7: this machine has no network interface of that name" in done.stderr
+    sections["app"]["connect"] = "tcp:[fe80::1]:4433"
+    done = host.curvegate("check", "-c", site.write_config(sections))
+    assert done.returncode == 78
+    assert b"write the interface too" in done.stderr
+
+
+@pytest.mark.parametrize("carrier", CARRIERS)
+@pytest.mark.parametrize("late", ["192.0.2.1", "2001:db8::1"])
+def test_an_address_that_comes_late_is_served_when_it_is_there(
+    host: Host, site: s.Site, carrier: str, late: str
+) -> None:
+    add_lan(host)
+    bracketed = f"[{late}]" if ":" in late else late
+    with on(host, s.Backend) as backend:
+        know_ourselves(site)
+        sections, plain = both_ends(carrier, tunnel=bracketed, server=bracketed, backend=backend.address)
+        config = site.write_config(sections)
+        done = host.curvegate("check", "-c", config)
+        assert done.returncode == 0
+        assert f"no interface of this machine has {late} now" in done.stderr.decode()
+        daemon = site.run(config, wrap=host.wrap)
+        daemon.wait_event("address_absent", service="web")
+        host.ip("addr", "add", f"{late}/{'64' if ':' in late else '24'}", "dev", "lan0", "nodad")
+
+        def is_served() -> bool:
+            try:
+                return works(host, plain)
+            except ConnectionResetError:  # the kernel takes a moment until it has the route
+                return False
+
+        s.until(is_served, "the address to be served")
+        done = host.curvegate("check", "-c", config)
+        assert "no interface" not in done.stderr.decode()

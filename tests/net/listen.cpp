@@ -210,6 +210,22 @@ TEST_CASE("an address that is not here is told of", "[net][listen]") {
     CHECK(refused.error().text() == "test: Cannot assign requested address");
 }
 
+TEST_CASE("an address that comes late can be listened on before", "[net][listen]") {
+    for (const std::string late : {"192.0.2.1", "2001:db8::1"}) {
+        CAPTURE(late);
+        CHECK_FALSE(is_here(ip(late)));
+        ListenPlace where = place(late);
+        where.absent = Absent::wait;
+        for (const std::size_t workers : {1U, 2U}) {
+            CHECK(listen_tcp(where, workers).has_value());
+            CHECK(open_udp(where, workers).has_value());
+            CHECK(open_udp_endpoint(where, workers).has_value());
+        }
+    }
+    CHECK(is_here(ip("127.0.0.1")));
+    CHECK(is_here(ip("0.0.0.0")));
+}
+
 TEST_CASE("TCP listeners share one port, also one that the kernel chose", "[net][listen]") {
     for (const std::string address : {"127.0.0.1", "::1", "::"}) {
         for (const std::size_t workers : {1U, 3U}) {

@@ -95,8 +95,9 @@ TEST_CASE("one of a few words is told with the nearest", "[config]") {
 }
 
 TEST_CASE("an address reads back as it was written", "[config]") {
-    for (const auto* text : {"127.0.0.1:80", "[::1]:80", "[2001:db8::1]:65535", "0.0.0.0:1",
-                             "unix:/run/a.sock", "udp:127.0.0.1:53", "udp:[::1]:53"}) {
+    for (const auto* text :
+         {"127.0.0.1:80", "[::1]:80", "[2001:db8::1]:65535", "0.0.0.0:1", "unix:/run/a.sock",
+          "udp:127.0.0.1:53", "udp:[::1]:53", "[fe80::1%eth0]:80", "udp:[fe80::1%eth0.5]:80"}) {
         CAPTURE(text);
         REQUIRE(parse_plain(text, Use::accept));
         CHECK(parse_plain(text, Use::accept)->text() == text);
@@ -116,6 +117,8 @@ TEST_CASE("an address to listen on has one spelling, one to connect to keeps its
     CHECK(parse_plain("[0:0::0:1]:80", Use::accept) == parse_plain("[::1]:80", Use::accept));
     CHECK(parse_tunnel("udp:[::ffff:127.0.0.1]:80", Use::accept)->text() == "udp:127.0.0.1:80");
     CHECK(parse_plain("[2001:DB8::1]:80", Use::connect)->host == "2001:DB8::1");
+    CHECK(parse_plain("[FE80:0::1%eth0]:80", Use::accept)->host == "fe80::1%eth0");
+    CHECK(parse_plain("[FE80:0::1%eth0]:80", Use::connect)->host == "FE80:0::1%eth0");
 }
 
 TEST_CASE("what is no address is told", "[config]") {
@@ -132,7 +135,14 @@ TEST_CASE("what is no address is told", "[config]") {
         {"[::1]", "want HOST:PORT"},
         {"*:80", "* is no host: name the one to connect to"},
         {"300.1.1.1:80", "is neither an address nor a host's name"},
-        {"[fe80::1%eth0]:80", "is neither an address nor a host's name"},
+        {"[fe80::1]:80", "write the interface too, e.g. [fe80::1%eth0]:PORT"},
+        {"udp:[fe80::1]:80", "is a link-local address"},
+        {"[fe80::1%]:80", "is not the name of an interface"},
+        {"[fe80::1%eth0%eth1]:80", "is not the name of an interface"},
+        {"[fe80::1%an-interface-too-long]:80", "is not the name of an interface"},
+        {"[2001:db8::1%eth0]:80", "only a link-local address (fe80::...) takes an interface"},
+        {"127.0.0.1%eth0:80", "only a link-local address"},
+        {"server.example%eth0:80", "is neither an address nor a host's name"},
         {"a b:80", "is neither an address nor a host's name"},
         {"http://a:80", "want HOST:PORT"},
         {std::string(254, 'a') + ":80", "is neither an address nor a host's name"},
