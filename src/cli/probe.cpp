@@ -74,6 +74,29 @@ void end_stream(net::asio::io_context& context, net::StreamTunnel& tunnel) {
     tunnel.on_event = nullptr;
 }
 
+/// A server that has let us in and cannot reach its own service breaks the stream off. Gives whether it did
+/// within a second.
+bool breaks_off_soon(net::asio::io_context& context, net::StreamTunnel& tunnel) {
+    const auto broken = [&] { return tunnel.stream().incoming() == stream::Incoming::failed; };
+    tunnel.on_event = [&] {
+        if (broken()) context.stop();
+    };
+    context.restart();
+    if (!broken()) context.run_for(kVerdictWait);
+    tunnel.on_event = nullptr;
+    return broken();
+}
+
+/// What the server's log says, and nothing else: its word for what went wrong, and what to do.
+constexpr std::string_view kNotLetIn =
+    "handshake_reject: it does not let us in. Our public key (curvegate pubkey) belongs into its "
+    "known_hosts, its name there into the service's allow";
+constexpr std::string_view kServiceDown =
+    "connect_failed: the service behind it, connect = in its section, does not answer. Start that service, "
+    "or see what is wrong with: curvegate check --production --dial";
+constexpr std::string_view kReadItsLog =
+    " Run curvegate events on the server and probe again, or read its log. It says ";
+
 /// What a probe dials: a target of the service, and the keys of its peer that known_hosts holds.
 struct Dialled {
     const config::Service& service;
@@ -103,11 +126,13 @@ int shake_hands_over_udp(const Dialled& dialled, const Vault& vault, net::asio::
     context.restart();
     context.run();
     if (!accepted) {
-        return complain(
-            kFailed,
-            "refused: the server does not answer our vouch; is our public key in its known_hosts, "
-            "our name in the service's allow, and \"" +
-                service.server_name + "\" the server-name of a service there?");
+        return complain(kFailed, "refused: the server does not answer our vouch." + std::string(kReadItsLog) +
+                                     std::string(kNotLetIn) + ", and \"" + service.server_name +
+                                     "\" is the server-name of a service there");
+    }
+    if (breaks_off_soon(context, *dialed->tunnel)) {
+        return complain(kFailed, "refused: the server let us in and broke off at once." +
+                                     std::string(kReadItsLog) + std::string(kServiceDown));
     }
     print("accepted: the server keeps the connection");
     end_stream(context, *dialed->tunnel);
@@ -140,9 +165,9 @@ int shake_hands_over_tcp(const Dialled& dialled, const Vault& vault, net::asio::
                 end_stream(context, *tunnel);
             return finish_output();
         }
-        return complain(kFailed,
-                        "refused: the server closed after our vouch; is our public key in its known_hosts, "
-                        "and its name in the service's allow?");
+        return complain(kFailed, "refused: the server closed after our vouch." + std::string(kReadItsLog) +
+                                     "one of two things:\n  - " + std::string(kNotLetIn) + "\n  - " +
+                                     std::string(kServiceDown));
     }
     return complain(kFailed, "handshake: wrong key for " + dialled.peer() + ", or not a curve_tun server");
 }

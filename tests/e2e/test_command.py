@@ -846,6 +846,24 @@ def test_probe_says_at_which_step_it_ended(site: s.Site) -> None:
     assert done.returncode == NO and "no-such-host.invalid" in (done.stdout + done.stderr).decode()
 
 
+@pytest.mark.parametrize("carrier", ["tcp", "udp"])
+def test_probe_names_a_dead_service_behind_the_tunnel_as_a_cause(site: s.Site, carrier: str) -> None:
+    """Over TCP nobody but the server knows which it is: both are named, each with the word of its log."""
+    site.know("us", site.key("client").public)
+    where = f"{carrier}:127.0.0.1:{s.free_port()}"
+    web = {"accept": where, "connect": f"127.0.0.1:{s.free_port()}", "allow": "us"}
+    daemon = site.start({"web": web})
+    name = {"server_name": "web"} if carrier == "udp" else {}
+    config = probe_site(site, ("127.0.0.1", 1), site.key("server").public, connect=where, **name)
+    done = probe(config)
+    assert done.returncode == NO
+    daemon.wait_event("connect_failed", service="web")
+    text = said(done)
+    assert "connect_failed: the service behind it" in text and "curvegate check --production --dial" in text, text
+    # Over UDP a server that does not let us in is silent, so only this is left.
+    assert ("handshake_reject: it does not let us in" in text) == (carrier == "tcp"), text
+
+
 def test_probe_of_a_wrong_key_names_both_readings(site: s.Site) -> None:
     def closes(connection: ct.ServerConnection) -> None:
         connection.frames.recv()
