@@ -47,10 +47,21 @@ int exit_of(Ending ending) {
     }
 }
 
+/// Of several targets that failed, the status that tells most: a server that is not the pinned one, then a
+/// pin that is missing, then one that is not there.
+int more_telling(int a, int b) {
+    for (const int code : {exit_code::kProtocol, exit_code::kConfig}) {
+        if (a == code || b == code) return code;
+    }
+    return exit_code::kUnavailable;
+}
+
 std::string words_of(const net::ForwarderSummary& summary) {
     std::string out(net::describe(summary.ending));
     if (summary.ending == Ending::tunnel_cut && summary.bytes_down == 0)
-        out += " and before a byte came; does the server know our key, and does its allow name us?";
+        out +=
+            " and before a byte came: the server does not let our key in, or the service behind it does not "
+            "answer (curvegate probe SECTION says what to look at)";
     return out;
 }
 
@@ -106,7 +117,14 @@ class Connection {
         spec->side = net::Side::client;
         for (const auto& target : service_.connect)
             spec->lead_to({{target.host, target.port, {}}, service_.peer_of(target), target.text()});
-        net::try_targets<Dialled>(std::move(spec), deadline, std::move(dial_one),
+        auto dial_and_note = [this, dial_one = std::move(dial_one)](const auto& target, Instant until,
+                                                                    auto tried) mutable {
+            dial_one(target, until, [this, tried = std::move(tried)](Result<Dialled> result) mutable {
+                if (!result) failed_with_ = more_telling(failed_with_, exit_of(result.error()));
+                tried(std::move(result));
+            });
+        };
+        net::try_targets<Dialled>(std::move(spec), deadline, std::move(dial_and_note),
                                   [this](Result<Dialled> dialled, const net::ServiceTarget*) {
                                       if (!dialled) return fail(dialled.error());
                                       forward(std::move(*dialled));
@@ -232,7 +250,8 @@ class Connection {
     }
 
     void fail(const Error& error) {
-        note(exit_of(error), "[" + service_.name + "] " + error.text());
+        const int code = error.is(net::DialErrc::no_target) ? failed_with_ : exit_of(error);
+        note(code, "[" + service_.name + "] " + error.text());
         context_.stop();
     }
 
@@ -263,6 +282,7 @@ class Connection {
     bool tunnel_ended_ = false;
     bool output_ended_ = false;
     bool told_ = false;
+    int failed_with_ = exit_code::kUnavailable;  // what the targets that were tried say together
     int code_ = exit_code::kOk;
 };
 

@@ -346,7 +346,7 @@ def test_a_server_that_does_not_let_us_in_is_told(make_way: MakeWay, carrier: st
     with s.Backend(s.echo) as backend:
         done = make_way(carrier, backend, allow="laptop", connect_timeout="2s").run(b"secret")
         assert (done.returncode, done.stdout) == (PROTOCOL if carrier == "tcp" else UNAVAILABLE, b"")
-        assert ("does the server know our key" if carrier == "tcp" else "refused us") in said(done)
+        assert ("does not let our key in, or the service behind it" if carrier == "tcp" else "refused us") in said(done)
         assert not backend.records
 
 
@@ -377,6 +377,32 @@ def test_what_cannot_be_dialled_says_why_with_its_exit_code(site: s.Site) -> Non
     ends("backup", NO_INPUT, "missing.conf", site.folder / "missing.conf")
     site.key("client").path.rename(site.folder / "away")
     ends("backup", NO_INPUT, "client.key")
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_of_several_targets_that_fail_the_most_telling_code_counts(site: s.Site, first: bool) -> None:
+    """A server with another key before a pin that is missing, and both before a server that is not there."""
+    site.know("gate", ct.KeyPair.generate().public)
+    site.know("gone", ct.KeyPair.generate().public)
+    with ct.Server(ct.KeyPair.generate()) as server:  # its key is not gate's
+        server.serve(lambda connection: connection.handshake())
+        other_key = f"tcp:127.0.0.1:{server.address[1]}"
+        refuses = f"tcp:127.0.0.2:{s.free_port()}"
+        no_pin = f"tcp:127.0.0.3:{s.free_port()}"
+        for name in ("127.0.0.1", "127.0.0.2"):
+            site.know(name, ct.KeyPair.generate().public)
+
+        def ends(code: int, *targets: str) -> None:
+            order = targets if first else targets[::-1]
+            client = {"client": "yes", "accept": "none", "connect": ", ".join(order), "connect_timeout": "10s"}
+            done = s.curvegate("connect", "app", "-c", site.write_config({"app": client}), stdin=b"x")
+            assert done.returncode == code, said(done)
+            assert "no target answers" in said(done)
+
+        ends(PROTOCOL, other_key, refuses)
+        ends(CONFIG, no_pin, refuses)
+        ends(PROTOCOL, other_key, no_pin, refuses)
+        ends(UNAVAILABLE, refuses, refuses.replace("127.0.0.2", "127.0.0.1"))
 
 
 # ---- as ssh's ProxyCommand ----
