@@ -97,6 +97,6 @@ int main(int argc, char** argv) {
     try {
         return dispatch(Arguments(argv + std::min(argc, 1), argv + argc));
     } catch (const std::exception& error) {
-        return complain(exit_code::kFailed, error.what());
+        return complain(exit_code::kUnavailable, error.what());
     }
 }

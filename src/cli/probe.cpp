@@ -210,7 +210,7 @@ int probe(const Verb& self, const Arguments& arguments) {
     if (!service) return service.error();
     net::asio::io_context context;
     const auto vault = open_own_vault(context, *parsed);
-    if (!vault) return complain(kFailed, "vault: " + vault.error().why);
+    if (!vault) return complain(vault.error().code, "vault: " + vault.error().why);
     print("vault: ready");
     return try_all(**service, *vault, context);
 }

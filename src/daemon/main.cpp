@@ -12,6 +12,7 @@
 #include <boost/program_options.hpp>
 
 #include <cstdlib>
+#include <exception>
 #include <iostream>
 
 namespace {
@@ -84,10 +85,7 @@ void require_key(const config::Config& config, bool needed, const std::string& p
                          " is missing, and a section needs it (make one with curvegate keygen)");
 }
 
-}  // namespace
-
-int main(int argc, char** argv) {
-    daemon::hold_signals();
+int run(int argc, char** argv) {
     if (!os::fill_standard_descriptors()) give_up(kSystem, "cannot open /dev/null");
     auto passed = os::take_passed_sockets();  // before anything else takes a descriptor
     os::close_descriptors_from(kFirstPassed + (passed ? static_cast<int>(passed->size()) : 0));
@@ -107,4 +105,15 @@ int main(int argc, char** argv) {
         log::event(log::Level::warning, "config", {{"warning", warning.message()}});
     }
     return daemon::run_parent(file, std::move(*loaded), daemon::PassedSockets(std::move(*passed)));
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+    daemon::hold_signals();
+    try {
+        return run(argc, argv);
+    } catch (const std::exception& error) {
+        give_up(kUnavailable, error.what());
+    }
 }

@@ -80,9 +80,7 @@ Result<std::optional<VaultAnswer>> vault_answer(int lifeline) {
     if (!received) return fail(std::move(received));
     if (!*received) return std::nullopt;
     if ((*received)->size == 0) {
-        return VaultAnswer{kUnavailable,
-                           "curvegate-vault ended before it was ready (is it installed beside this "
-                           "program?)"};
+        return VaultAnswer{kUnavailable, "curvegate-vault ended before it was ready"};
     }
     return VaultAnswer{message.front(),
                        std::string(as_text(Bytes(message).subspan(1, (*received)->size - 1)))};

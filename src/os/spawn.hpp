@@ -16,7 +16,7 @@ struct SpawnRequest {
 };
 
 /// Starts a program with default signal handling and a cleared environment. Gives its pid.
-/// Error: the detail names the program; one that cannot be executed ends with status 127.
+/// Error: it cannot be executed; the detail names the program and says why.
 [[nodiscard]] Result<int> spawn(const SpawnRequest& request);
 
 /// The path of a program of this installation: beside the running one, else in its libexec or sbin folder,
