@@ -215,8 +215,11 @@ Started<int> end_signal(const Options& options) {
 
 Started<> confine(const Options& options) {
     os::Reach reach;
-    // The folder, since known_hosts is replaced and not rewritten.
-    if (!options.known_hosts.empty()) reach.readable.push_back(os::folder_of(options.known_hosts));
+    // The folder, since known_hosts is replaced and not rewritten; if it is a link, that of its end too.
+    if (!options.known_hosts.empty()) {
+        for (const auto& path : {options.known_hosts, os::end_of_link(options.known_hosts)})
+            reach.readable.push_back(os::folder_of(path));
+    }
     const auto confined = os::confine(os::Calls::vault, reach);
     if (confined) return {};
     if (options.sandbox == Need::require)

@@ -20,7 +20,7 @@ struct NoRegistry {
 /// The known_hosts file that the configuration names.
 std::expected<registry::Registry, NoRegistry> load_registry(const config::Parsed& parsed) {
     const std::string& path = parsed.config.known_hosts;
-    const auto text = os::read_checked(path, os::Privacy::trusted, kLongestFile);
+    const auto text = os::read_linked(path, kLongestFile);
     if (!text) {
         const int status = exit_for_reading(path);
         const std::string cure =

@@ -47,7 +47,7 @@ Outcome<std::vector<registry::Entry>> read_known_hosts(const std::string& path) 
 }
 
 Outcome<KnownHostsFile> KnownHostsFile::open(const std::string& path) {
-    auto locked = os::LockedFile::lock(path);
+    auto locked = os::LockedFile::lock(os::end_of_link(path));
     if (!locked) return std::unexpected(complain(exit_for_writing(path), locked.error().detail()));
     KnownHostsFile file(std::move(*locked));
     if (auto read = file.read(); !read) return std::unexpected(read.error());

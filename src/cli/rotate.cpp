@@ -53,7 +53,7 @@ struct Where {
 Outcome<Where> where(const Options& options) {
     Where out{options.get("socket"), {}};
     const std::string path = options.has("config") ? options.get("config") : default_config();
-    const auto text = os::read_checked(path, os::Privacy::trusted, kLongestFile);
+    const auto text = os::read_linked(path, kLongestFile);
     if (text) out.passphrase_file = config::find_global(*text, "passphrase-file").value_or("");
     if (!out.socket.empty()) return out;
     if (!text) return std::unexpected(complain(exit_for_reading(path), text.error().detail()));

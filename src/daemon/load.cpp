@@ -25,7 +25,7 @@ constexpr std::size_t kLargestFile = std::size_t{16} * 1024 * 1024;
 
 std::expected<std::string, LoadFailure> read_known_hosts(const config::Config& config) {
     const std::string& path = config.known_hosts;
-    auto text = os::read_checked(path, os::Privacy::trusted, kLargestFile);
+    auto text = os::read_linked(path, kLargestFile);
     if (text) return std::move(*text);
     const bool there = ::access(path.c_str(), F_OK) == 0 || errno == EACCES;
     const std::string cure = there ? "" : " (curvegate peers add NAME KEY --known-hosts " + path + ")";
@@ -185,7 +185,7 @@ std::vector<std::string> difference(const Loaded& before, const Loaded& after) {
 }
 
 Result<> write_revoked(const std::string& known_hosts, const std::vector<crypto::PublicKey>& keys) {
-    auto file = os::LockedFile::lock(known_hosts);
+    auto file = os::LockedFile::lock(os::end_of_link(known_hosts));
     if (!file) return fail(std::move(file));
     auto text = file->read(kLargestFile);
     if (!text) return fail(std::move(text));

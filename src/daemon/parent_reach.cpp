@@ -55,6 +55,7 @@ std::vector<std::string> managed(const config::Config& config) {
     };
     const std::string log_file =
         is_standard_stream(config.log_file) ? "" : follow_links(config.log_file).value_or(config.log_file);
+    folder_of(os::end_of_link(config.known_hosts));
     for (const auto* path :
          {&config.known_hosts, &config.control, &config.vault_control, &log_file, &config.audit})
         folder_of(*path);

@@ -58,7 +58,7 @@ std::string words(const Problems& problems) {
 }
 
 std::expected<registry::Registry, std::string> read_registry(const std::string& path) {
-    const auto text = os::read_checked(path, os::Privacy::trusted, kLargestKnownHosts);
+    const auto text = os::read_linked(path, kLargestKnownHosts);
     if (!text) return std::unexpected(text.error().text());
     auto entries = registry::parse_known_hosts(*text, path);
     if (!entries) return std::unexpected(words(entries.error()));

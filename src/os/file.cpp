@@ -58,8 +58,12 @@ Result<> fill_new(const std::string& path, Bytes content, unsigned mode) {
     return written;
 }
 
-Result<UniqueFd> open_and_check(const std::string& path, Privacy privacy, int access) {
-    UniqueFd fd(::open(path.c_str(), access | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY, 0600));
+enum class Link { refuse, follow };
+
+Result<UniqueFd> open_and_check(const std::string& path, Privacy privacy, int access,
+                                Link link = Link::refuse) {
+    const int nofollow = link == Link::refuse ? O_NOFOLLOW : 0;
+    UniqueFd fd(::open(path.c_str(), access | nofollow | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, 0600));
     if (!fd && errno == ELOOP) return fail(Errc::system, path + " is a symbolic link; name the file itself");
     if (!fd) return fail_errno("open " + path);
     struct stat info{};
@@ -112,11 +116,21 @@ Result<std::string> read_checked(const std::string& path, Privacy privacy, std::
     return read_all(fd->get(), limit, path);
 }
 
+Result<UniqueFd> open_linked(const std::string& path) {
+    return open_and_check(path, Privacy::trusted, O_RDONLY, Link::follow);
+}
+
 Result<std::string> read_linked(const std::string& path, std::size_t limit) {
+    auto fd = open_linked(path);
+    if (!fd) return fail(std::move(fd));
+    return read_all(fd->get(), limit, path);
+}
+
+std::string end_of_link(const std::string& path) {
     std::error_code error;
+    if (!std::filesystem::is_symlink(path, error)) return path;
     const auto real = std::filesystem::canonical(path, error);
-    if (error) return fail(Errc::system, path + ": " + error.message());
-    return read_checked(real.string(), Privacy::trusted, limit);
+    return error ? path : real.string();
 }
 
 Result<std::optional<std::vector<std::string>>> list_checked(const std::string& folder) {

@@ -30,8 +30,15 @@ enum class Privacy {
 /// Both of the above.
 [[nodiscard]] Result<std::string> read_checked(const std::string& path, Privacy privacy, std::size_t limit);
 
-/// The same of a trusted file that may be a link of its keeper's (stow, Nix): what it leads to is checked.
+/// Opens a trusted file that may be a link of its keeper's (stow, Nix, a ConfigMap): what it leads to is
+/// checked.
+[[nodiscard]] Result<UniqueFd> open_linked(const std::string& path);
+/// The same, and reads it.
 [[nodiscard]] Result<std::string> read_linked(const std::string& path, std::size_t limit);
+
+/// The file that a symbolic link leads to; `path` itself if it is none, or if it leads nowhere. Whoever
+/// replaces a file replaces that one.
+[[nodiscard]] std::string end_of_link(const std::string& path);
 
 /// The names in a folder, in any order; nothing: it is no folder, or cannot be looked into. A folder that
 /// others may write to is refused: who may put files there would be trusted.
