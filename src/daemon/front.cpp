@@ -25,6 +25,7 @@
 
 #include <cstdlib>
 #include <map>
+#include <system_error>
 #include <thread>
 #include <unordered_set>
 
@@ -146,10 +147,24 @@ class Front final : public Commands::Host {
         audit_->decided({.event = "start",
                          .reason = "curvegate " CURVEGATE_VERSION,
                          .count = setup_.config->services.size()});
-        for (auto& worker : workers_) threads_.emplace_back([&worker = *worker] { worker.run(); });
+        if (!start_threads()) return false;
         wait_channel();
         send(to_parent::Ready{});
         return true;
+    }
+
+    bool start_threads() {
+        try {
+            for (auto& worker : workers_) threads_.emplace_back([&worker = *worker] { worker.run(); });
+            return true;
+        } catch (const std::system_error& error) {
+            log::event(Level::error, "start_failed",
+                       {{"reason", std::string("a thread for each worker: ") + error.what() +
+                                       " (a higher TasksMax or ulimit -u, or fewer workers)"}});
+        }
+        for (auto& worker : workers_) worker->stop();
+        for (auto& thread : threads_) thread.join();
+        return false;
     }
 
     bool make_workers() {

@@ -20,16 +20,15 @@ bool Handover::configuration(const Loaded& next, const DoorSockets& opened, cons
     if (!config || !peers) return false;
     front_.send(to_front::NewConfig{}, config->get());
     front_.send(to_front::NewKnownHosts{}, peers->get());
+    for (const auto& [key, sockets] : opened) missing_.insert(key);
     const auto plans = doors_of(*next.config);
-    const auto send = [&](const DoorSockets& sockets, std::size_t door) {
-        const auto found = sockets.find(plans[door].key);
-        if (found == sockets.end()) return;
+    for (std::size_t door = 0; door < plans.size(); ++door) {
+        if (!missing_.contains(plans[door].key)) continue;
+        const DoorSockets& from = opened.contains(plans[door].key) ? opened : open;
+        const auto found = from.find(plans[door].key);
+        if (found == from.end()) continue;
         for (const auto& socket : found->second)
             front_.send(to_front::DoorSocket{static_cast<std::uint16_t>(door)}, socket.get());
-    };
-    for (std::size_t door = 0; door < plans.size(); ++door) {
-        send(opened, door);
-        if (owes(What::configuration)) send(open, door);
     }
     return front_.hears();
 }
@@ -38,6 +37,10 @@ void Handover::apply(const to_front::Apply& message) {
     front_.send(message);
     last_ = message;
     last_.id = 0;  // said again, it answers no command
+}
+
+void Handover::applied(std::uint32_t generation) {
+    if (generation == last_.generation) missing_.clear();
 }
 
 void Handover::log(os::UniqueFd file) {
@@ -66,6 +69,7 @@ void Handover::not_taken(What what) {
 void Handover::new_front() noexcept {
     owed_.reset();
     due_.reset();
+    missing_.clear();
 }
 
 void Handover::tend(Instant now, const Loaded& loaded, const DoorSockets& open, int audit_file) {

@@ -7,6 +7,8 @@
 
 #include <bitset>
 #include <optional>
+#include <set>
+#include <string>
 
 namespace curvegate::daemon {
 
@@ -16,11 +18,13 @@ class Handover {
   public:
     explicit Handover(FrontProcess& front) : front_(front) {}
 
-    /// A configuration and the sockets that it needs: `opened` for it, and those that were `open` before if
-    /// the front lacks them. Not in force before apply(). Returns false if it cannot be sent.
+    /// A configuration and the sockets that it needs: `opened` for it, and those that were `open` before and
+    /// that the front has not taken. Not in force before apply(). Returns false if it cannot
+    /// be sent.
     [[nodiscard]] bool configuration(const Loaded& next, const DoorSockets& opened, const DoorSockets& open);
     void apply(const to_front::Apply& message);
-    void log(os::UniqueFd file);  ///< it is kept, to be sent again
+    void applied(std::uint32_t generation);  ///< the front says so
+    void log(os::UniqueFd file);             ///< it is kept, to be sent again
     void audit(int file);
 
     void not_taken(to_parent::NotTaken::What what);  ///< the front says so
@@ -34,7 +38,8 @@ class Handover {
     [[nodiscard]] bool owes(What what) const { return owed_.test(static_cast<std::size_t>(what)); }
 
     FrontProcess& front_;
-    std::bitset<4> owed_;  // by What: not taken yet
+    std::bitset<4> owed_;            // by What: not taken yet
+    std::set<std::string> missing_;  // keys of doors that the front has no sockets of yet
     std::optional<Instant> due_;
     to_front::Apply last_{};  // to be said again
     os::UniqueFd log_;

@@ -35,9 +35,8 @@
 namespace curvegate::daemon {
 namespace {
 
-using net::now;
-
 using log::Level;
+using net::now;
 using Decision = to_front::Decided::What;
 
 constexpr int kUnavailable = 69;              // EX_UNAVAILABLE
@@ -519,7 +518,7 @@ class Parent {
         reload_if_possible();
     }
     void on(const to_parent::Alive&) { notifier_.say("WATCHDOG=1"); }
-    void on(const to_parent::Applied&) { say_ready(); }
+    void on(const to_parent::Applied& what) { handover_.applied(what.generation), say_ready(); }
 
     void say_ready() const {
         notifier_.say("READY=1\nSTATUS=generation " + std::to_string(generation_) +
