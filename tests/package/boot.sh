@@ -183,8 +183,7 @@ in_machine curvegate status >"$work/status.log" || fail "curvegate status"
 grep -q '^office ' "$work/status.log" || fail "curvegate status does not name the peer"
 in_machine curvegate peers add guest "$(in_machine curvegate keygen --role client -o /root/guest.key)"
 in_machine curvegate reload >"$work/reload.log" || fail "curvegate reload"
-in_machine curvegate revoke guest >"$work/revoke.log" 2>&1 || in_machine curvegate peers revoke guest ||
-    fail "curvegate revoke, and curvegate peers revoke after it"
+in_machine curvegate revoke guest >"$work/revoke.log" 2>&1 || fail "curvegate revoke, by root"
 same "revoked peers" "$(grep -c '^@revoked guest' "$root/etc/curvegate/known_hosts")" 1
 
 step "a restart of the vault, and of all by the target"
