@@ -153,6 +153,45 @@ def test_a_tmpdir_that_is_missing_is_named(make_tunnel: Callable[..., s.Tunnel],
     assert b"TMPDIR" in done.stdout + done.stderr
 
 
+# ---- others who do not answer ----
+
+
+def full_queue(path: Path, kind: int) -> list[socket.socket]:
+    """A unix socket whose queue takes nobody more: a blocking connect() would wait for ever."""
+    listener = socket.socket(socket.AF_UNIX, kind)
+    listener.bind(str(path))
+    listener.listen(0)
+    held = [listener]
+    while True:
+        held.append(socket.socket(socket.AF_UNIX, kind))
+        held[-1].setblocking(False)
+        try:
+            held[-1].connect(str(path))
+        except BlockingIOError:
+            return held
+
+
+def test_a_socket_in_use_whose_queue_is_full_is_not_waited_for(site: s.Site, echo_backend: s.Backend) -> None:
+    path = site.folder / "app.sock"
+    held = full_queue(path, socket.SOCK_STREAM)
+    site.know("server", site.key("server").public)
+    section = {"client": "yes", "accept": f"unix:{path}", "connect": "tcp:127.0.0.1:1", "peer": "server"}
+    code, said = site.start_refused({"app": section})
+    assert code == 69 and "another program has it" in said
+    for one in held:
+        one.close()
+
+
+def test_term_is_heard_while_the_queue_of_the_vault_is_full(site: s.Site, echo_backend: s.Backend) -> None:
+    path = site.folder / "vault.sock"
+    held = full_queue(path, socket.SOCK_SEQPACKET)
+    gate = s.server_end(site, echo_backend, vault=f"unix:{path}")
+    gate.daemon.wait_event("vault_failed", reason="Resource temporarily unavailable")
+    assert gate.daemon.terminate() == 0
+    for one in held:
+        one.close()
+
+
 # ---- known_hosts behind a link ----
 
 
