@@ -2,9 +2,18 @@
 
 #include <boost/asio/post.hpp>
 
+#include <algorithm>
 #include <array>
 
 namespace curvegate::net {
+
+/// Requests that go out by one call.
+struct VaultClient::Batch {
+    std::array<std::uint32_t, os::kMessagesACall> ids;
+    std::array<vault::Message, os::kMessagesACall> messages;
+    std::size_t size = 0;
+    [[nodiscard]] bool full() const noexcept { return size == ids.size(); }
+};
 
 VaultClient::VaultClient(asio::io_context& context, Duration timeout, Detached detached)
     : context_(context), timeout_(timeout), detached_(detached), socket_(context), sweeper_(context) {}
@@ -22,11 +31,8 @@ void VaultClient::attach(os::UniqueFd fd) {
     if (error) return;
     (void)fd.release();
     socket_.non_blocking(true, error);
-    ++*life_;
     wait_readable();
-    if (!pending_.empty()) start_sweeping();
-    if (!unsent_.empty()) flush_soon();
-    send_hellos();
+    flush_soon();
 }
 
 void VaultClient::ask(const vault::RequestBody& body, Handler handler) {
@@ -38,43 +44,17 @@ void VaultClient::ask(const vault::RequestBody& body, Handler handler) {
     while (next_id_ == vault::kNoticeId.value || pending_.contains(next_id_)) ++next_id_;
     const vault::RequestId id{next_id_++};
     if (pending_.empty()) start_sweeping();
-    pending_.emplace(id.value,
-                     Pending{std::move(handler), std::chrono::steady_clock::now(), verb_of(body), false});
-    if (const auto* hello = std::get_if<vault::AnswerHello>(&body)) {
-        hellos_.push_back({id.value, *hello});
-        send_hellos();
-    } else {
-        send({id, body});
-    }
-}
-
-// In turn; under load the newest first, since the oldest would be answered too late for their clients.
-void VaultClient::send_hellos() {
-    while (socket_.is_open() && hellos_sent_ < kMaxHellos && !hellos_.empty()) {
-        const bool newest = busy();
-        const Waiting next = newest ? hellos_.back() : hellos_.front();
-        if (newest) {
-            hellos_.pop_back();
-        } else {
-            hellos_.pop_front();
-        }
-        const auto pending = pending_.find(next.id);
-        if (pending == pending_.end()) continue;  // given up in the meantime
-        pending->second.hello_sent = true;
-        ++hellos_sent_;
-        send({vault::RequestId{next.id}, next.request});
-    }
-}
-
-void VaultClient::send(const vault::Request& request) {
-    vault::Message& message = unsent_.emplace_back();
-    message.size = serialise(request, message.bytes).size();
+    const auto added =
+        pending_.emplace(id.value, Pending{std::move(handler), std::chrono::steady_clock::now(), body, {}});
+    Pending& pending = added.first->second;
+    Queue& queue = queue_of(pending);
+    pending.place = queue.insert(queue.end(), id.value);
     flush_soon();
 }
 
 // What is asked in one turn of the loop goes out together: one wake-up of the vault for all.
 void VaultClient::flush_soon() {
-    if (writing_ || !socket_.is_open()) return;
+    if (writing_ || waiting() == 0 || !socket_.is_open()) return;
     writing_ = true;
     asio::post(context_, [this, life = life_, generation = *life_] {
         if (generation == *life) flush();
@@ -82,18 +62,55 @@ void VaultClient::flush_soon() {
 }
 
 VaultClient::Handler VaultClient::take(std::unordered_map<std::uint32_t, Pending>::iterator pending) {
-    if (pending->second.hello_sent) --hellos_sent_;
+    if (pending->second.place) {
+        queue_of(pending->second).erase(*pending->second.place);
+    } else if (pending->second.is_hello()) {
+        --hellos_sent_;
+    }
     auto handler = std::move(pending->second.handler);
     pending_.erase(pending);
     return handler;
 }
 
+// Hellos go in turn; under load the newest first, since the oldest would be answered too late for their
+// clients.
+VaultClient::Batch VaultClient::next_batch() const {
+    Batch batch;
+    for (auto id = prompts_.begin(); id != prompts_.end() && !batch.full(); ++id) add(batch, *id);
+    const auto add_hellos = [&](auto id, auto end) {
+        std::size_t room = kMaxHellos - std::min(kMaxHellos, hellos_sent_);
+        for (; id != end && room != 0 && !batch.full(); ++id, --room) add(batch, *id);
+    };
+    if (busy()) {
+        add_hellos(hellos_.rbegin(), hellos_.rend());
+    } else {
+        add_hellos(hellos_.begin(), hellos_.end());
+    }
+    return batch;
+}
+
+void VaultClient::add(Batch& batch, std::uint32_t id) const {
+    vault::Message& message = batch.messages[batch.size];
+    const vault::Request request{vault::RequestId{id}, pending_.at(id).body};
+    message.size = serialise(request, message.bytes).size();
+    batch.ids[batch.size++] = id;
+}
+
+void VaultClient::mark_sent(std::uint32_t id) {
+    Pending& pending = pending_.at(id);
+    queue_of(pending).erase(*pending.place);
+    pending.place.reset();
+    if (pending.is_hello()) ++hellos_sent_;
+}
+
 void VaultClient::flush() {
     std::array<os::MessageSlot, os::kMessagesACall> slots;
-    while (!unsent_.empty()) {
-        const std::size_t count = std::min(slots.size(), unsent_.size());
-        for (std::size_t i = 0; i < count; ++i) slots[i] = {unsent_[i].bytes, unsent_[i].size};
-        const auto sent = os::send_messages(socket_.native_handle(), std::span(slots).first(count));
+    while (true) {
+        Batch batch = next_batch();
+        if (batch.size == 0) break;
+        for (std::size_t i = 0; i < batch.size; ++i)
+            slots[i] = {batch.messages[i].bytes, batch.messages[i].size};
+        const auto sent = os::send_messages(socket_.native_handle(), std::span(slots).first(batch.size));
         if (!sent) return lose(VaultErrc::lost);
         if (*sent == 0) {
             socket_.async_wait(Socket::wait_write,
@@ -102,7 +119,7 @@ void VaultClient::flush() {
                                });
             return;
         }
-        unsent_.erase(unsent_.begin(), unsent_.begin() + static_cast<std::ptrdiff_t>(*sent));
+        for (const std::uint32_t id : std::span(batch.ids).first(*sent)) mark_sent(id);
     }
     writing_ = false;
 }
@@ -144,9 +161,10 @@ void VaultClient::deliver(Bytes message) {
     if (const auto* other = std::get_if<vault::OtherSlot>(&reply->body)) server_slot_ = other->current;
     const auto found = pending_.find(reply->id.value);
     if (found == pending_.end()) return;  // answered too late: its asker is gone
-    if (verb_of(reply->body) != found->second.verb) return lose(VaultErrc::malformed);
+    if (found->second.place || verb_of(reply->body) != verb_of(found->second.body))
+        return lose(VaultErrc::malformed);
     auto handler = take(found);
-    send_hellos();
+    flush_soon();
     handler(reply->body);
 }
 
@@ -155,7 +173,7 @@ void VaultClient::lose(VaultErrc why) {
     socket_.close(ignored);
     ++*life_;
     writing_ = false;
-    unsent_.clear();
+    prompts_.clear();
     hellos_.clear();
     hellos_sent_ = 0;
     sweeper_.cancel();
@@ -181,7 +199,7 @@ void VaultClient::sweep() {
             }
             late.push_back(take(item++));
         }
-        send_hellos();
+        flush_soon();
         for (auto& handler : late) handler(fail(VaultErrc::too_slow));
         if (generation != *life || pending_.empty()) return;
         sweeper_.expires_after(std::max<Duration>(timeout_ / 4, std::chrono::milliseconds(10)));

@@ -8,9 +8,10 @@
 
 #include <boost/asio/generic/seq_packet_protocol.hpp>
 
-#include <deque>
 #include <functional>
+#include <list>
 #include <memory>
+#include <optional>
 #include <unordered_map>
 #include <vector>
 
@@ -65,6 +66,9 @@ class VaultClient {
     /// `handler` is called exactly once, never from within ask().
     void ask(const vault::RequestBody& body, Handler handler);
 
+    /// Requests that have not gone out: never more than those whose askers still wait.
+    [[nodiscard]] std::size_t waiting() const noexcept { return prompts_.size() + hellos_.size(); }
+
     /// More than an eighth of what may wait does: new handshakes are under load (docs/DESIGN.md, Admission).
     [[nodiscard]] bool busy() const noexcept { return pending_.size() > kMaxPending / 8; }
 
@@ -77,25 +81,26 @@ class VaultClient {
 
   private:
     using Socket = asio::generic::seq_packet_protocol::socket;
+    using Queue = std::list<std::uint32_t>;  // ids of requests that have not gone out
     struct Pending {
         Handler handler;
         Instant asked;
-        vault::Verb verb;
-        bool hello_sent;
+        vault::RequestBody body;
+        std::optional<Queue::iterator> place;  // in its queue; none: it has gone out
+        [[nodiscard]] bool is_hello() const { return std::holds_alternative<vault::AnswerHello>(body); }
     };
-    struct Waiting {
-        std::uint32_t id;
-        vault::AnswerHello request;
-    };
+    struct Batch;
 
     void wait_readable();
     void read_all();
     void deliver(Bytes message);
-    void send(const vault::Request& request);
-    void send_hellos();
+    [[nodiscard]] Queue& queue_of(const Pending& pending) { return pending.is_hello() ? hellos_ : prompts_; }
     [[nodiscard]] Handler take(std::unordered_map<std::uint32_t, Pending>::iterator pending);
     void flush_soon();
     void flush();
+    [[nodiscard]] Batch next_batch() const;
+    void add(Batch& batch, std::uint32_t id) const;
+    void mark_sent(std::uint32_t id);
     void lose(VaultErrc why);
     void start_sweeping();
     void sweep();
@@ -106,8 +111,10 @@ class VaultClient {
     Socket socket_;
     asio::steady_timer sweeper_;
     std::unordered_map<std::uint32_t, Pending> pending_;
-    std::deque<Waiting> hellos_;  // bounded by kMaxPending, as is the next
-    std::deque<vault::Message> unsent_;
+    // A request leaves its queue when it goes out or when its asker gives up, so both are bounded by
+    // kMaxPending, and a vault that comes back is asked nothing that nobody waits for.
+    Queue prompts_;
+    Queue hellos_;
     std::size_t hellos_sent_ = 0;  // and not answered yet
     vault::KeySlot server_slot_ = vault::KeySlot::server;
     std::uint32_t next_id_ = 1;

@@ -8,6 +8,8 @@
 
 #include <catch2/catch.hpp>
 
+#include <deque>
+
 namespace curvegate::net {
 namespace {
 

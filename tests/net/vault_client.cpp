@@ -295,7 +295,7 @@ TEST_CASE("a vouch does not wait behind hellos", "[net][vault_client]") {
     desk.ask(200, vault::OpenVouch{vault::KeySlot::server, {}, {}, {}, {}});
     const auto lying = desk.lying();
     REQUIRE(lying.size() == VaultClient::kMaxHellos + 1);
-    CHECK(lying.back() == -1);
+    CHECK(lying.front() == -1);
 }
 
 TEST_CASE("hellos that the vault never answers make room for the next", "[net][vault_client]") {
@@ -306,6 +306,59 @@ TEST_CASE("hellos that the vault never answers make room for the next", "[net][v
     CHECK(desk.failed(0, VaultErrc::too_slow));
     desk.ask_hello(100);
     CHECK(desk.lying() == std::vector<int>{100});
+}
+
+TEST_CASE("what waits for a vault that hangs dies with its request, and is not asked when it goes on",
+          "[net][vault_client]") {
+    HelloDesk desk(60ms);
+    // More than the socket takes, and so many hellos that the newest go first.
+    constexpr int kMany = static_cast<int>(VaultClient::kMaxPending) - 1;
+    std::vector<int> all;
+    for (int who = 0; who < kMany; ++who) {
+        if (who % 2 == 0) {
+            desk.ask(who, vault::OpenVouch{vault::KeySlot::server, {}, {}, {}, {}});
+        } else {
+            desk.ask_hello(who);
+        }
+        all.push_back(who);
+    }
+    REQUIRE(desk.client.busy());
+    REQUIRE(desk.answered(all));
+    CHECK(desk.failed(kMany - 1, VaultErrc::too_slow));
+    CHECK(desk.client.waiting() == 0);
+    const auto lay_in_the_socket = desk.lying().size();
+    CHECK(lay_in_the_socket < static_cast<std::size_t>(kMany) / 2);
+    desk.ask_hello(100);
+    CHECK(desk.lying() == std::vector<int>{100});
+    CHECK(desk.client.waiting() == 0);
+}
+
+TEST_CASE("what was given up while the vault was away is not asked when it comes", "[net][vault_client]") {
+    asio::io_context context;
+    VaultClient client(context, 40ms, VaultClient::Detached::wait);
+    int given_up = 0;
+    const auto count = [&](const Result<vault::ReplyBody>& reply) {
+        CHECK(reply.error().is(VaultErrc::too_slow));
+        ++given_up;
+    };
+    for (int i = 0; i < 300; ++i) {
+        client.ask(vault::AnswerHello{vault::KeySlot::server, {}, {}, {}, {}}, count);
+        client.ask(vault::MakeVouch{}, count);
+    }
+    CHECK(client.waiting() == 600);
+    REQUIRE(test::run_until(context, [&] { return given_up == 600; }));
+    CHECK(client.waiting() == 0);
+
+    auto pair = os::seqpacket_pair().value();
+    client.attach(std::move(pair.first));
+    client.ask(vault::GetPublicKey{vault::KeySlot::server}, [](const Result<vault::ReplyBody>&) {});
+    test::run_ready(context);
+    vault::MessageBuffer buffer;
+    const auto got = os::receive_message(pair.second.get(), buffer).value();
+    REQUIRE(got.has_value());
+    const auto request = vault::parse_request(Bytes(buffer).first(got->size)).value();
+    CHECK(std::holds_alternative<vault::GetPublicKey>(request.body));
+    CHECK(::recv(pair.second.get(), buffer.data(), buffer.size(), MSG_DONTWAIT) < 0);
 }
 
 TEST_CASE("hellos that wait are answered with lost when the vault goes", "[net][vault_client]") {
