@@ -12,6 +12,7 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 
 namespace curvegate::daemon {
@@ -109,6 +110,12 @@ Result<std::vector<os::UniqueFd>> open_listeners(const config::Service& service,
     if (service.accept.kind == Kind::tcp) return net::listen_tcp(*place, workers);
     const bool tunnel = service.side == config::Side::server;
     return tunnel ? net::open_udp_endpoint(*place, workers) : net::open_udp(*place, workers);
+}
+
+void remove_all_but_of(const config::Config& config, os::SocketFiles& files) {
+    files.remove_unless([&](const std::string& path) {
+        return std::ranges::any_of(config.services, [&](const auto& one) { return one.accept.path == path; });
+    });
 }
 
 Result<os::UniqueFd> open_control_socket(const std::string& path, const ControlAccess& access) {

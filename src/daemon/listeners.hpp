@@ -4,6 +4,7 @@
 #include "config/config.hpp"
 #include "daemon/control.hpp"
 #include "os/socket.hpp"
+#include "os/socket_files.hpp"
 
 #include <optional>
 #include <string>
@@ -17,6 +18,10 @@ namespace curvegate::daemon {
 /// net::open_udp_endpoint.
 [[nodiscard]] Result<std::vector<os::UniqueFd>> open_listeners(const config::Service& service,
                                                                std::size_t workers);
+
+/// Of the socket files that this process made for sections those go that no section accepts at, or not any
+/// more.
+void remove_all_but_of(const config::Config& config, os::SocketFiles& files);
 
 /// The control socket: a unix stream socket. A file has one group: if two may use it, anybody may connect,
 /// and who may speak is asked of the kernel alone, as it is in any case.

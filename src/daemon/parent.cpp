@@ -56,8 +56,7 @@ class Parent {
 
     ~Parent() {
         stop_listening();
-        if (control_) ::unlink(control_path_.c_str());
-        if (metrics_ && !metrics_path_.empty()) ::unlink(metrics_path_.c_str());
+        own_files_.remove_all();
     }
 
     int run() {
@@ -110,6 +109,8 @@ class Parent {
                 return config.located({{config.file, service.accept_line, sockets.error().text()}})
                     .front()
                     .message();
+            if (service.accept.passed.empty() && !service.accept.path.empty())
+                door_files_.add(service.accept.path);
             opened[plan.key] = std::move(*sockets);
         }
         return std::nullopt;
@@ -148,7 +149,7 @@ class Parent {
             return false;
         }
         control_ = std::move(*socket);
-        control_path_ = config.control;
+        own_files_.add(config.control);
         return true;
     }
 
@@ -161,7 +162,7 @@ class Parent {
             return false;
         }
         metrics_ = std::move(*socket);
-        metrics_path_ = loaded_.config->metrics->path;
+        if (const auto& path = loaded_.config->metrics->path; !path.empty()) own_files_.add(path);
         return true;
     }
 
@@ -187,14 +188,8 @@ class Parent {
     }
 
     void stop_listening() {
-        for (const auto& service : loaded_.config->services) remove_socket_file(service);
+        door_files_.remove_all();
         sockets_.clear();
-    }
-
-    // Only one that we made.
-    void remove_socket_file(const config::Service& service) {
-        if (!service.accept.path.empty() && sockets_.contains(service.accept.text()))
-            ::unlink(service.accept.path.c_str());
     }
 
     bool start_front() {
@@ -242,6 +237,8 @@ class Parent {
         lookups_.clear();
         sockets_.clear();
         passed_.clear();
+        door_files_.forget();
+        own_files_.forget();
         control_.reset();
         metrics_.reset();
         audit_.reset();
@@ -413,6 +410,7 @@ class Parent {
     }
 
     void refuse(std::uint32_t id, const LoadFailure& why) {
+        remove_all_but_of(*loaded_.config, door_files_);  // what was opened before something else failed
         for (const std::string& line : why.lines) {
             log::event(Level::error, "reload_failed", {{"reason", line}});
             tell(id, line);
@@ -427,10 +425,7 @@ class Parent {
 
     void adopt(Loaded next, DoorSockets opened) {
         const auto plans = doors_of(*next.config);
-        for (const auto& service : loaded_.config->services) {
-            const auto same = [&](const config::Service& other) { return other.accept == service.accept; };
-            if (std::ranges::none_of(next.config->services, same)) remove_socket_file(service);
-        }
+        remove_all_but_of(*next.config, door_files_);
         std::erase_if(sockets_, [&](const auto& door) {
             return std::ranges::find(plans, door.first, &DoorPlan::key) == plans.end();
         });
@@ -561,10 +556,10 @@ class Parent {
     const os::Notifier notifier_ = os::Notifier::from_environment();
     std::optional<Instant> watch_at_;  // when the front is asked next
     os::UniqueFd control_;
-    std::string control_path_;
     os::UniqueFd audit_;  // held too, so that the next front goes on
     os::UniqueFd metrics_;
-    std::string metrics_path_;  // empty: a port
+    os::SocketFiles door_files_;  // of the unix sockets that sections accept at
+    os::SocketFiles own_files_;   // of control and metrics
     os::UniqueFd signals_;
     FrontProcess front_;
     Handover handover_{front_};

@@ -58,6 +58,29 @@ Result<> fill_new(const std::string& path, Bytes content, unsigned mode) {
     return written;
 }
 
+Result<UniqueFd> open_lock(const std::string& path, const std::optional<Owner>& owner) {
+    UniqueFd fd(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
+    if (!fd && errno == EACCES) {
+        return fail(Errc::system, path +
+                                      " belongs to somebody else, who made it when editing the same file; "
+                                      "remove it while no other curvegate command runs");
+    }
+    if (!fd) return fail_errno("open " + path);
+    struct stat info{};
+    if (!owner || ::fstat(fd.get(), &info) != 0 || Owner{info.st_uid, info.st_gid} == *owner) return fd;
+    // Only root can give it away, and only what is its own: then whoever owns the file can lock it, too.
+    if (info.st_uid == 0 && ::geteuid() == 0 && ::fchown(fd.get(), owner->uid, owner->gid) != 0)
+        return fail_errno("chown " + path);
+    return fd;
+}
+
+bool stands_at(int fd, const std::string& path) {
+    struct stat ours{};
+    struct stat there{};
+    return ::fstat(fd, &ours) == 0 && ::lstat(path.c_str(), &there) == 0 && ours.st_dev == there.st_dev &&
+           ours.st_ino == there.st_ino;
+}
+
 enum class Link { refuse, follow };
 
 Result<UniqueFd> open_and_check(const std::string& path, Privacy privacy, int access,
@@ -170,7 +193,8 @@ Result<> create_file(const std::string& path, Bytes content, unsigned mode) {
 }
 
 Result<> replace_file(const std::string& path, Bytes content, unsigned mode) {
-    const std::string beside = path + ".new." + std::to_string(::getpid());
+    const std::string beside = path + ".new";
+    if (::unlink(beside.c_str()) != 0 && errno != ENOENT) return fail_errno("remove the old " + beside);
     if (auto filled = fill_new(beside, content, mode); !filled) return filled;
     if (::rename(beside.c_str(), path.c_str()) != 0) {
         auto failed = fail_errno("rename " + beside + " to " + path);
@@ -196,18 +220,20 @@ Result<std::string> read_memory_file(int fd, std::size_t limit) {
     return read_all(fd, limit, "memory file");
 }
 
-Result<FileLock> FileLock::acquire(const std::string& path, unsigned milliseconds) {
-    UniqueFd fd(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
-    if (!fd) return fail_errno("open " + path);
+Result<FileLock> FileLock::acquire(const std::string& path, unsigned milliseconds,
+                                   std::optional<Owner> owner) {
     constexpr unsigned kStep = 20;
     for (unsigned waited = 0;; waited += kStep) {
-        if (::flock(fd.get(), LOCK_EX | LOCK_NB) == 0) return FileLock(std::move(fd));
-        if (errno != EWOULDBLOCK && errno != EINTR) return fail_errno("lock " + path);
+        auto fd = open_lock(path, owner);
+        if (!fd) return fail(std::move(fd));
+        const bool locked = ::flock(fd->get(), LOCK_EX | LOCK_NB) == 0;
+        if (locked && stands_at(fd->get(), path)) return FileLock(std::move(*fd));
+        if (!locked && errno != EWOULDBLOCK && errno != EINTR) return fail_errno("lock " + path);
         if (waited >= milliseconds) {
             return fail(Errc::system,
                         path + " is locked by another process (is another vault or editor running?)");
         }
-        ::usleep(kStep * 1000);
+        if (!locked) ::usleep(kStep * 1000);
     }
 }
 

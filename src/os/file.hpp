@@ -44,8 +44,9 @@ enum class Privacy {
 /// others may write to is refused: who may put files there would be trusted.
 [[nodiscard]] Result<std::optional<std::vector<std::string>>> list_checked(const std::string& folder);
 
-/// Replaces `path` by a new file with this content and mode: written beside it, fsync'ed, renamed, folder
-/// fsync'ed. After an error the old file stands.
+/// Replaces `path` by a new file with this content and mode: written beside it as PATH.new, fsync'ed,
+/// renamed, folder fsync'ed. After an error the old file stands. The caller holds a lock that keeps others
+/// from doing the same, so a PATH.new that is there is what a crash left behind, and is removed.
 [[nodiscard]] Result<> replace_file(const std::string& path, Bytes content, unsigned mode);
 /// Creates `path` (it must not exist), writes, fsyncs file and folder. A file that could not be completed is
 /// removed.
@@ -56,11 +57,21 @@ enum class Privacy {
 /// All of a memory file of at most `limit` bytes. Error: system.
 [[nodiscard]] Result<std::string> read_memory_file(int fd, std::size_t limit);
 
-/// An exclusive lock on a file that is made if it is missing and never removed.
+/// Whose a file is.
+struct Owner {
+    unsigned uid = 0;
+    unsigned gid = 0;
+    friend bool operator==(const Owner&, const Owner&) = default;
+};
+
+/// An exclusive lock on a file that is made if it is missing and that we never remove.
 class FileLock {
   public:
-    /// Waits up to `milliseconds` for another holder. Error: the lock is held, or the file cannot be opened.
-    [[nodiscard]] static Result<FileLock> acquire(const std::string& path, unsigned milliseconds);
+    /// Waits up to `milliseconds` for another holder. What is locked is the file that stands at `path`: if
+    /// somebody removes or replaces it in the meantime, the new one is taken. `owner`: to whom root gives a
+    /// file that it makes, so that he can lock it too. Error: the lock is held, or the file cannot be opened.
+    [[nodiscard]] static Result<FileLock> acquire(const std::string& path, unsigned milliseconds,
+                                                  std::optional<Owner> owner = std::nullopt);
 
   private:
     explicit FileLock(UniqueFd fd) noexcept : fd_(std::move(fd)) {}

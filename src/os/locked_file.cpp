@@ -13,7 +13,13 @@ constexpr unsigned kLockWait = 5000;  // milliseconds
 }  // namespace
 
 Result<LockedFile> LockedFile::lock(const std::string& path) {
-    auto lock = FileLock::acquire(path + ".lock", kLockWait);
+    struct stat info{};
+    std::optional<Owner> owner;
+    if (::lstat(path.c_str(), &info) == 0) {
+        if (auto good = open_checked(path, Privacy::trusted); !good) return fail(std::move(good));
+        owner = {info.st_uid, info.st_gid};
+    }
+    auto lock = FileLock::acquire(path + ".lock", kLockWait, owner);
     if (!lock) return fail(std::move(lock));
     return LockedFile(path, std::move(*lock));
 }
@@ -24,7 +30,7 @@ Result<std::optional<std::string>> LockedFile::read(std::size_t limit) {
     auto text = read_checked(path_, Privacy::trusted, limit);
     if (!text) return fail(std::move(text));
     mode_ = info.st_mode & 07777;
-    owner_ = {info.st_uid, info.st_gid};
+    owner_ = Owner{info.st_uid, info.st_gid};
     return std::move(*text);
 }
 

@@ -11,7 +11,9 @@ namespace curvegate::os {
 /// owner kept.
 class LockedFile {
   public:
-    /// Waits up to five seconds for another editor, who takes much less. Error: system.
+    /// Waits up to five seconds for another editor, who takes much less. A file that would not be read is
+    /// refused before a lock is made for it; a lock that root makes belongs to the file's owner. Error:
+    /// system.
     [[nodiscard]] static Result<LockedFile> lock(const std::string& path);
     /// The text, of at most `limit` bytes; nothing: there is no such file, and replace() will make it. It
     /// must be nobody else's to write. Error: system.
@@ -22,10 +24,6 @@ class LockedFile {
     [[nodiscard]] const std::string& path() const noexcept { return path_; }
 
   private:
-    struct Owner {
-        unsigned uid;
-        unsigned gid;
-    };
     LockedFile(std::string path, FileLock lock) noexcept : path_(std::move(path)), lock_(std::move(lock)) {}
 
     std::string path_;

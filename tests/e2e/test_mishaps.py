@@ -4,7 +4,9 @@ second daemons stand where those features are tested."""
 
 from __future__ import annotations
 
+import contextlib
 import signal
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
@@ -113,6 +115,35 @@ def test_a_control_socket_that_vanished_is_told_and_only_control_is_lost(
         assert ends.server.terminate() == 0
         ends.server = ends.far.run(ends.far.folder / "curvegate.conf")
         assert service(ends.far, "web")["sessions"] == 0, "it is there again"
+
+
+def test_end_and_reload_leave_what_others_put_where_a_socket_was(site: s.Site) -> None:
+    site.know("gate", site.key("server").public)
+    first, second, metrics, own = (site.folder / f"{name}.sock" for name in ("first", "second", "metrics", "control"))
+    plain = {"client": "yes", "connect": "tcp:127.0.0.1:9", "peer": "gate"}
+    sections = {path.stem: plain | {"accept": f"unix:{path}"} for path in (first, second)}
+    options = {"metrics": f"unix:{metrics}"}
+    daemon = site.start(sections, **options)
+
+    with contextlib.ExitStack() as stack:
+
+        def another_program_listens(path: Path) -> None:
+            path.unlink()
+            sock = stack.enter_context(socket.socket(socket.AF_UNIX))
+            sock.bind(str(path))
+            sock.listen()
+
+        another_program_listens(first)
+        site.write_config({"second": sections["second"]}, **options)
+        assert control(site, "reload").returncode == 0
+        another_program_listens(own)
+        second.unlink()
+        second.write_text("not a socket")
+        assert daemon.terminate() == 0
+        for path in (first, own):
+            s.Local(str(path)).close()  # it is there and answers
+        assert second.read_text() == "not a socket"
+        assert not metrics.exists(), "its own it removes"
 
 
 def with_a_long_line(path: Path) -> None:
