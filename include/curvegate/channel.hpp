@@ -23,6 +23,11 @@ using Message = std::vector<std::uint8_t>;
 
 /// The longest message, in bytes, on either carrier.
 inline constexpr std::size_t kMaxMessageSize = 65'503;
+/// What may wait in a channel because its peer or the network is behind: so many sends, with so many bytes.
+inline constexpr std::size_t kMaxWaitingSends = 4'096;
+inline constexpr std::size_t kMaxWaitingBytes = std::size_t{32} * 1024 * 1024;
+/// Channels that may wait in a listener for async_accept().
+inline constexpr std::size_t kMaxWaitingChannels = 256;
 
 /// What a channel runs on.
 enum class Carrier {
@@ -42,7 +47,9 @@ class Channel {
 
     /// Sends one message; completes when it has been handed to the kernel (udp: to the stream, which keeps it
     /// until the peer has it). `message` is copied before the call returns. Sends go out in the order of the
-    /// calls. Over kMaxMessageSize: message_too_long, the channel goes on. Cancellation is ignored.
+    /// calls. Over kMaxMessageSize: message_too_long, the channel goes on. While kMaxWaitingSends or
+    /// kMaxWaitingBytes wait: too_many_sends, the channel goes on; wait for an earlier send before the next
+    /// one. Cancellation is ignored.
     template <boost::asio::completion_token_for<void(error_code)> Token>
     auto async_send(std::span<const std::uint8_t> message, Token&& token) {
         return boost::asio::async_initiate<Token, void(error_code)>(
@@ -52,9 +59,10 @@ class Channel {
             token, message);
     }
 
-    /// Receives one message. Waiting receivers are served in the order of their calls. A receive that is
-    /// cancelled (operation_aborted) has not taken a message. After the peer's close, what came before is
-    /// still delivered; then `closed`.
+    /// Receives one message. Nothing is read from the peer while nobody waits: a program that does not
+    /// receive stops its peer and stores nothing. Waiting receivers are served in the order of their calls. A
+    /// receive that is cancelled (operation_aborted) has not taken a message. After the peer's close, what
+    /// came before is still delivered; then `closed`.
     template <boost::asio::completion_token_for<void(error_code, Message)> Token>
     auto async_receive(Token&& token) {
         return async_receive(std::nullopt, std::forward<Token>(token));
@@ -122,7 +130,8 @@ struct ListenOptions {
 };
 
 /// Accepts channels. A handle that may be moved; destroying it stops listening. Strangers are refused without
-/// a word, within the deadlines and budgets that the daemon uses.
+/// a word, within the deadlines and budgets that the daemon uses. So are clients while kMaxWaitingChannels
+/// wait to be accepted.
 class Listener {
   public:
     /// The error says in words what is wrong.

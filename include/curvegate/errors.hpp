@@ -18,6 +18,8 @@ enum class ChannelError {
     timed_out,          ///< no connection, or no message, in time
     vault_unavailable,  ///< the vault is gone or cannot serve
     out_of_memory,      ///< no locked memory left for secrets
+    too_many_sends,  ///< kMaxWaitingSends or kMaxWaitingBytes wait already; nothing was sent and the channel
+                     ///< goes on
 };
 
 [[nodiscard]] const boost::system::error_category& channel_category() noexcept;

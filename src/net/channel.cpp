@@ -27,6 +27,7 @@ class ChannelCategory final : public boost::system::error_category {
             case ChannelError::timed_out: return "timed out";
             case ChannelError::vault_unavailable: return "the vault is not available";
             case ChannelError::out_of_memory: return "no locked memory left for secrets";
+            case ChannelError::too_many_sends: return "too many sends wait for the peer";
         }
         return "unknown error";
     }
@@ -94,11 +95,21 @@ void Channel::Impl::complete(SendHandler handler, error_code error) {
 void Channel::Impl::send(Bytes message, SendHandler handler) {
     if (!open || !pipe_->takes_more()) return complete(std::move(handler), ChannelError::closed);
     if (message.size() > kMaxMessageSize) return complete(std::move(handler), ChannelError::message_too_long);
+    if (outbox_.size() >= kMaxWaitingSends || message.size() > kMaxWaitingBytes - waiting_bytes_)
+        return complete(std::move(handler), ChannelError::too_many_sends);
     if (outbox_.empty()) {
         hand_over(message, std::move(handler));
     } else {
         outbox_.push_back({Message(message.begin(), message.end()), std::move(handler)});
+        waiting_bytes_ += message.size();
     }
+}
+
+Channel::Impl::Outgoing Channel::Impl::take_first() {
+    Outgoing first = std::move(outbox_.front());
+    outbox_.pop_front();
+    waiting_bytes_ -= first.message.size();
+    return first;
 }
 
 // Returns false if it waits for the carrier, as the first of the outbox.
@@ -121,12 +132,9 @@ bool Channel::Impl::hand_over(Bytes message, SendHandler handler) {
 
 void Channel::Impl::on_drained() {
     if (!pipe_->takes_more()) return fail_sends();
-    auto sent = std::move(outbox_.front());
-    outbox_.pop_front();
-    complete(std::move(sent.handler), {});
+    complete(take_first().handler, {});
     while (!outbox_.empty()) {
-        auto next = std::move(outbox_.front());
-        outbox_.pop_front();
+        auto next = take_first();
         if (!hand_over(next.message, std::move(next.handler))) return;
     }
 }
@@ -161,6 +169,7 @@ void Channel::Impl::close(error_code why, bool deliver) {
 }
 
 void Channel::Impl::fail_sends() {
+    waiting_bytes_ = 0;
     for (auto& outgoing : std::exchange(outbox_, {}))
         complete(std::move(outgoing.handler), ChannelError::closed);
 }

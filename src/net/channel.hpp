@@ -37,6 +37,7 @@ struct Channel::Impl : std::enable_shared_from_this<Channel::Impl> {
         Message message;
         SendHandler handler;
     };
+    [[nodiscard]] Outgoing take_first();
     bool hand_over(Bytes message, SendHandler handler);
     void on_drained();
     void read();
@@ -47,7 +48,10 @@ struct Channel::Impl : std::enable_shared_from_this<Channel::Impl> {
     Vault vault_;  // owns the pool that the session's key lives in: destroyed last
     std::unique_ptr<net::MessagePipe> pipe_;
     std::shared_ptr<net::Mailbox<Message>> inbox_;
-    std::deque<Outgoing> outbox_;  // the first one's message is in the pipe, and waits for the carrier
+    // The first one's message is in the pipe, and waits for the carrier. Bounded by kMaxWaitingSends, and by
+    // kMaxWaitingBytes in all.
+    std::deque<Outgoing> outbox_;
+    std::size_t waiting_bytes_ = 0;
 };
 
 struct Listener::Impl : std::enable_shared_from_this<Listener::Impl> {

@@ -123,6 +123,7 @@ Result<> Listener::Impl::listen_tcp() {
 
 std::optional<std::string> Listener::Impl::authorise(Guest& guest, const crypto::PublicKey& key,
                                                      const IpAddress& source) {
+    if (accepted_->size() >= kMaxWaitingChannels) return "too many channels wait to be accepted";
     const auto decision = vault_.impl()->registry.authorise(key, allow_, source, net::wall_now());
     if (decision.verdict != registry::Verdict::allowed) return std::string(describe(decision.verdict));
     auto slot = sessions_->take(net::ServiceId{}, net::SessionLimits::Client{key, source},
@@ -160,6 +161,7 @@ void Listener::Impl::shake_hands(net::Stream stream, const IpAddress& source) {
 
 void Listener::Impl::welcome(std::unique_ptr<net::MessagePipe> pipe, const crypto::PublicKey& peer,
                              Guest& guest) {
+    if (accepted_->size() >= kMaxWaitingChannels) return;  // several were let in at once; the pipe closes
     auto channel = std::make_shared<Channel::Impl>(vault_, std::move(pipe), peer, guest.name);
     if (guest.slot) channel->slot.emplace(std::move(*guest.slot));  // over udp its tunnel has it
     accepted_->put(Channel(std::move(channel)));

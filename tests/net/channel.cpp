@@ -355,6 +355,65 @@ TEST_CASE("a sender that is not read from waits, and goes on when it is", "[net]
     REQUIRE(line.town.until([&] { return sent == kMessages; }));
 }
 
+TEST_CASE("sends that wait are bounded, by their bytes and by their number", "[net][channel]") {
+    Line line(either());
+    const auto size = static_cast<std::size_t>(GENERATE(65'503, 0));
+    const auto message = pattern(size);
+    std::size_t sent = 0;
+    std::size_t refused = 0;
+    const auto send_many = [&](std::size_t count) {
+        for (std::size_t i = 0; i < count; ++i) {
+            line.client.async_send(message, [&](error_code error) {
+                CHECK((!error || error == ChannelError::too_many_sends));
+                ++(error ? refused : sent);
+            });
+        }
+    };
+    std::size_t asked = 0;
+    while (refused == 0) {
+        send_many(512);
+        asked += 512;
+        test::run_ready(line.town.context);
+        const std::size_t wait = asked - sent - refused;
+        REQUIRE(wait <= kMaxWaitingSends);
+        REQUIRE(wait * size <= kMaxWaitingBytes + kMaxMessageSize);  // the first of them is the carrier's
+    }
+    CHECK(line.client.is_open());
+    if (size == 0) return;  // a great many by now
+    // What was not refused arrives, nothing else does, and then there is room again.
+    const std::size_t expected = asked - refused;
+    for (std::size_t i = 0; i < expected; ++i) REQUIRE(message_from(line.town, line.server).size() == size);
+    REQUIRE(line.town.until([&] { return sent == expected; }));
+    send(line.town, line.client, pattern(3));
+    CHECK(message_from(line.town, line.server) == pattern(3));
+}
+
+TEST_CASE("channels that nobody accepts are bounded", "[net][channel]") {
+    Town town;
+    auto listener = listen(town);
+    std::vector<Connected> connected(kMaxWaitingChannels + 20);
+    std::vector<Received> ends(connected.size());
+    std::size_t closed = 0;
+    for (auto& one : connected) {
+        async_connect(*town.vault, {"127.0.0.1", listener.port(), "server", 60s, Carrier::tcp, ""},
+                      into(one));
+        REQUIRE(town.until([&] { return one.done(); }));
+        REQUIRE_FALSE(one.error());
+    }
+    for (std::size_t i = 0; i < connected.size(); ++i) {
+        std::get<1>(*connected[i].value).async_receive([&](error_code error, const Message&) {
+            if (error) ++closed;
+        });
+    }
+    REQUIRE(town.until([&] { return closed == connected.size() - kMaxWaitingChannels; }));
+    for (std::size_t i = 0; i < kMaxWaitingChannels; ++i) {
+        Connected accepted;
+        listener.async_accept(into(accepted));
+        REQUIRE(town.until([&] { return accepted.done(); }));
+        REQUIRE_FALSE(accepted.error());
+    }
+}
+
 TEST_CASE("bytes of no message close the channel with bad_message", "[net][channel]") {
     Town town;
     auto listener = listen(town);
@@ -394,9 +453,9 @@ TEST_CASE("bytes of no message close the channel with bad_message", "[net][chann
 
 TEST_CASE("every error of a channel has words of its own", "[net][channel]") {
     std::set<std::string> words;
-    for (int code = 1; code <= static_cast<int>(ChannelError::out_of_memory); ++code)
+    for (int code = 1; code <= static_cast<int>(ChannelError::too_many_sends); ++code)
         words.insert(make_error_code(static_cast<ChannelError>(code)).message());
-    CHECK(words.size() == static_cast<std::size_t>(ChannelError::out_of_memory));
+    CHECK(words.size() == static_cast<std::size_t>(ChannelError::too_many_sends));
     CHECK_FALSE(words.contains("unknown error"));
 }
 
