@@ -132,6 +132,22 @@ TEST_CASE("keys change on the minute while the timer is nearly punctual", "[cook
     }
 }
 
+TEST_CASE("a timer that is two minutes late to the tick begins a new phase, without a dead key", "[cookie]") {
+    Clocked clock;
+    const auto one_key = test::pool().in_use();
+    clock.now = kStart + 2 * Keeper::kCycle - 1ns;
+    REQUIRE(clock.keeper.advance(clock.now, clock.random).has_value());
+    CHECK(clock.keeper.next_deadline() == kStart + 2 * Keeper::kCycle);
+    CHECK(test::pool().in_use() > one_key);
+
+    Clocked later;
+    const auto before = test::pool().in_use();
+    later.now = kStart + 2 * Keeper::kCycle;  // at this moment nothing under the key of kStart opens any more
+    REQUIRE(later.keeper.advance(later.now, later.random).has_value());
+    CHECK(later.keeper.next_deadline() == later.now + Keeper::kCycle);
+    CHECK(test::pool().in_use() == before);
+}
+
 TEST_CASE("advancing early changes nothing", "[cookie]") {
     Clocked clock;
     const auto cookie = clock.issue();
