@@ -38,18 +38,29 @@ void ControlDoor::accept_all(Instant now) {
         os::UniqueFd fd(::accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
         if (!fd && (errno == EINTR || errno == ECONNABORTED)) continue;
         if (!fd) return;
-        const auto uid = os::peer_uid(fd.get());
-        if (uid && (*uid == 0 || *uid == ::geteuid())) {
-            connections_.push_back({std::move(fd), now});
-        } else if (lines_.allows(now)) {
-            say_("refused uid " + (uid ? std::to_string(*uid) : std::string("unknown")) +
-                 " on the control socket");
-        }
+        admit(std::move(fd), now);
     }
 }
 
+void ControlDoor::admit(os::UniqueFd fd, Instant now) {
+    ucred peer{};
+    socklen_t size = sizeof peer;
+    const bool known = ::getsockopt(fd.get(), SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0;
+    const auto say = [&](const std::string& line) {
+        if (lines_.allows(now)) say_(line);
+    };
+    if (!known || (peer.uid != 0 && peer.uid != ::geteuid()))
+        return say("refused uid " + (known ? std::to_string(peer.uid) : std::string("unknown")) +
+                   " on the control socket");
+    const auto same = std::ranges::count(connections_, peer.pid, &Connection::pid);
+    if (static_cast<std::size_t>(same) >= kMostOfAProcess)
+        return say("refused process " + std::to_string(peer.pid) +
+                   " one more connection to the control socket");
+    connections_.push_back({std::move(fd), peer.pid, now});
+}
+
 void ControlDoor::read(Connection& connection, Instant now) {
-    auto received = receive_with_descriptors(connection.fd.get(), message_.bytes(), kStartDescriptors);
+    auto received = receive_with_descriptors(connection.fd.get(), message_.bytes(), kMostControlDescriptors);
     if (!received) return end(connection, now, received.error().text());
     if (!*received) return;
     auto& [size, handed] = **received;

@@ -16,7 +16,8 @@
 namespace curvegate::vault {
 
 /// The vault's control socket: answers root and the vault's own user, one request at a time. Lives in the
-/// server's poll loop.
+/// server's poll loop. One process has few connections at once, so that a front that was taken over cannot
+/// keep `curvegate rotate` out.
 class ControlDoor {
   public:
     using Say = std::function<void(std::string_view line)>;
@@ -27,6 +28,7 @@ class ControlDoor {
     ControlDoor(os::UniqueFd listener, Handler handler, Say say);
 
     static constexpr std::size_t kMostConnections = 8;
+    static constexpr std::size_t kMostOfAProcess = 2;
     static constexpr Duration kIdle = std::chrono::seconds(10);
 
     /// What serve() wants to hear of, in this order.
@@ -40,10 +42,12 @@ class ControlDoor {
   private:
     struct Connection {
         os::UniqueFd fd;
+        int pid;
         Instant heard;
         bool ended = false;
     };
     void accept_all(Instant now);
+    void admit(os::UniqueFd fd, Instant now);
     void read(Connection& connection, Instant now);
     void end(Connection& connection, Instant now, std::string_view why);
 

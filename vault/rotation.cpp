@@ -37,7 +37,8 @@ std::vector<NonceCounter*> Rotation::counters() const {
 }
 
 ControlReply Rotation::handle(const ControlRequest& request, std::vector<os::UniqueFd> handed, Instant now) {
-    ControlReply out{request.verb, carry_out(request, std::move(handed)), {}, parts_.state_dir};
+    ControlReply out{
+        request.verb, carry_out(request, std::move(handed)), {}, parts_.state_dir, store_->path()};
     if (!out.refusal.empty()) {
         parts_.say("rotate " + std::string(name_of(request.verb)) + " refused: " + out.refusal);
     }
@@ -61,8 +62,10 @@ ControlKey Rotation::describe_key(const RotationKey& key, KeyPart part, Instant 
 }
 
 Rotation::Refusal Rotation::carry_out(const ControlRequest& request, std::vector<os::UniqueFd> handed) {
-    const std::size_t wanted = request.verb == ControlVerb::start ? kStartDescriptors : 0;
-    if (handed.size() != wanted) return "the request came with a wrong number of descriptors";
+    if (handed.size() != descriptors_of(request.verb))
+        return "the request came with a wrong number of descriptors";
+    if (!handed.empty() && !store_->is_this_file(handed.front().get()))
+        return "the request does not prove that its sender may write to " + store_->path();
     switch (request.verb) {
         case ControlVerb::status: return {};
         case ControlVerb::start: return start(request, std::move(handed));
@@ -82,7 +85,7 @@ Rotation::Refusal Rotation::start(const ControlRequest& request, std::vector<os:
         std::ranges::copy(request.passphrase, out.begin());
         return request.passphrase.size();
     };
-    auto key = load_handed_key(handed[0].get(), path, *parts_.pool, ask);
+    auto key = load_handed_key(handed[1].get(), path, *parts_.pool, ask);
     if (!key) return key.error().text();
     if (key->role != KeyRole::server) return path + " is not a key of role server";
     if (parts_.client_key == key->public_key)
@@ -92,8 +95,8 @@ Rotation::Refusal Rotation::start(const ControlRequest& request, std::vector<os:
     if (!step) return step.error();
 
     const std::string folder = parts_.state_dir.empty() ? os::folder_of(path) : parts_.state_dir;
-    auto counter = CounterStore::adopt(counter_path(folder, public_key), public_key, std::move(handed[1]),
-                                       std::move(handed[2]));
+    auto counter = CounterStore::adopt(counter_path(folder, public_key), public_key, std::move(handed[2]),
+                                       std::move(handed[3]));
     if (!counter) return counter.error().text();
     auto with = std::make_unique<KeyNonces>();
     auto ready = with->serve(std::move(*key), std::move(*counter), *parts_.random);

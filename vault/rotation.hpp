@@ -53,7 +53,9 @@ class Rotation {
              std::array<std::unique_ptr<KeyNonces>, 2> live);
     void set_hooks(Hooks hooks) { hooks_ = std::move(hooks); }
 
-    /// `handed`: the descriptors that came along; only `start` takes some.
+    /// `handed`: the descriptors that came along. A request that changes something is refused unless the
+    /// first of them is of the state file, opened for writing. That is the right to rotate: the front, which
+    /// may have the vault's own uid, can open no file (PROTOCOL 6.7).
     [[nodiscard]] ControlReply handle(const ControlRequest& request, std::vector<os::UniqueFd> handed,
                                       Instant now);
 

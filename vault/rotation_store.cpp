@@ -136,6 +136,16 @@ Result<> RotationStore::write_record(std::size_t index) {
     return write_at(fd_.get(), encode(state_), index * kRotationRecordSize, path_);
 }
 
+bool RotationStore::is_this_file(int fd) const {
+    // O_PATH opens what may be neither read nor written; its access mode is not O_RDWR.
+    const int flags = ::fcntl(fd, F_GETFL);
+    if (flags < 0 || (flags & O_ACCMODE) != O_RDWR) return false;
+    struct stat theirs{};
+    struct stat ours{};
+    return ::fstat(fd, &theirs) == 0 && ::fstat(fd_.get(), &ours) == 0 && theirs.st_dev == ours.st_dev &&
+           theirs.st_ino == ours.st_ino;
+}
+
 Result<> RotationStore::advance(const RotationState& next) {
     const RotationState before = std::exchange(state_, next);
     const std::size_t target = 1 - good_;

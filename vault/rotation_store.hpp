@@ -36,6 +36,9 @@ class RotationStore {
 
     [[nodiscard]] const RotationState& state() const noexcept { return state_; }
     [[nodiscard]] const std::string& path() const noexcept { return path_; }
+    /// Whether `fd` is this very file, opened for reading and writing: its owner can do what this store does
+    /// anyway.
+    [[nodiscard]] bool is_this_file(int fd) const;
     /// Makes `next` the state, for good: after a crash at any moment the file holds one of the two. On an
     /// error the state is what it was. Error: cannot_write.
     [[nodiscard]] Result<> advance(const RotationState& next);

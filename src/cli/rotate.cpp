@@ -229,9 +229,38 @@ Outcome<> passphrase_for(const std::string& path, const std::string& file, Wiped
     return {};
 }
 
+/// The state file, opened for writing: what shows the vault that we may rotate.
+Outcome<os::UniqueFd> proof(const Vault& vault, const std::string& path) {
+    os::UniqueFd fd(::open(path.c_str(), O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY));
+    if (!fd) {
+        return std::unexpected(complain(exit_for_reading(path),
+                                        path + ": " + std::strerror(errno) +
+                                            "; to rotate you must be able to write this file of the vault's: "
+                                            "run this as root or as the vault's user, where its files are"));
+    }
+    // The vault named it. Root hands the vault nothing that is not the vault's already.
+    struct stat info{};
+    if (::fstat(fd.get(), &info) != 0 || !S_ISREG(info.st_mode) || info.st_uid != vault.uid())
+        return std::unexpected(complain(exit_code::kNoPermission,
+                                        path + " is not a file of the vault's user; nothing was done"));
+    return fd;
+}
+
+/// A step that needs nothing but the right to it.
+Outcome<vault::ControlReply> step(Vault& vault, vault::ControlVerb verb) {
+    const auto before = vault.ask({vault::ControlVerb::status, {}, {}});
+    if (!before || verb == vault::ControlVerb::status) return before;
+    const auto right = proof(vault, before->state_file);
+    if (!right) return std::unexpected(right.error());
+    const std::array<int, 1> descriptors = {right->get()};
+    return vault.ask({verb, {}, {}}, descriptors);
+}
+
 Outcome<vault::ControlReply> start(Vault& vault, const Where& at, const std::string& file) {
     const auto before = vault.ask({vault::ControlVerb::status, {}, {}});
     if (!before) return std::unexpected(before.error());
+    const auto right = proof(vault, before->state_file);
+    if (!right) return std::unexpected(right.error());
     if (before->keys.size() != 1) {  // before a key is made for nothing
         return std::unexpected(complain(
             exit_code::kFailed, "a rotation is under way: `curvegate rotate status` tells how far it is"));
@@ -259,7 +288,8 @@ Outcome<vault::ControlReply> start(Vault& vault, const Where& at, const std::str
         if (auto asked = passphrase_for(*path, at.passphrase_file, passphrase); !asked)
             return std::unexpected(asked.error());
     }
-    const std::array<int, vault::kStartDescriptors> descriptors = {key.get(), counter->get(), lock->get()};
+    const std::array<int, vault::kMostControlDescriptors> descriptors = {right->get(), key.get(),
+                                                                         counter->get(), lock->get()};
     return vault.ask({vault::ControlVerb::start, *path, passphrase.content()}, descriptors);
 }
 
@@ -312,7 +342,7 @@ int rotate(const Verb& self, const Arguments& arguments) {
     auto vault = Vault::connect(at->socket);
     if (!vault) return vault.error();
     const auto reply = order->verb == vault::ControlVerb::start ? start(*vault, *at, order->file)
-                                                                : vault->ask({order->verb, {}, {}});
+                                                                : step(*vault, order->verb);
     if (!reply) return reply.error();
     return tell(*reply, options.has("json"));
 }

@@ -11,6 +11,8 @@ import errno
 import os
 import platform
 import signal
+import socket
+import struct
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,7 +25,7 @@ SYSCALL = b"\x0f\x05"
 
 # linux/arch/x86/entry/syscalls/syscall_64.tbl
 NUMBERS = {
-    "open": 2, "poll": 7, "mmap": 9, "mprotect": 10, "dup": 32, "socket": 41, "connect": 42, "bind": 49, "listen": 50,
+    "open": 2, "close": 3, "poll": 7, "mmap": 9, "mprotect": 10, "dup": 32, "socket": 41, "connect": 42, "recvfrom": 45, "sendmsg": 46, "bind": 49, "listen": 50,
     "clone": 56, "fork": 57, "vfork": 58, "execve": 59, "kill": 62, "truncate": 76, "rename": 82, "mkdir": 83,
     "link": 86, "unlink": 87, "symlink": 88, "chmod": 90, "chown": 92, "ptrace": 101, "setuid": 105, "setgid": 106,
     "capset": 126, "mknod": 133, "personality": 135, "pivot_root": 155, "prctl": 157, "chroot": 161, "mount": 165,
@@ -94,7 +96,7 @@ class Tracee:
         """What the call gives: -errno where it fails. Bytes and lists of numbers are put on the stack, and their
         address is what is passed."""
         registers = Registers.from_buffer_copy(self.saved)
-        stack = (self.saved.rsp - 16384) & ~0xFFF
+        stack = self.scratch
         values: list[int] = []
         for argument in arguments:
             if isinstance(argument, int):
@@ -113,6 +115,34 @@ class Tracee:
         self._step(name)
         ptrace(PTRACE_GETREGS, self.pid, ctypes.byref(registers))
         return ctypes.c_longlong(registers.rax).value
+
+    @property
+    def scratch(self) -> int:
+        """Where the first of a call's bytes are put."""
+        return (self.saved.rsp - 16384) & ~0xFFF
+
+    def send(self, fd: int, message: bytes, descriptors: list[int]) -> int:
+        """sendmsg(2) with SCM_RIGHTS: msghdr, iovec, control message and message in one piece of memory."""
+        at = self.scratch
+        rights = struct.pack(f"<QII{len(descriptors)}i", 16 + 4 * len(descriptors), socket.SOL_SOCKET,
+                             socket.SCM_RIGHTS, *descriptors) if descriptors else b""  # fmt: skip
+        header = struct.pack("<QQQQQQQ", 0, 0, at + 64, 1, at + 96 if rights else 0, len(rights), 0)
+        iovec = struct.pack("<QQ", at + 160, len(message))
+        whole = header.ljust(64, b"\0") + iovec.ljust(32, b"\0") + rights.ljust(64, b"\0") + message
+        return self.call("sendmsg", fd, whole, socket.MSG_NOSIGNAL)
+
+    def receive(self, fd: int, size: int = 256) -> bytes:
+        """The next message of a socket, cut to `size`; empty: its other end is closed."""
+        deadline = time.monotonic() + PATIENCE
+        while (got := self.call("recvfrom", fd, bytes(size), size, socket.MSG_DONTWAIT, 0, 0)) == -errno.EAGAIN:
+            if time.monotonic() > deadline:
+                raise TimeoutError("no answer came")
+            time.sleep(0.001)
+        if got < 0:
+            return b""
+        with open(f"/proc/{self.pid}/mem", "rb", buffering=0) as memory:
+            memory.seek(self.scratch)
+            return memory.read(got)
 
     def _step(self, name: str) -> None:
         """A signal that comes first is swallowed: whoever is asked here is asked for nothing else."""

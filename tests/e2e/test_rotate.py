@@ -320,7 +320,7 @@ def test_only_root_and_the_vaults_user_may_rotate() -> None:
             "import socket,sys\n"
             "c = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)\n"
             "c.settimeout(10)\n"
-            "try:\n c.connect(sys.argv[1]); c.send(bytes([1, 1, 0, 0, 0, 0, 0, 0])); answer = c.recv(9000)\n"
+            "try:\n c.connect(sys.argv[1]); c.send(bytes([2, 1, 0, 0, 0, 0, 0, 0])); answer = c.recv(9000)\n"
             "except OSError:\n answer = b''\n"
             "sys.exit(len(answer) > 0)"
         )
@@ -355,8 +355,8 @@ def test_a_kill_at_any_system_call_of_a_step_leaves_one_of_two_states(vault: Vau
     vault.running[-1].stop()
     name, number = call.split(":")
     # Before the step the vault makes a block of numbers durable for each key that it has, or gets by the step;
-    # and `start` asks for the status first.
-    earlier = (1 if step == "start" else 0) if name == "sendto" else 2
+    # and the command asks for the status first.
+    earlier = 1 if name == "sendto" else 2
     first = earlier + int(number)
     strace = ["strace", "-f", "-qq", "-o", "/dev/null", "-e", f"trace={name}"]
     strace += ["-e", f"inject={name}:signal=KILL:when={first}"]

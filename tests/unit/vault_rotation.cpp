@@ -1,4 +1,5 @@
 #include "crypto/box.hpp"
+#include "os/file.hpp"
 #include "os/random.hpp"
 #include "tests/unit/vault_support.hpp"
 #include "vault/control.hpp"
@@ -13,9 +14,12 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <cstring>
+#include <filesystem>
 #include <map>
 #include <set>
 #include <vector>
@@ -198,6 +202,25 @@ TEST_CASE("a rotation's file that a crash left behind is gone on from") {
     }
 }
 
+TEST_CASE("a rotation's file counts as missing only where there is none") {
+    using enum RotationStore::IfMissing;
+    const test::TemporaryFolder folder;
+    const auto path = rotation_path(folder.path(), public_of(0x11));
+    REQUIRE(open_store(path, make));
+    errno = ENOENT;  // of an earlier call: it says nothing about this file
+    CHECK(open_store(path, none).value() != nullptr);
+    // The path leads through a file, or into a circle: nobody can tell what stands there, so it is an error.
+    test::write_file(folder.file("file"), "x");
+    std::filesystem::create_symlink("circle", folder.file("circle"));
+    for (const std::string name : {"file/rotation", "circle"}) {
+        for (const auto if_missing : {none, make}) {
+            const auto store = open_store(folder.file(name), if_missing);
+            REQUIRE_FALSE(store);
+            CHECK(store.error().is(RotationErrc::unusable));
+        }
+    }
+}
+
 TEST_CASE("a key that another was rotated to finds the state of that rotation") {
     const test::TemporaryFolder folder;
     test::write_file(rotation_path(folder.path(), public_of(0x11)), as_text(new_rotation_file(switched())));
@@ -346,15 +369,29 @@ struct Site {
                                          [this](NonceCounter&) { ++dropped; },
                                          [this](KeySlot slot) { compromised.push_back(slot); }});
     }
-    [[nodiscard]] std::vector<os::UniqueFd> descriptors(std::string_view name, Byte fill) const {
-        const auto counter = counter_path(folder.path(), public_of(fill));
+    /// What proves the right to rotate.
+    [[nodiscard]] std::vector<os::UniqueFd> proof(int flags = O_RDWR) {
         std::vector<os::UniqueFd> out;
+        out.emplace_back(::open(state_file().c_str(), flags | O_CLOEXEC));
+        return out;
+    }
+    [[nodiscard]] std::string state_file() {
+        return holdings->rotation()->handle({ControlVerb::status, {}, {}}, {}, {}).state_file;
+    }
+    [[nodiscard]] std::vector<os::UniqueFd> descriptors(std::string_view name, Byte fill) {
+        const auto counter = counter_path(folder.path(), public_of(fill));
+        std::vector<os::UniqueFd> out = proof();
         out.emplace_back(::open(folder.file(name).c_str(), O_RDONLY | O_CLOEXEC));
         out.emplace_back(::open(counter.c_str(), O_RDWR | O_CLOEXEC));
         out.emplace_back(::open((counter + ".lock").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600));
         return out;
     }
-    ControlReply ask(ControlVerb verb) { return holdings->rotation()->handle({verb, {}, {}}, {}, {}); }
+    ControlReply ask(ControlVerb verb) {
+        return with(verb, verb == ControlVerb::status ? std::vector<os::UniqueFd>() : proof());
+    }
+    ControlReply with(ControlVerb verb, std::vector<os::UniqueFd> handed) {
+        return holdings->rotation()->handle({verb, {}, {}}, std::move(handed), {});
+    }
     ControlReply start(std::string_view name, Byte fill) {
         const auto path = folder.file(name);
         return holdings->rotation()->handle({ControlVerb::start, path, {}}, descriptors(name, fill), {});
@@ -443,6 +480,51 @@ TEST_CASE("a compromised key is dropped with its slot told, and stays so after a
     CHECK(site.lines.back().find("rotated out") != std::string::npos);
 }
 
+TEST_CASE("only who can write to the state file may change a key, whatever his uid is") {
+    Site site;
+    site.make("b.key", 0x12);
+    site.make("c.key", 0x13);
+    REQUIRE(site.start("b.key", 0x12).refusal.empty());
+    const auto state = site.state_file();
+    REQUIRE(state.starts_with("/"));
+    const auto file = [&](const std::string& path, int flags) {
+        std::vector<os::UniqueFd> out;
+        out.emplace_back(::open(path.c_str(), flags | O_CLOEXEC));
+        REQUIRE(out.front());
+        return out;
+    };
+    const auto copy = site.folder.file("copy");
+    REQUIRE(
+        os::create_file(copy, as_bytes(os::read_checked(state, os::Privacy::secret, 100'000).value()), 0600));
+    for (const auto verb :
+         {ControlVerb::switch_over, ControlVerb::finish, ControlVerb::cancel, ControlVerb::compromised}) {
+        const auto refused = [&](const ControlReply& reply) {
+            INFO(name_of(verb) << ": " << reply.refusal);
+            CHECK_FALSE(reply.refusal.empty());
+            CHECK(Site::keys(reply) == "current 1, next 2");
+        };
+        refused(site.with(verb, {}));
+        refused(site.with(verb, file(state, O_RDONLY)));
+        refused(site.with(verb, file(state, O_WRONLY)));
+        refused(site.with(verb, file(state, O_PATH)));
+        refused(site.with(verb, file(copy, O_RDWR)));
+        refused(site.with(verb, file(site.folder.path(), O_RDONLY | O_DIRECTORY)));
+        refused(site.with(verb, file("/dev/null", O_RDWR)));
+        auto two = site.proof();
+        two.push_back(std::move(site.proof().front()));
+        refused(site.with(verb, std::move(two)));
+    }
+    CHECK(Site::keys(site.with(ControlVerb::status, {})) == "current 1, next 2");
+    REQUIRE(site.ask(ControlVerb::cancel).refusal.empty());
+    auto others = site.descriptors("c.key", 0x13);
+    others.front() = std::move(file(state, O_RDONLY).front());
+    const auto path = site.folder.file("c.key");
+    const auto reply =
+        site.holdings->rotation()->handle({ControlVerb::start, path, {}}, std::move(others), {});
+    CHECK(reply.refusal.find("prove") != std::string::npos);
+    CHECK(Site::keys(reply) == "current 1");
+}
+
 TEST_CASE("what a rotation may not begin with is refused, and changes nothing") {
     Site site;
     site.make("b.key", 0x12);
@@ -463,7 +545,7 @@ TEST_CASE("what a rotation may not begin with is refused, and changes nothing") 
         site.make("c.key", 0x13);
         auto fds = site.descriptors("b.key", 0x12);
         auto others = site.descriptors("c.key", 0x13);
-        fds[1] = std::move(others[1]);
+        fds[2] = std::move(others[2]);
         const auto path = site.folder.file("b.key");
         refused(site.holdings->rotation()->handle({ControlVerb::start, path, {}}, std::move(fds), {}),
                 "another key");
@@ -534,17 +616,36 @@ struct Door {
               [this](const ControlRequest& request, std::vector<os::UniqueFd> handed, Instant) {
                   seen.push_back(request.verb);
                   descriptors += handed.size();
-                  return ControlReply{request.verb, {}, {}, "/state"};
+                  return ControlReply{request.verb, {}, {}, "/state", "/state/file"};
               },
-              [this](std::string_view line) { lines.emplace_back(line); }) {}
-    [[nodiscard]] os::UniqueFd connect() {
-        sockaddr_un address{};
+              [this](std::string_view line) { lines.emplace_back(line); }) {
         address.sun_family = AF_UNIX;
         path.copy(address.sun_path, path.size());
+    }
+    [[nodiscard]] os::UniqueFd connect() {
         os::UniqueFd fd(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
         REQUIRE(::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0);
         turn();
         return fd;
+    }
+    /// SO_PEERCRED tells who connected, so a child does that and leaves the socket to us.
+    [[nodiscard]] os::UniqueFd connect_from_another_process() {
+        auto [ours, theirs] = os::seqpacket_pair().value();
+        const pid_t child = ::fork();
+        if (child == 0) {
+            const os::UniqueFd fd(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
+            const bool good =
+                ::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0 &&
+                os::send_message(theirs.get(), as_bytes("x"), fd.get()).has_value();
+            ::_exit(good ? 0 : 1);
+        }
+        int status = -1;
+        REQUIRE(::waitpid(child, &status, 0) == child);
+        REQUIRE(status == 0);
+        ByteArray<1> byte{};
+        auto received = os::receive_message(ours.get(), byte);
+        turn();
+        return std::move(received.value()->fd);
     }
     void turn(Duration later = {}) {
         std::vector<pollfd> polls;
@@ -564,12 +665,13 @@ struct Door {
     }
     test::TemporaryFolder folder;
     std::string path;
+    sockaddr_un address{};
     std::vector<ControlVerb> seen;
     std::size_t descriptors = 0;
     std::vector<std::string> lines;
     ControlDoor door;
 };
-const std::vector<Byte> kStatus = {1, 1, 0, 0, 0, 0, 0, 0};
+const std::vector<Byte> kStatus = {2, 1, 0, 0, 0, 0, 0, 0};
 
 TEST_CASE("the control socket is the user's alone and answers each request once") {
     Door world;
@@ -599,14 +701,14 @@ TEST_CASE("what is malformed on the control socket ends that connection and no o
         return out;
     };
     const std::vector<std::vector<Byte>> bad = {{1},
-                                                {2, 1, 0, 0, 0, 0, 0, 0},
-                                                {1, 0, 0, 0, 0, 0, 0, 0},
-                                                {1, 7, 0, 0, 0, 0, 0, 0},
-                                                {1, 1, 0, 0, 0, 0, 0, 1},
-                                                {1, 1, 0, 1, 0, 0, 0, 0, '/'},
-                                                {1, 2, 0, 0, 0, 0, 0, 0},
-                                                {1, 2, 0, 2, 0, 0, 0, 0, '/'},
-                                                {1, 2, 0, 1, 0, 0, 0, 0, '/', 'x'},
+                                                {1, 1, 0, 0, 0, 0, 0, 0},
+                                                {2, 0, 0, 0, 0, 0, 0, 0},
+                                                {2, 7, 0, 0, 0, 0, 0, 0},
+                                                {2, 1, 0, 0, 0, 0, 0, 1},
+                                                {2, 1, 0, 1, 0, 0, 0, 0, '/'},
+                                                {2, 2, 0, 0, 0, 0, 0, 0},
+                                                {2, 2, 0, 2, 0, 0, 0, 0, '/'},
+                                                {2, 2, 0, 1, 0, 0, 0, 0, '/', 'x'},
                                                 start("relative"),
                                                 start("/with\nline"),
                                                 std::vector<Byte>(kLargestControlRequest + 1, 1)};
@@ -618,7 +720,7 @@ TEST_CASE("what is malformed on the control socket ends that connection and no o
         CHECK(world.door.connections() == 1);
     }
     CHECK(world.seen.empty());
-    const std::array fds = {0, 1, 2, 2};
+    const std::array fds = {0, 1, 2, 2, 2};
     const auto fd = world.connect();
     Door::send(fd, kStatus, fds);
     world.turn();
@@ -631,12 +733,32 @@ TEST_CASE("what is malformed on the control socket ends that connection and no o
 TEST_CASE("those who say nothing on the control socket are let go, and never more than a few are served") {
     Door world;
     std::vector<os::UniqueFd> many;
-    for (std::size_t i = 0; i < ControlDoor::kMostConnections + 3; ++i) many.push_back(world.connect());
+    for (std::size_t i = 0; i < ControlDoor::kMostConnections + 3; ++i)
+        many.push_back(world.connect_from_another_process());
     CHECK(world.door.connections() == ControlDoor::kMostConnections);
     world.turn(ControlDoor::kIdle);
     CHECK(world.door.connections() == 0);
     world.turn(ControlDoor::kIdle);  // now there is room for those that waited
     CHECK(world.door.connections() == 3);
+}
+
+TEST_CASE("one process cannot take all connections of the control socket") {
+    Door world;
+    std::vector<os::UniqueFd> greedy;
+    for (std::size_t i = 0; i < 3 * ControlDoor::kMostConnections; ++i) greedy.push_back(world.connect());
+    CHECK(world.door.connections() == ControlDoor::kMostOfAProcess);
+    const auto other = world.connect_from_another_process();
+    CHECK(world.door.connections() == ControlDoor::kMostOfAProcess + 1);
+    Door::send(other, kStatus);
+    world.turn();
+    CHECK(Door::answered(other));
+    // One of the first process's own ends, and another may come in its place.
+    greedy.erase(greedy.begin());
+    world.turn();
+    greedy.push_back(world.connect());
+    Door::send(greedy.back(), kStatus);
+    world.turn();
+    CHECK(Door::answered(greedy.back()));
 }
 
 TEST_CASE("messages of the control socket survive the way there and back, and nothing shorter does") {
@@ -650,7 +772,7 @@ TEST_CASE("messages of the control socket survive the way there and back, and no
     for (std::size_t size = 0; size < bytes.size(); ++size)
         CHECK_FALSE(parse_control_request(bytes.first(size)));
 
-    ControlReply reply{ControlVerb::finish, {}, {}, "/state"};
+    ControlReply reply{ControlVerb::finish, {}, {}, "/state", "/state/file"};
     for (const Byte fill : std::initializer_list<Byte>{0x11, 0x12}) {
         reply.keys.push_back({KeySlot{fill}, KeyPart::previous, to_array(public_of(fill).bytes()), 7,
                               ControlKey::kNever, "/keys/" + std::to_string(fill)});

@@ -123,7 +123,7 @@ Result<ControlReply> parse_control_reply(Bytes message) {
     const auto keys = fields.integer<Byte>();
     if (version != kControlVersion || !is_verb(verb) || status > kRefused || keys > kMostKeys)
         return fail(Errc::malformed);
-    ControlReply out{static_cast<ControlVerb>(verb), fields.text(), {}, fields.text()};
+    ControlReply out{static_cast<ControlVerb>(verb), fields.text(), {}, fields.text(), fields.text()};
     for (Byte i = 0; i < keys; ++i) {
         const auto slot = fields.integer<Byte>();
         const auto part = fields.integer<Byte>();
@@ -143,6 +143,7 @@ std::vector<Byte> serialise(const ControlReply& reply) {
                           reply.refusal.empty() ? Byte{0} : kRefused, static_cast<Byte>(reply.keys.size())};
     put(out, std::string_view(reply.refusal));
     put(out, std::string_view(reply.state_dir));
+    put(out, std::string_view(reply.state_file));
     for (const ControlKey& key : reply.keys) {
         out.push_back(static_cast<Byte>(key.slot));
         out.push_back(static_cast<Byte>(key.part));

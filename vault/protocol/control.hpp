@@ -11,15 +11,16 @@
 /// one a reply, in order. Not for the daemon, which is never given this socket.
 namespace curvegate::vault {
 
-inline constexpr Byte kControlVersion = 1;
+inline constexpr Byte kControlVersion = 2;
 inline constexpr std::size_t kControlHeader = 8;
 inline constexpr std::size_t kLongestControlPath = 1024;
 inline constexpr std::size_t kLongestControlPassphrase = 1024;
 inline constexpr std::size_t kLargestControlRequest =
     kControlHeader + kLongestControlPath + kLongestControlPassphrase;
 inline constexpr std::size_t kLargestControlReply = 8192;
-/// With `start`: descriptors of the key file, of its nonce counter and of the counter's lock.
-inline constexpr std::size_t kStartDescriptors = 3;
+/// What a request brings along: a descriptor of the state file with each that changes something, and with
+/// `start` those of the key file, of its nonce counter and of the counter's lock behind it.
+inline constexpr std::size_t kMostControlDescriptors = 4;
 
 enum class ControlVerb : Byte {
     status = 1,
@@ -30,6 +31,10 @@ enum class ControlVerb : Byte {
     cancel = 6,       ///< the next is dropped
 };
 [[nodiscard]] std::string_view name_of(ControlVerb verb);
+[[nodiscard]] constexpr std::size_t descriptors_of(ControlVerb verb) {
+    if (verb == ControlVerb::status) return 0;
+    return verb == ControlVerb::start ? kMostControlDescriptors : 1;
+}
 
 /// Views into the message that it was parsed from.
 struct ControlRequest {
@@ -58,6 +63,7 @@ struct ControlReply {
     std::string refusal;           ///< empty: done; otherwise why not, for people
     std::vector<ControlKey> keys;  ///< the current one first
     std::string state_dir;         ///< where counters are; empty: beside each key file
+    std::string state_file;        ///< who can write to this file may rotate
     friend bool operator==(const ControlReply&, const ControlReply&) = default;
 };
 
