@@ -20,7 +20,6 @@ enum class Turn {
 struct Permission {
     Verb verb;
     std::optional<KeyRole> role;  ///< the role of the key it works with; nothing: either
-    bool takes_nonce;             ///< uses up a long-term nonce
     bool rate_limited;
     Turn turn;
 };
@@ -28,10 +27,10 @@ struct Permission {
 /// The key of one role never does the other's work: crypto_box is symmetric, so a vault that both made and
 /// opened vouches with one key would let a hijacked daemon forge any client's vouch to itself.
 inline constexpr std::array kPermissions = {
-    Permission{Verb::answer_hello, KeyRole::server, true, false, Turn::hello},
-    Permission{Verb::make_vouch, KeyRole::client, true, true, Turn::prompt},
-    Permission{Verb::open_vouch, KeyRole::server, false, false, Turn::prompt},
-    Permission{Verb::public_key, std::nullopt, false, false, Turn::prompt},
+    Permission{Verb::answer_hello, KeyRole::server, false, Turn::hello},
+    Permission{Verb::make_vouch, KeyRole::client, true, Turn::prompt},
+    Permission{Verb::open_vouch, KeyRole::server, false, Turn::prompt},
+    Permission{Verb::public_key, std::nullopt, false, Turn::prompt},
 };
 
 [[nodiscard]] constexpr const Permission& permission_of(Verb verb) {

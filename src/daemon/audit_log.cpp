@@ -10,11 +10,6 @@ void AuditLog::open(os::UniqueFd file) {
     file_.open(std::move(file));
 }
 
-bool AuditLog::is_open() {
-    const std::lock_guard lock(mutex_);
-    return file_.is_open();
-}
-
 void AuditLog::configure(std::uint32_t generation, bool required) {
     const std::lock_guard lock(mutex_);
     generation_ = generation;

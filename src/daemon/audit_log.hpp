@@ -17,7 +17,6 @@ class AuditLog final : public net::Audit {
   public:
     /// From now on lines go there; no descriptor: nowhere.
     void open(os::UniqueFd file);
-    [[nodiscard]] bool is_open();
     /// Of the configuration that is in force: its number, and whether a session needs its line.
     void configure(std::uint32_t generation, bool required);
     /// A decision about the daemon itself.

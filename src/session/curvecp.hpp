@@ -28,8 +28,8 @@ struct Opened {
 /// and opens packets in place and allocates nothing.
 class Session {
   public:
-    /// `first_sent` is our next number: a client goes on from its Hello's, a server begins anywhere below
-    /// 2^48. Errors: secrets_full, memory_not_locked.
+    /// `counter` gives our numbers: a client goes on from its Hello's, a server begins anywhere below 2^48.
+    /// Errors: secrets_full, memory_not_locked.
     [[nodiscard]] static Result<Session> create(Role own, crypto::SharedKey key,
                                                 const wire::curvecp::Extensions& extensions,
                                                 const wire::curvecp::ClientShort& client_short,
