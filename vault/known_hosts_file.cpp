@@ -24,7 +24,7 @@ Result<std::unique_ptr<KnownHostsFile>> KnownHostsFile::open(std::string path, S
     return file;
 }
 
-bool KnownHostsFile::is_trusted(const crypto::PublicKey& server, WallTime now) {
+bool KnownHostsFile::is_listed(const crypto::PublicKey& server, WallTime now) {
     struct stat info{};
     std::optional<Stamp> present;
     if (::stat(path_.c_str(), &info) == 0) present = stamp_of(info);
@@ -37,7 +37,9 @@ bool KnownHostsFile::is_trusted(const crypto::PublicKey& server, WallTime now) {
             say_("read " + path_ + " again");
         } else {
             // Not read at each request, but the disk may have failed for a moment only.
-            if (present != stamp_) say_(fresh.error().text() + "; no vouch is made until it is mended");
+            if (present != stamp_)
+                say_(fresh.error().text() +
+                     "; until it is mended no key counts as listed and no vouch is made");
             stamp_ = present;
             refused_at_ = now;
         }

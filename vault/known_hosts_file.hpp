@@ -28,16 +28,16 @@ enum class KnownHostsErrc {
 }
 
 /// known_hosts as the vault itself reads it: looked at before each answer and read again when it has changed,
-/// or after 5 s if it could not be used. While the file is missing or broken no server is trusted; that is
+/// or after 5 s if it could not be used. While the file is missing or broken no key is listed; that is
 /// said once for each change.
-class KnownHostsFile final : public TrustedServers {
+class KnownHostsFile final : public ListedKeys {
   public:
     using Say = std::function<void(std::string_view line)>;
 
     /// Reads the file for the first time. Errors: missing, unusable.
     [[nodiscard]] static Result<std::unique_ptr<KnownHostsFile>> open(std::string path, Say say);
 
-    [[nodiscard]] bool is_trusted(const crypto::PublicKey& server, WallTime now) override;
+    [[nodiscard]] bool is_listed(const crypto::PublicKey& server, WallTime now) override;
 
   private:
     /// Tells one state of the file from another.
@@ -61,10 +61,10 @@ class KnownHostsFile final : public TrustedServers {
     WallTime refused_at_;                         // when that was seen last
 };
 
-/// Trusts nobody: for a vault without a client key.
-class NoServers final : public TrustedServers {
+/// Lists nobody: for a vault with a server key and without a known_hosts.
+class NoListedKeys final : public ListedKeys {
   public:
-    [[nodiscard]] bool is_trusted(const crypto::PublicKey&, WallTime) override { return false; }
+    [[nodiscard]] bool is_listed(const crypto::PublicKey&, WallTime) override { return false; }
 };
 
 }  // namespace curvegate::vault

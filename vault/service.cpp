@@ -14,8 +14,8 @@ static_assert(kHelloZeros + crypto::kBoxOverhead == kHelloBoxSize);
 static_assert(crypto::PublicKey::kSize + crypto::kBoxOverhead == kVouchSize);
 
 Status status_of(const Error& error) {
-    // The other failure is a pool without a free slot: a passing shortage, like a rate.
-    return error.is(crypto::Errc::weak_key) ? Status::weak_key : Status::over_rate;
+    // The other failure is a pool without a free slot.
+    return error.is(crypto::Errc::weak_key) ? Status::weak_key : Status::no_memory;
 }
 
 /// A key from a request: the vault does not trust its client to have checked it.
@@ -42,8 +42,9 @@ class PeerKey {
         return PeerKey(kept, peer, nullptr, std::move(*fresh));
     }
     [[nodiscard]] const crypto::SharedKey& key() const { return known_ != nullptr ? *known_ : *fresh_; }
-    void keep() && {
-        if (fresh_) kept_->keep(peer_, std::move(*fresh_));
+    [[nodiscard]] bool fresh() const noexcept { return fresh_.has_value(); }
+    void keep(SharedKeys::Peer kind) && {
+        if (fresh_) kept_->keep(peer_, std::move(*fresh_), kind);
     }
 
   private:
@@ -58,8 +59,8 @@ class PeerKey {
 
 }  // namespace
 
-Service::Service(std::optional<Key> server, std::optional<Key> client, TrustedServers& trusted, KeySlot slot)
-    : trusted_(&trusted) {
+Service::Service(std::optional<Key> server, std::optional<Key> client, ListedKeys& trusted, KeySlot slot)
+    : listed_(&trusted) {
     if (server) servers_[0] = std::make_unique<Holder>(std::move(*server), slot);
     if (client) client_ = std::make_unique<Holder>(std::move(*client), KeySlot::client);
 }
@@ -79,10 +80,8 @@ Reply Service::handle(const Request& request, Instant now, WallTime wall) {
     auto body = std::visit(
         [&](const auto& verb) {
             using Body = std::decay_t<decltype(verb)>;
-            if constexpr (std::is_same_v<Body, MakeVouch>) {
+            if constexpr (std::is_same_v<Body, MakeVouch> || std::is_same_v<Body, OpenVouch>) {
                 return answer(verb, now, wall);
-            } else if constexpr (std::is_same_v<Body, OpenVouch>) {
-                return answer(verb, now);
             } else {
                 return answer(verb);
             }
@@ -139,7 +138,7 @@ Service::Answer<ReplyBody> Service::answer(const MakeVouch& request, Instant now
     if (permission_of(MakeVouch::kVerb).rate_limited && !vouches_.allows(now)) {
         return std::unexpected(Status::over_rate);
     }
-    if (!trusted_->is_trusted(*server, wall)) return std::unexpected(Status::unknown_peer);
+    if (!listed_->is_listed(*server, wall)) return std::unexpected(Status::unknown_peer);
 
     auto shared = PeerKey::of(holder->shared, holder->own.key.secret, *server);
     if (!shared) return std::unexpected(shared.error());
@@ -148,11 +147,11 @@ Service::Answer<ReplyBody> Service::answer(const MakeVouch& request, Instant now
     Vouch reply{to_array(holder->own.key.public_key.bytes()), *nonce, {}};
     crypto::seal(shared->key(), crypto::Nonce::make(crypto::LongPurpose::vouch, *nonce),
                  client_short->bytes(), reply.vouch);
-    std::move(*shared).keep();
+    std::move(*shared).keep(SharedKeys::Peer::listed);
     return reply;
 }
 
-Service::Answer<ReplyBody> Service::answer(const OpenVouch& request, Instant now) {
+Service::Answer<ReplyBody> Service::answer(const OpenVouch& request, Instant now, WallTime wall) {
     Holder* holder = holder_of(request.slot, OpenVouch::kVerb);
     if (holder == nullptr) return std::unexpected(Status::no_such_key);
     const auto client = checked(request.client);
@@ -167,7 +166,10 @@ Service::Answer<ReplyBody> Service::answer(const OpenVouch& request, Instant now
         !crypto::equal_constant_time(client_short->bytes(), vouched)) {
         return std::unexpected(Status::vouch_is_wrong);
     }
-    std::move(*shared).keep();
+    if (shared->fresh()) {
+        const bool listed = listed_->is_listed(*client, wall);
+        std::move(*shared).keep(listed ? SharedKeys::Peer::listed : SharedKeys::Peer::stranger);
+    }
     ++holder->use.clients;
     holder->use.last = now;
     return VouchIsGood{};

@@ -17,11 +17,12 @@
 
 namespace curvegate::vault {
 
-/// Which servers a vouch may be made for: the vault's own reading of known_hosts.
-class TrustedServers {
+/// The keys that known_hosts names, neither revoked nor expired, as the vault itself reads it: vouches are
+/// made for these servers only, and these clients' shared keys are kept before others'.
+class ListedKeys {
   public:
-    virtual ~TrustedServers() = default;
-    [[nodiscard]] virtual bool is_trusted(const crypto::PublicKey& server, WallTime now) = 0;
+    virtual ~ListedKeys() = default;
+    [[nodiscard]] virtual bool is_listed(const crypto::PublicKey& key, WallTime now) = 0;
 };
 
 /// make_vouch: a hijacked daemon must not stockpile vouches faster than honest use could want them.
@@ -44,7 +45,7 @@ class Service {
         NonceSource* nonces;
     };
     /// `server` is the current server key and stands in `slot`; `trusted` must outlive the service.
-    Service(std::optional<Key> server, std::optional<Key> client, TrustedServers& trusted,
+    Service(std::optional<Key> server, std::optional<Key> client, ListedKeys& trusted,
             KeySlot slot = KeySlot::server);
 
     /// `now` drives the rate limit, `wall` the dates in known_hosts. A refusal is a reply too.
@@ -83,12 +84,12 @@ class Service {
     [[nodiscard]] std::array<Holder*, 2> order_of(KeySlot first) const noexcept;
     [[nodiscard]] Answer<ReplyBody> answer(const AnswerHello& request);
     [[nodiscard]] Answer<ReplyBody> answer(const MakeVouch& request, Instant now, WallTime wall);
-    [[nodiscard]] Answer<ReplyBody> answer(const OpenVouch& request, Instant now);
+    [[nodiscard]] Answer<ReplyBody> answer(const OpenVouch& request, Instant now, WallTime wall);
     [[nodiscard]] Answer<ReplyBody> answer(const GetPublicKey& request);
 
     std::array<std::unique_ptr<Holder>, 2> servers_;  // current, then the next or the previous one
     std::unique_ptr<Holder> client_;
-    TrustedServers* trusted_;
+    ListedKeys* listed_;
     RateLimit vouches_{kVouchRate, kVouchBurst};
 };
 

@@ -155,18 +155,22 @@ Started<std::unique_ptr<Holdings>> Holdings::open(const Options& options, const 
         auto ready = all->equip(std::move(**client), options.client_key->path, *all->client_, options, say);
         if (!ready) return std::unexpected(ready.error());
         client_key.emplace(std::move(*ready));
-        auto known_hosts = KnownHostsFile::open(options.known_hosts, say);
-        if (!known_hosts) return std::unexpected(failure_of(known_hosts.error()));
-        all->trusted_ = std::move(*known_hosts);
-    } else {
-        all->trusted_ = std::make_unique<NoServers>();
     }
-    all->service_.emplace(std::move(servers.keys[0]), std::move(client_key), *all->trusted_,
+    all->listed_ = std::make_unique<NoListedKeys>();
+    if (!options.known_hosts.empty()) {
+        auto known_hosts = KnownHostsFile::open(options.known_hosts, say);
+        // To a vault that makes no vouches the file says only whose keys to keep at hand.
+        if (!known_hosts && *client) return std::unexpected(failure_of(known_hosts.error()));
+        if (!known_hosts) say(known_hosts.error().text() + "; going on as if it listed nobody");
+        if (known_hosts) all->listed_ = std::move(*known_hosts);
+    }
+    all->service_.emplace(std::move(servers.keys[0]), std::move(client_key), *all->listed_,
                           servers.state.current.slot);
     if (servers.keys[1]) all->service_->add_server(std::move(*servers.keys[1]), servers.state.second.slot);
     if (servers.store && !options.control.empty()) {
         all->rotation_.emplace(
-            Rotation::Parts{&*all->service_, all->pool_.get(), &all->random_, options.state_dir,
+            Rotation::Parts{&*all->service_, all->pool_.get(), &all->random_,
+                            options.state_dir.empty() ? std::string() : absolute(options.state_dir),
                             absolute(options.server_key->path), client_public, say},
             std::move(servers.store), std::move(all->servers_));
     }
@@ -181,7 +185,7 @@ Started<Holdings::Servers> Holdings::open_servers(LongTermKey configured, const 
     Servers out;
     const auto if_new = inherited_state(folder, configured.public_key, absolute(path));
     auto store = RotationStore::open(
-        rotation_path(folder, configured.public_key), if_new,
+        absolute(rotation_path(folder, configured.public_key)), if_new,
         options.control.empty() ? RotationStore::IfMissing::none : RotationStore::IfMissing::make,
         kCounterLockWait);
     if (!store) return std::unexpected(failure_of(store.error()));

@@ -65,7 +65,7 @@ class Holdings {
     os::SystemRandom random_;
     std::array<std::unique_ptr<KeyNonces>, 2> servers_;  // until the rotation has them
     std::unique_ptr<KeyNonces> client_;
-    std::unique_ptr<TrustedServers> trusted_;
+    std::unique_ptr<ListedKeys> listed_;
     std::optional<Service> service_;
     std::optional<Rotation> rotation_;
 };

@@ -125,7 +125,7 @@ TEST_CASE("every reason for an end has an event that brings it about", "[fsm]") 
 TEST_CASE("a refusal of the vault means the same in every verb", "[fsm]") {
     CHECK(meaning_of(vault::Status::weak_key).is(crypto::Errc::weak_key));
     for (const auto status : {vault::Status::no_such_key, vault::Status::unknown_peer,
-                              vault::Status::over_rate, vault::Status::no_nonce}) {
+                              vault::Status::over_rate, vault::Status::no_nonce, vault::Status::no_memory}) {
         const auto why = meaning_of(status);
         CHECK(why.is(Errc::vault_unavailable));
         CHECK(why.detail() == describe(status));

@@ -39,8 +39,8 @@ class Heap final : public SecretPages {
 class OneNonce final : public vault::NonceSource {
     Result<crypto::LongTermNonce> next() override { return crypto::LongTermNonce{{1, 2, 3}}; }
 };
-class TrustsAll final : public vault::TrustedServers {
-    bool is_trusted(const crypto::PublicKey&, WallTime) override { return true; }
+class TrustsAll final : public vault::ListedKeys {
+    bool is_listed(const crypto::PublicKey&, WallTime) override { return true; }
 };
 
 vault::LongTermKey long_term(vault::KeyRole role, crypto::SecretPool& pool, RandomSource& random) {

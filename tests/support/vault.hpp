@@ -26,8 +26,8 @@ class ScriptedNonces final : public vault::NonceSource {
     std::uint64_t given_ = 0;
 };
 
-class TrustsAll final : public vault::TrustedServers {
-    bool is_trusted(const crypto::PublicKey&, WallTime) override { return true; }
+class TrustsAll final : public vault::ListedKeys {
+    bool is_listed(const crypto::PublicKey&, WallTime) override { return true; }
 };
 
 /// The vault's own core with one key in memory.

@@ -34,8 +34,8 @@ struct World {
 TEST_CASE("the vault trusts the servers in known_hosts") {
     World world;
     const auto file = world.open().value();
-    CHECK(file->is_trusted(peer(1), WallTime{}));
-    CHECK_FALSE(file->is_trusted(peer(2), WallTime{}));
+    CHECK(file->is_listed(peer(1), WallTime{}));
+    CHECK_FALSE(file->is_listed(peer(2), WallTime{}));
     CHECK(world.lines.empty());
 }
 
@@ -43,8 +43,8 @@ TEST_CASE("a known_hosts that was replaced is read again, once") {
     World world;
     const auto file = world.open().value();
     world.put(World::line(2));
-    CHECK(file->is_trusted(peer(2), WallTime{}));
-    CHECK_FALSE(file->is_trusted(peer(1), WallTime{}));
+    CHECK(file->is_listed(peer(2), WallTime{}));
+    CHECK_FALSE(file->is_listed(peer(1), WallTime{}));
     CHECK(world.lines.size() == 1);
 }
 
@@ -52,11 +52,11 @@ TEST_CASE("a key that is revoked or expired in known_hosts gets no vouch") {
     World world;
     const auto file = world.open().value();
     world.put(World::line(1) + "@revoked " + World::line(1));
-    CHECK_FALSE(file->is_trusted(peer(1), WallTime{}));
+    CHECK_FALSE(file->is_listed(peer(1), WallTime{}));
     world.put("valid-until=2030-01-01 " + World::line(1));
     const WallTime end = std::chrono::sys_days{std::chrono::year{2030} / 1 / 2};
-    CHECK(file->is_trusted(peer(1), end - std::chrono::seconds(1)));
-    CHECK_FALSE(file->is_trusted(peer(1), end));
+    CHECK(file->is_listed(peer(1), end - std::chrono::seconds(1)));
+    CHECK_FALSE(file->is_listed(peer(1), end));
 }
 
 TEST_CASE("what kept known_hosts from being read may pass without a change of the file") {
@@ -67,12 +67,12 @@ TEST_CASE("what kept known_hosts from being read may pass without a change of th
     REQUIRE(::getrlimit(RLIMIT_NOFILE, &before) == 0);
     const rlimit none{0, before.rlim_max};
     REQUIRE(::setrlimit(RLIMIT_NOFILE, &none) == 0);
-    const bool without_descriptors = file->is_trusted(peer(1), WallTime{});
+    const bool without_descriptors = file->is_listed(peer(1), WallTime{});
     REQUIRE(::setrlimit(RLIMIT_NOFILE, &before) == 0);
     CHECK_FALSE(without_descriptors);
-    CHECK_FALSE(file->is_trusted(peer(1), WallTime{std::chrono::seconds(4)}));
+    CHECK_FALSE(file->is_listed(peer(1), WallTime{std::chrono::seconds(4)}));
     CHECK(world.lines.size() == 1);
-    CHECK(file->is_trusted(peer(2), WallTime{std::chrono::seconds(5)}));
+    CHECK(file->is_listed(peer(2), WallTime{std::chrono::seconds(5)}));
     CHECK(world.lines.size() == 2);
 }
 
@@ -80,19 +80,19 @@ TEST_CASE("while known_hosts is broken, missing or open to others nobody is trus
     World world;
     const auto file = world.open().value();
     world.put("this is no line\n");
-    CHECK_FALSE(file->is_trusted(peer(1), WallTime{}));
-    CHECK_FALSE(file->is_trusted(peer(1), WallTime{}));
+    CHECK_FALSE(file->is_listed(peer(1), WallTime{}));
+    CHECK_FALSE(file->is_listed(peer(1), WallTime{}));
     CHECK(world.lines.size() == 1);
     REQUIRE(::unlink(world.path.c_str()) == 0);
-    CHECK_FALSE(file->is_trusted(peer(1), WallTime{}));
-    CHECK_FALSE(file->is_trusted(peer(1), WallTime{}));
+    CHECK_FALSE(file->is_listed(peer(1), WallTime{}));
+    CHECK_FALSE(file->is_listed(peer(1), WallTime{}));
     CHECK(world.lines.size() == 2);
     world.put(World::line(1));
     REQUIRE(::chmod(world.path.c_str(), 0622) == 0);
-    CHECK_FALSE(file->is_trusted(peer(1), WallTime{}));
+    CHECK_FALSE(file->is_listed(peer(1), WallTime{}));
     CHECK(world.lines.size() == 3);
     world.put(World::line(1));
-    CHECK(file->is_trusted(peer(1), WallTime{}));
+    CHECK(file->is_listed(peer(1), WallTime{}));
     CHECK(world.lines.size() == 4);
 }
 

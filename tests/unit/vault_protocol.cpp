@@ -42,6 +42,7 @@ std::vector<Reply> all_replies() {
         {RequestId{3}, VouchIsGood{}},
         {RequestId{4}, PublicKeyIs{counting<32>(6)}},
         {RequestId{5}, Refused{Verb::answer_hello, Status::over_rate}},
+        {RequestId{5}, Refused{Verb::open_vouch, Status::no_memory}},
         {RequestId{6}, OtherSlot{KeySlot{7}, KeySlot{127}}},
         {kNoticeId, KeyDropped{KeySlot{3}}},
     };

@@ -283,7 +283,7 @@ struct TwoKeys {
     }
     Endless one;
     Endless two;
-    NoServers nobody;
+    NoListedKeys nobody;
     Service service;
 };
 constexpr KeySlot kFirst{0};

@@ -27,11 +27,13 @@ class RecordedNonces final : public NonceSource {
     }
 };
 
-class TrustList final : public TrustedServers {
+class TrustList final : public ListedKeys {
   public:
     std::vector<crypto::PublicKey> trusted;
-    bool is_trusted(const crypto::PublicKey& server, WallTime) override {
-        return std::ranges::find(trusted, server) != trusted.end();
+    std::vector<crypto::PublicKey> asked;
+    bool is_listed(const crypto::PublicKey& key, WallTime) override {
+        asked.push_back(key);
+        return std::ranges::find(trusted, key) != trusted.end();
     }
 };
 
@@ -86,18 +88,79 @@ MakeVouch vouch_order(const World& world) {
     return {bytes_of(world.far_server.public_key), bytes_of(world.client_short.public_key)};
 }
 
-/// The vouch of far_client for the world's server.
-OpenVouch vouch_to(const World& world) {
-    OpenVouch vouch{KeySlot::server,
-                    bytes_of(world.far_client.public_key),
-                    {},
-                    {},
-                    bytes_of(world.client_short.public_key)};
+/// The vouch of a client, of far_client at first, for the world's server.
+OpenVouch vouch_to(const World& world, const LongTermKey& client) {
+    OpenVouch vouch{
+        KeySlot::server, bytes_of(client.public_key), {}, {}, bytes_of(world.client_short.public_key)};
     vouch.nonce.bytes.fill(6);
-    const auto shared = crypto::agree(world.far_client.secret, world.server_public).value();
+    const auto shared = crypto::agree(client.secret, world.server_public).value();
     crypto::seal(shared, crypto::Nonce::make(crypto::LongPurpose::vouch, vouch.nonce),
                  world.client_short.public_key.bytes(), vouch.vouch);
     return vouch;
+}
+OpenVouch vouch_to(const World& world) {
+    return vouch_to(world, world.far_client);
+}
+
+TEST_CASE("strangers with keys of their own do not push the shared keys of listed peers out") {
+    World world;
+    world.servers.trusted.push_back(world.far_client.public_key);
+    REQUIRE(world.status(vouch_to(world)) == Status::ok);
+    REQUIRE(world.servers.asked == std::vector{world.far_client.public_key});
+    for (std::size_t i = 0; i < 2 * kKeptSharedKeys; ++i) {
+        const auto stranger = key_of(KeyRole::client, static_cast<Byte>(0x60 + i));
+        REQUIRE(world.status(vouch_to(world, stranger)) == Status::ok);
+    }
+    // Whose key is kept is not looked up again.
+    world.servers.asked.clear();
+    REQUIRE(world.status(vouch_to(world)) == Status::ok);
+    CHECK(world.servers.asked.empty());
+    const auto last = key_of(KeyRole::client, static_cast<Byte>(0x60 + 2 * kKeptSharedKeys - 1));
+    REQUIRE(world.status(vouch_to(world, last)) == Status::ok);
+    CHECK(world.servers.asked.empty());
+}
+
+TEST_CASE("kept shared keys give way in order: the longest unused, strangers before listed peers") {
+    SharedKeys kept(2);
+    const auto own = key_of(KeyRole::server, 0x11);
+    const auto keep = [&](Byte fill, SharedKeys::Peer kind) {
+        const auto peer = key_of(KeyRole::client, fill).public_key;
+        kept.keep(peer, crypto::agree(own.secret, peer).value(), kind);
+    };
+    const auto has = [&](Byte fill) {
+        return kept.find(key_of(KeyRole::client, fill).public_key) != nullptr;
+    };
+    keep(1, SharedKeys::Peer::stranger);
+    keep(2, SharedKeys::Peer::stranger);
+    REQUIRE(has(1));  // so that 2 was not used for longer
+    keep(3, SharedKeys::Peer::listed);
+    CHECK((has(1) && !has(2) && has(3)));
+    keep(4, SharedKeys::Peer::stranger);
+    CHECK((!has(1) && has(3) && has(4)));
+    keep(5, SharedKeys::Peer::listed);
+    CHECK((has(3) && !has(4) && has(5)));
+    keep(6, SharedKeys::Peer::stranger);
+    CHECK((has(3) && has(5) && !has(6)));
+    keep(7, SharedKeys::Peer::listed);
+    CHECK((!has(3) && has(5) && has(7)));
+    CHECK(kept.size() == 2);
+}
+
+TEST_CASE("a vault without free memory for secrets says so, and no request that comes later fails for it") {
+    World world;
+    const auto hello = hello_to(world);
+    const auto opened = vouch_to(world);
+    std::vector<crypto::EphemeralKeyPair> all;
+    test::CountingRandom random(3);
+    while (auto pair = crypto::EphemeralKeyPair::generate(test::pool(), random))
+        all.push_back(std::move(*pair));
+    CHECK(world.status(hello) == Status::no_memory);
+    CHECK(world.status(opened) == Status::no_memory);
+    CHECK(world.status(vouch_order(world)) == Status::no_memory);
+    all.clear();
+    CHECK(world.status(hello) == Status::ok);
+    CHECK(world.status(opened) == Status::ok);
+    CHECK(world.status(vouch_order(world)) == Status::ok);
 }
 
 TEST_CASE("the vault answers the recorded Hello byte for byte") {
@@ -302,10 +365,11 @@ TEST_CASE("the shared key of a peer whose vouch is wrong is not kept") {
 
 TEST_CASE("no more than 64 shared keys are kept, those not used for longest go first") {
     SharedKeys kept(2);
+    const auto kind = GENERATE(SharedKeys::Peer::listed, SharedKeys::Peer::stranger);
     const auto own = key_of(KeyRole::server, 0x11);
     const auto peer = [](Byte fill) { return key_of(KeyRole::client, fill).public_key; };
     const auto keep = [&](Byte fill) {
-        kept.keep(peer(fill), crypto::agree(own.secret, peer(fill)).value());
+        kept.keep(peer(fill), crypto::agree(own.secret, peer(fill)).value(), kind);
     };
     keep(1);
     keep(2);
@@ -336,7 +400,7 @@ TEST_CASE("without a nonce nothing is sealed") {
     CHECK(world.status(vouch_to(world)) == Status::ok);
 }
 
-TEST_CASE("a pool without a free slot refuses the request as over rate") {
+TEST_CASE("a pool without a free slot refuses the request as no memory") {
     ByteArray<32> bytes{};
     bytes.fill(0x11);
     auto tight = crypto::SecretPool::create(os::secret_pages(), crypto::Locking::attempt, 1).value();
@@ -353,7 +417,7 @@ TEST_CASE("a pool without a free slot refuses the request as over rate") {
     Service service(Service::Key{{KeyRole::server, public_key, std::move(secret)}, &nonces}, std::nullopt,
                     world.servers);
     const auto reply = service.handle({RequestId{1}, hello_to(world)}, {}, {});
-    CHECK(std::get<Refused>(reply.body).status == Status::over_rate);
+    CHECK(std::get<Refused>(reply.body).status == Status::no_memory);
 }
 
 bool contains(Bytes haystack, Bytes needle) {

@@ -120,6 +120,22 @@ TEST_CASE("what is wrong at the start decides the exit status") {
     }
 }
 
+TEST_CASE("a vault that makes no vouches starts without a known_hosts that can be used, and says so") {
+    World world;
+    world.options.client_key.reset();
+    REQUIRE(world.open());
+    CHECK(world.lines.empty());
+    if (GENERATE(true, false)) {
+        REQUIRE(::unlink(world.options.known_hosts.c_str()) == 0);
+    } else {
+        test::write_file(world.options.known_hosts, "nonsense\n");
+    }
+    REQUIRE(world.open());
+    REQUIRE(world.lines.size() == 1);
+    CHECK(world.lines[0].find(world.options.known_hosts) != std::string::npos);
+    CHECK(world.lines[0].find("listed nobody") != std::string::npos);
+}
+
 TEST_CASE("counters may stand in a folder of their own") {
     World world;
     const auto state = world.folder.file("state");

@@ -199,6 +199,7 @@ std::string_view describe(Status status) {
         case Status::vouch_is_wrong: return "vouch is wrong";
         case Status::weak_key: return "public key is not canonical or is of low order";
         case Status::other_slot: return "hello is for another of the server's keys";
+        case Status::no_memory: return "the vault has no locked memory left for secrets";
     }
     return "unknown status";
 }

@@ -50,8 +50,9 @@ enum class Status : Byte {
     vouch_is_wrong = 6,  ///< open_vouch: the vouch is not the client's for this short-term key
     weak_key = 7,        ///< a public key in the request is not canonical or of low order
     other_slot = 8,      ///< answer_hello: the Hello is for another of the server keys; the body says which
+    no_memory = 9,       ///< no slot of locked memory is free: a passing shortage
 };
-inline constexpr Byte kLastStatus = 8;
+inline constexpr Byte kLastStatus = 9;
 [[nodiscard]] std::string_view describe(Status status);
 
 /// Matches replies to requests; chosen by the client, echoed by the vault.
