@@ -654,7 +654,7 @@ def crowd(tmp_path: Path, backend: s.Backend) -> Iterator[s.ServerEnd]:
     """A server end with very many peers, a control socket and a metrics page."""
     site = s.Site(tmp_path)
     for number in range(MANY):
-        name, key = f"peer-with-a-long-name-{number}", number.to_bytes(31, "big") + b"\x01"
+        name, key = f"peer-with-a-long-name-{number}", os.urandom(31) + b"\x01"
         site.peers[name] = [f"{name} curve25519 {s.b64(key)}"]
     end = s.server_end(site, backend, metrics=f"unix:{tmp_path}/metrics.sock", control=tmp_path / "control.sock")
     yield end
