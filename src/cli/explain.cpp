@@ -1,6 +1,7 @@
 #include "cli/explain.hpp"
 
 #include "cli/exit.hpp"
+#include "crypto/key_shape.hpp"
 #include "crypto/keys.hpp"
 #include "registry/dates.hpp"
 #include "registry/text.hpp"
@@ -139,6 +140,10 @@ std::vector<const Entry*> lines_of(const std::string& peer, const registry::Regi
 }
 
 int unknown_peer(const Question& question, const config::Parsed& parsed, const registry::Registry& registry) {
+    if (crypto::looks_like_key(question.peer)) {
+        const auto key = crypto::PublicKey::from_text(question.peer);
+        if (!key) return complain(exit_code::kBadData, "--peer: " + key.error().text());
+    }
     std::vector<std::string_view> names;
     for (const Entry& entry : registry.entries())
         names.insert(names.end(), entry.names.begin(), entry.names.end());

@@ -1,5 +1,6 @@
 #include "daemon/commands.hpp"
 
+#include "crypto/key_shape.hpp"
 #include "log/log.hpp"
 #include "net/clock.hpp"
 #include "registry/text.hpp"
@@ -38,6 +39,16 @@ void say_lines(ControlReply& reply, std::string_view text) {
         reply.out(text.substr(0, end));
         text = end == std::string_view::npos ? std::string_view() : text.substr(end + 1);
     }
+}
+
+/// What to say of a KEY or NAME that stands for no key or for too many. It may be a secret, and is not
+/// repeated if it looks like a key.
+std::string why_not_revoked(const std::string& word, std::size_t keys) {
+    const std::string who = registry::quoted(word);
+    if (keys != 0) return who + " has more keys than can be revoked at once; name them";
+    const auto key = crypto::PublicKey::from_text(word);
+    if (!key && crypto::looks_like_key(word)) return "KEY: " + key.error().text();
+    return who + " is neither a key nor a name of known_hosts";
 }
 
 }  // namespace
@@ -160,9 +171,7 @@ void Commands::revoke(const Words& words, const Reply& reply) {
         }
     }
     if (keys.empty() || keys.size() > kMaxRevoked) {
-        const std::string who = registry::quoted(words[1]);  // it may be a secret key
-        reply->err(keys.empty() ? who + " is neither a key nor a name of known_hosts"
-                                : who + " has more keys than can be revoked at once; name them");
+        reply->err(why_not_revoked(words[1], keys.size()));
         return reply->end(EXIT_FAILURE);
     }
     for (const auto& key : keys) {

@@ -2,6 +2,7 @@
 
 #include "config/descriptors.hpp"
 #include "config/include.hpp"
+#include "config/ini.hpp"
 #include "os/descriptors.hpp"
 #include "os/file.hpp"
 #include "os/locked_file.hpp"
@@ -28,7 +29,8 @@ std::expected<std::string, LoadFailure> read_known_hosts(const config::Config& c
     auto text = os::read_linked(path, kLargestFile);
     if (text) return std::move(*text);
     const bool there = ::access(path.c_str(), F_OK) == 0 || errno == EACCES;
-    const std::string cure = there ? "" : " (curvegate peers add NAME KEY --known-hosts " + path + ")";
+    std::string cure = there ? "" : " (curvegate peers add NAME KEY --known-hosts " + path + ")";
+    cure += config::comment_hint(path);
     return std::unexpected(
         LoadFailure{there ? kNoPermission : kNoInput,
                     {config.place_of("known-hosts") + ": known-hosts: " + text.error().text() + cure}});

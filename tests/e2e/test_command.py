@@ -377,12 +377,16 @@ def test_peers_revoke_says_so_after_it_was_written(site: s.Site) -> None:
     assert done.returncode == OK and done.stdout.startswith(b"revoked: one SHA256:")
 
 
-@pytest.mark.parametrize("verb", ["add", "revoke", "fingerprint", "import", "known_hosts"])
+@pytest.mark.parametrize("verb", ["add", "revoke", "check", "fingerprint", "import", "known_hosts"])
 @pytest.mark.parametrize("digits", [40, 43, 44, 63, 65])
 def test_a_hex_key_that_was_cut_is_no_other_key(site: s.Site, verb: str, digits: int) -> None:
     text = (bytes(range(7, 39)).hex() + "aa")[:digits]
     words = f"{digits} hexadecimal digits"
-    if verb == "fingerprint":
+    if verb == "check":
+        site.know("laptop", ct.KeyPair.generate().public)
+        path = site.write_config({"web": {"accept": "tcp:127.0.0.1:4433", "connect": "127.0.0.1:9", "allow": "laptop"}})
+        done = check(path, "--peer", text, "--service", "web")
+    elif verb == "fingerprint":
         done = s.curvegate("fingerprint", stdin=text.encode())
         assert done.returncode == BAD_DATA and words in said(done), done
         done = s.curvegate("fingerprint", text)

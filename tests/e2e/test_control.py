@@ -568,6 +568,13 @@ def test_revoked_stays_so_without_the_file_until_restart(ends: Pair) -> None:
         dropped(local)
 
 
+def test_revoke_says_what_is_wrong_with_a_key_and_does_not_repeat_it(ends: Pair) -> None:
+    text = ends.near.key("client").public.hex()[:40]
+    done = control(ends.far, "revoke", text)
+    assert done.returncode == FAILED and "40 hexadecimal digits, cut short" in said(done), said(done)
+    assert text not in said(done)
+
+
 def test_root_writes_what_the_daemon_may_not(nobody_site: s.Site, backend: s.Backend) -> None:
     """The package's layout: known_hosts is root's, in a folder of root's, and the daemon is not root."""
     site = nobody_site
