@@ -252,7 +252,7 @@ bool is_own_lack(int code) noexcept {
 
 std::unexpected<Error> fail_dial(const std::string& where, int code) {
     return fail(is_own_lack(code) ? DialErrc::own_lack : DialErrc::refused,
-                where + " (" + std::strerror(code) + ")");
+                where + ": " + std::strerror(code));
 }
 
 std::string Target::text() const {

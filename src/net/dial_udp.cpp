@@ -30,7 +30,7 @@ class UdpDialler : public std::enable_shared_from_this<UdpDialler> {
             if (socket || socket.error().is(DialErrc::own_lack)) return finish(std::move(socket));
             why = socket.error().detail();
         }
-        finish(fail(DialErrc::refused, target_.text() + " (" + why + ")"));
+        finish(fail(DialErrc::refused, target_.text() + ": " + why));
     }
 
     void finish(Result<os::UniqueFd> result) {

@@ -62,7 +62,7 @@ std::unexpected<Error> look_up_failed(const std::string& host, int code, int sys
         case EAI_MEMORY: return fail(DialErrc::own_lack, host);
         case EAI_SYSTEM:
             return fail(is_own_lack(system_code) ? DialErrc::own_lack : DialErrc::name_unanswered,
-                        host + " (" + std::strerror(system_code) + ")");
+                        host + ": " + std::strerror(system_code));
         default: return fail(DialErrc::name_unknown, host);
     }
 }

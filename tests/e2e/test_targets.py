@@ -103,8 +103,8 @@ def test_all_down_is_told_in_one_line(site: s.Site, tmp_path: Path) -> None:
     assert web.ask() == ""
     reason = web.daemon.wait_event("connect_failed", service="web").fields["reason"]
     assert reason == (
-        f"127.0.0.1:{one} (Connection refused): cannot connect; 127.0.0.1:{two} (Connection refused): cannot connect; "
-        f"unix:{tmp_path}/nobody.sock (No such file or directory): cannot connect: no target answers"
+        f"127.0.0.1:{one}: Connection refused: cannot connect; 127.0.0.1:{two}: Connection refused: cannot connect; "
+        f"unix:{tmp_path}/nobody.sock: No such file or directory: cannot connect: no target answers"
     )
     assert len(web.daemon.events("connect_failed")) == 1
 

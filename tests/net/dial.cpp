@@ -140,7 +140,7 @@ TEST_CASE("addresses that refuse are told of when the last one has", "[net][dial
     const auto& result = rig.finish();
     REQUIRE_FALSE(result.has_value());
     CHECK(result.error().is(DialErrc::refused));
-    CHECK(result.error().detail() == target.text() + " (Connection refused)");
+    CHECK(result.error().detail() == target.text() + ": Connection refused");
     CHECK(is_targets_fault(result.error()));
 }
 
