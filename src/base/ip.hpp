@@ -32,8 +32,11 @@ struct IpBlock {
     unsigned bits = 128;  ///< of 128, so an IPv4 /24 is 120
     friend auto operator<=>(const IpBlock&, const IpBlock&) = default;
 
+    /// A block of IPv6 holds no IPv4 address, not even ::/0: that those are written as v4-mapped is our own
+    /// affair.
     [[nodiscard]] bool contains(const IpAddress& address) const noexcept {
-        return address.prefix(bits) == network;
+        constexpr unsigned kV4Bits = 96;
+        return address.prefix(bits) == network && (bits >= kV4Bits || !address.is_v4());
     }
     /// Refuses host bits set beyond the prefix: such a line is a mistake more often than a wish.
     [[nodiscard]] static std::optional<IpBlock> parse(std::string_view text);
