@@ -166,19 +166,28 @@ Value<Address> parse_metrics(std::string_view text) {
     return address;
 }
 
-bool overlap(const Address& a, const Address& b) {
-    if (a.kind == Address::Kind::none || b.kind == Address::Kind::none) return false;
-    if (!a.passed.empty() || !b.passed.empty()) return a.passed == b.passed;
-    if (!a.path.empty() || !b.path.empty()) return a.path == b.path;  // of either kind
-    if (a.kind != b.kind || a.port != b.port) return false;
-    const auto x = IpAddress::parse(a.host);
-    const auto y = IpAddress::parse(b.host);
-    constexpr std::string_view kBothFamilies = "::";
-    if (!x || !y) return a.host == b.host || a.host == kBothFamilies || b.host == kBothFamilies;
+Listening listening_of(const Address& accept) {
+    if (accept.kind == Address::Kind::none) return {};
+    if (!accept.passed.empty()) return {"systemd:" + accept.passed, {}, {}};
+    if (!accept.path.empty()) return {"path " + accept.path, {}, {}};  // of either kind
+    const bool tcp = accept.kind == Address::Kind::tcp;
+    const std::string ground = (tcp ? "tcp:" : "udp:") + std::to_string(accept.port);
+    const auto host = IpAddress::parse(accept.host == "localhost" ? "127.0.0.1" : accept.host);
+    return {ground, host, host ? "" : accept.host};
+}
+
+bool overlap(const Listening& a, const Listening& b) {
     constexpr IpAddress kAnyV6{};
-    const IpAddress any_v4 = IpAddress::from_v4(ByteArray<4>{});
-    if (x == y || x == kAnyV6 || y == kAnyV6) return true;
-    return x->is_v4() && y->is_v4() && (x == any_v4 || y == any_v4);
+    static const IpAddress kAnyV4 = IpAddress::from_v4(ByteArray<4>{});
+    if (a.host == kAnyV6 || b.host == kAnyV6) return true;
+    if (!a.host || !b.host) return a.host == b.host && a.name == b.name;
+    return a.host == b.host || (a.host->is_v4() && b.host->is_v4() && (a.host == kAnyV4 || b.host == kAnyV4));
+}
+
+bool overlap(const Address& a, const Address& b) {
+    const Listening one = listening_of(a);
+    const Listening other = listening_of(b);
+    return !one.ground.empty() && one.ground == other.ground && overlap(one, other);
 }
 
 }  // namespace curvegate::config

@@ -20,8 +20,16 @@ enum class Use { accept, connect };
 /// Where counters are served: a loopback address with its port, or `unix:/path`; nobody else may ask.
 [[nodiscard]] Value<Address> parse_metrics(std::string_view text);
 
-/// Would listening on one keep another listener from the other? `[::]` takes both families; tcp and udp never
-/// meet.
+/// Where an address listens, taken apart once, so that each of many can be compared with all others.
+struct Listening {
+    std::string ground;             ///< listeners of different grounds never meet; empty: nobody listens
+    std::optional<IpAddress> host;  ///< of an IP port
+    std::string name;               ///< the host of an IP port that is no plain address, such as fe80::1%eth0
+};
+[[nodiscard]] Listening listening_of(const Address& accept);
+/// Would listening on one keep another listener from the other? Both are of one ground.
+[[nodiscard]] bool overlap(const Listening& a, const Listening& b);
+/// The same of any two. `[::]` takes both families; tcp and udp never meet.
 [[nodiscard]] bool overlap(const Address& a, const Address& b);
 
 }  // namespace curvegate::config

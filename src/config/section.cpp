@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <initializer_list>
+#include <unordered_map>
 #include <utility>
 
 namespace curvegate::config {
@@ -275,22 +276,58 @@ void finish_section(ServiceDraft& draft, registry::ProblemList& problems, regist
     if (!stream_over_tcp) service.end_of_stream = EndOfStream::message;
 }
 
-void check_listeners(const Parsed& parsed, registry::ProblemList& problems) {
-    const auto& services = parsed.config.services;
-    for (auto later = services.begin(); later != services.end(); ++later) {
-        bool compared = false;
-        for (auto first = services.begin(); first != later; ++first) {
-            const bool known = later->accept != Address{} && first->accept != Address{};
-            if (!known || !overlap(later->accept, first->accept)) continue;
-            const Neighbours pair(parsed, *later, *first);
-            if (auto why = pair.why_apart(); !why.empty()) {
-                problems.add(pair.line_of(*later, "accept"), std::move(why));
-                break;
-            }
-            pair.check_names(problems);
-            if (!std::exchange(compared, true)) pair.check_extensions(problems);
+namespace {
+
+/// Compares each section with those before it, at the places where they listen.
+class Listeners {
+  public:
+    Listeners(const Parsed& parsed, registry::ProblemList& problems) : parsed_(parsed), problems_(problems) {}
+
+    void add(const Service& later) {
+        Listening where = listening_of(later.accept);
+        if (where.ground.empty() || later.accept == Address{}) return;
+        std::vector<Taken>& taken = by_ground_[where.ground];
+        for (Taken& other : taken) {
+            if (overlap(where, other.where) && !is_beside(later, other)) break;
+        }
+        const auto is_there = [&](const Taken& one) {
+            return one.where.host == where.host && one.where.name == where.name;
+        };
+        if (std::ranges::none_of(taken, is_there)) {
+            taken.push_back({std::move(where), &later, {{later.server_name, &later}}});
         }
     }
+
+  private:
+    /// An address, the first section there, and of those that share it the first of each name.
+    struct Taken {
+        Listening where;
+        const Service* first;
+        std::unordered_map<std::string_view, const Service*> by_name;
+    };
+
+    [[nodiscard]] bool is_beside(const Service& later, Taken& other) {
+        const Neighbours pair(parsed_, later, *other.first);
+        if (auto why = pair.why_apart(); !why.empty()) {
+            problems_.add(pair.line_of(later, "accept"), std::move(why));
+            return false;
+        }
+        const auto [same_name, is_new] = other.by_name.emplace(later.server_name, &later);
+        if (!is_new) Neighbours(parsed_, later, *same_name->second).check_names(problems_);
+        pair.check_extensions(problems_);
+        return true;
+    }
+
+    const Parsed& parsed_;
+    registry::ProblemList& problems_;
+    std::unordered_map<std::string, std::vector<Taken>> by_ground_;
+};
+
+}  // namespace
+
+void check_listeners(const Parsed& parsed, registry::ProblemList& problems) {
+    Listeners listeners(parsed, problems);
+    for (const Service& service : parsed.config.services) listeners.add(service);
 }
 
 }  // namespace curvegate::config

@@ -3,11 +3,20 @@
 #include <unordered_map>
 
 namespace curvegate::daemon {
+namespace {
+
+constexpr const char* kTunnel = " (CurveCP)";
+
+}  // namespace
 
 std::string door_key(const config::Service& service) {
     const bool tunnel =
         service.side == config::Side::server && service.accept.kind == config::Address::Kind::udp;
-    return service.accept.text() + (tunnel ? " (CurveCP)" : "");
+    // One place has one form, however it is written: a second socket there would not be a second door.
+    config::Address place = service.accept;
+    const auto host = IpAddress::parse(place.host == "localhost" ? "127.0.0.1" : place.host);
+    if (host) place.host = host->text();
+    return place.text() + (tunnel ? kTunnel : "");
 }
 
 std::vector<DoorPlan> doors_of(const config::Config& config) {

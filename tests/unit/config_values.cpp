@@ -208,6 +208,9 @@ TEST_CASE("listeners overlap where one keeps the other out", "[config]") {
     CHECK(both("[::]:80", "[::1]:80"));
     CHECK(both("[::1]:80", "[0:0::0:1]:80"));
     CHECK(both("[::ffff:127.0.0.1]:80", "127.0.0.1:80"));
+    CHECK(both("localhost:80", "127.0.0.1:80"));
+    CHECK(both("localhost:80", "0.0.0.0:80"));
+    CHECK_FALSE(both("localhost:80", "[::1]:80"));
     CHECK(both("unix:/a", "unix:/a"));
     CHECK_FALSE(both("127.0.0.1:80", "127.0.0.1:81"));
     CHECK_FALSE(both("127.0.0.1:80", "127.0.0.2:80"));
