@@ -31,6 +31,7 @@
 #include <csignal>
 #include <cstdlib>
 #include <cstring>
+#include <unordered_set>
 
 namespace curvegate::daemon {
 namespace {
@@ -101,17 +102,18 @@ class Parent {
     // Returns nullopt if all are open, those of `doors_` and new ones, and otherwise what failed.
     std::optional<std::string> open_doors(const config::Config& config, DoorSockets& opened) {
         for (const DoorPlan& plan : doors_of(config)) {
-            if (sockets_.contains(plan.key)) continue;
             const config::Service& service = config.services[plan.services.front()];
-            auto sockets = service.accept.passed.empty() ? open_listeners(service, workers_)
-                                                         : passed_.copies_for(service, workers_);
+            const bool passed = !service.accept.passed.empty();
+            const bool is_open = sockets_.contains(plan.key);
+            if (is_open && !passed) continue;
+            // Passed ones are looked at each time: `client` may have been turned round.
+            auto sockets = passed ? passed_.copies_for(service, workers_) : open_listeners(service, workers_);
             if (!sockets)
                 return config.located({{config.file, service.accept_line, sockets.error().text()}})
                     .front()
                     .message();
-            if (service.accept.passed.empty() && !service.accept.path.empty())
-                door_files_.add(service.accept.path);
-            opened[plan.key] = std::move(*sockets);
+            if (!passed && !service.accept.path.empty()) door_files_.add(service.accept.path);
+            if (!is_open) opened[plan.key] = std::move(*sockets);
         }
         return std::nullopt;
     }
@@ -424,11 +426,10 @@ class Parent {
     }
 
     void adopt(Loaded next, DoorSockets opened) {
-        const auto plans = doors_of(*next.config);
         remove_all_but_of(*next.config, door_files_);
-        std::erase_if(sockets_, [&](const auto& door) {
-            return std::ranges::find(plans, door.first, &DoorPlan::key) == plans.end();
-        });
+        std::unordered_set<std::string> keys;
+        for (DoorPlan& plan : doors_of(*next.config)) keys.insert(std::move(plan.key));
+        std::erase_if(sockets_, [&](const auto& door) { return !keys.contains(door.first); });
         sockets_.merge(opened);
         loaded_ = std::move(next);
         ++generation_;

@@ -213,6 +213,21 @@ def test_a_socket_that_does_not_fit_is_told(
     assert told in reason and "curvegate.conf:" in reason and "[web] accept = " in reason, reason
 
 
+def test_a_reload_that_turns_the_end_round_looks_at_the_socket_again(site: s.Site, tmp_path: Path) -> None:
+    """A unix socket is good for a client end; a server end knows its clients by their addresses."""
+    site.know("gate", ct.KeyPair.generate().public)
+    site.key("server")
+    place = tmp_path / "web.sock"
+    client = {"client": "yes", "accept": "systemd:web", "connect": "tcp:127.0.0.1:1", "peer": "gate"}
+    start(site, {"web": client}, [Passed("web", str(place))])
+    site.write_config({"web": {"accept": "systemd:web", "connect": "127.0.0.1:1", "allow": "gate"}})
+    told = command(site, "reload", code=UNAVAILABLE)
+    assert "what was passed is a listening unix stream socket; wanted is a listening TCP" in told, told
+    assert '"generation":1' in command(site, "status", "--json")
+    site.write_config({"web": client | {"connect": "tcp:127.0.0.1:2"}})
+    assert "~ service web" in command(site, "reload")
+
+
 def test_without_a_socket_unit_it_is_told_what_to_do(site: s.Site) -> None:
     section = {"accept": "systemd:web", "connect": "127.0.0.1:1", "allow": "*"}
     code, text = site.start_refused({"web": section})
