@@ -91,6 +91,7 @@ net::ServiceSpec spec_of(const config::Config& config, const config::Service& se
     out.idle = service.limits.idle_timeout;
     out.dead_peer = service.limits.dead_peer;
     out.max_session = service.limits.max_session;
+    out.drain = config.timeouts.drain;
     out.most = {service.limits.sessions_per_peer, service.limits.sessions_per_source,
                 service.limits.sessions_per_service, config.sessions};
     out.proxy = service.proxy == config::Proxy::v2;
@@ -182,7 +183,6 @@ class Front final : public Commands::Host {
                                  counters_,
                                  &resolver_,
                                  {config.timeouts.hello, config.timeouts.vouch, config.timeouts.vault},
-                                 config.timeouts.drain,
                                  config.lock_memory == config::Strictness::require ? crypto::Locking::require
                                                                                    : crypto::Locking::attempt,
                                  audit_,

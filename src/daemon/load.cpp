@@ -80,79 +80,6 @@ std::expected<Loaded, LoadFailure> with_peers(config::Parsed&& parsed, std::vect
                   std::move(lowered)};
 }
 
-// ---- differences ----
-
-/// The service as it is, wherever it stands in the file.
-config::Service without_line(config::Service service) {
-    service.line = service.accept_line = 0;
-    return service;
-}
-
-void compare_services(const config::Config& before, const config::Config& after,
-                      std::vector<std::string>& out) {
-    for (const auto& service : after.services) {
-        const config::Service* old = before.find_service(service.name);
-        if (old == nullptr) {
-            out.push_back("+ service " + service.name + " at " + service.accept.text());
-        } else if (without_line(*old) != without_line(service)) {
-            out.push_back("~ service " + service.name);
-        }
-    }
-    for (const auto& service : before.services) {
-        if (after.find_service(service.name) == nullptr) out.push_back("- service " + service.name);
-    }
-}
-
-std::vector<std::string> lines_of(const registry::Registry& registry) {
-    std::vector<std::string> out;
-    for (const auto& entry : registry.entries()) out.push_back(registry::format(entry));
-    std::ranges::sort(out);
-    return out;
-}
-
-void compare_peers(const registry::Registry& before, const registry::Registry& after,
-                   std::vector<std::string>& out) {
-    const auto old = lines_of(before);
-    const auto now = lines_of(after);
-    std::vector<std::string> come;
-    std::vector<std::string> gone;
-    std::ranges::set_difference(now, old, std::back_inserter(come));
-    std::ranges::set_difference(old, now, std::back_inserter(gone));
-    for (const auto& line : come) out.push_back("+ peer " + line);
-    for (const auto& line : gone) out.push_back("- peer " + line);
-}
-
-void compare_globals(const config::Config& before, const config::Config& after,
-                     std::vector<std::string>& out) {
-    const auto note = [&](std::string_view key, bool same) {
-        if (!same) out.push_back("! " + std::string(key) + ": changes after a restart only");
-    };
-    if (before.known_hosts != after.known_hosts)
-        out.emplace_back("! known-hosts: the vault reads the old file until a restart");
-    note("server-key", before.server_key == after.server_key);
-    note("client-key", before.client_key == after.client_key);
-    note("state-dir", before.state_dir == after.state_dir);
-    note("passphrase-file", before.passphrase_file == after.passphrase_file);
-    note("vault", before.vault_socket == after.vault_socket);
-    note("control", before.control == after.control);
-    note("control-group", before.control_group == after.control_group);
-    note("status-group", before.status_group == after.status_group);
-    note("metrics", before.metrics == after.metrics);
-    note("log-file", before.log_file == after.log_file);
-    note("log-addresses", before.log_addresses == after.log_addresses);
-    if (before.audit != after.audit) out.push_back("~ audit = " + after.audit);
-    if (before.audit_required != after.audit_required)
-        out.push_back(std::string("~ audit-required = ") + (after.audit_required ? "yes" : "no"));
-    note("log-level", before.log_level == after.log_level);
-    note("log-format", before.log_format == after.log_format);
-    note("workers", before.workers == after.workers);
-    note("sandbox", before.sandbox == after.sandbox);
-    note("lock-memory", before.lock_memory == after.lock_memory);
-    note("timeouts", before.timeouts == after.timeouts);
-    note("admission", before.admission == after.admission);
-    if (before.sessions != after.sessions) out.emplace_back("~ sessions");
-}
-
 }  // namespace
 
 std::size_t worker_count(const config::Config& config) {
@@ -176,14 +103,6 @@ std::expected<Loaded, LoadFailure> load(const std::string& file) {
     auto known_hosts_text = read_known_hosts(parsed->config);
     if (!known_hosts_text) return std::unexpected(std::move(known_hosts_text.error()));
     return with_peers(std::move(*parsed), std::move(*sources), std::move(*known_hosts_text));
-}
-
-std::vector<std::string> difference(const Loaded& before, const Loaded& after) {
-    std::vector<std::string> out;
-    compare_services(*before.config, *after.config, out);
-    compare_peers(*before.registry, *after.registry, out);
-    compare_globals(*before.config, *after.config, out);
-    return out;
 }
 
 Result<> write_revoked(const std::string& known_hosts, const std::vector<crypto::PublicKey>& keys) {

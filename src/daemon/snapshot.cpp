@@ -147,8 +147,8 @@ void fill(status::Snapshot& snapshot, const Sources& sources) {
         snapshot.refusals.emplace(std::string(reason), count);
     snapshot.half_open = sources.admission.half_open();
     snapshot.sessions_limit = sources.config.sessions;
-    snapshot.half_open_limit = sources.config.admission.half_open;
-    snapshot.half_open_per_source = sources.config.admission.half_open_per_source;
+    snapshot.half_open_limit = sources.admission.limits().half_open;
+    snapshot.half_open_per_source = sources.admission.limits().half_open_per_source;
     snapshot.hellos_answered = sources.counters.hellos_answered;
     snapshot.hellos_dropped = sources.counters.hellos_dropped;
     // There, "in" is out of the tunnel; here the counters look from the application.

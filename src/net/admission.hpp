@@ -83,6 +83,7 @@ class Admission : public std::enable_shared_from_this<Admission> {
     [[nodiscard]] Result<Ticket> admit(const IpAddress& source, Instant now, bool vault_busy,
                                        std::function<void()> evict);
     [[nodiscard]] std::size_t half_open() const;
+    [[nodiscard]] const AdmissionLimits& limits() const noexcept { return limits_; }
 
   private:
     struct Tokens {
@@ -97,7 +98,7 @@ class Admission : public std::enable_shared_from_this<Admission> {
     [[nodiscard]] bool make_room(std::size_t prefix_cell, bool known);
     void leave(Guests::iterator guest);
 
-    AdmissionLimits limits_;
+    const AdmissionLimits limits_;
     ByteArray<16> hash_key_{};
     mutable std::mutex mutex_;
     std::vector<std::uint32_t> per_source_;

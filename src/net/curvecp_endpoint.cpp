@@ -167,10 +167,13 @@ void CurvecpEndpoint::on_packet(const Path& from, MutableBytes packet) {
     const auto parsed = wire::parse_to_server(packet);
     if (!parsed) return drop(parsed.error(), from);
     const auto handle = [&](const auto& header) {
-        if (header.extensions.server != options_.extension)
-            return drop(curvegate::wire::Errc::wrong_extension, from);
         const auto found = tunnels_.find(header.client_short);
-        if (const auto tunnel = found == tunnels_.end() ? nullptr : found->second.lock()) {
+        const auto tunnel = found == tunnels_.end() ? nullptr : found->second.lock();
+        // A reload may have given those who come now another one.
+        const auto& server = header.extensions.server;
+        if (tunnel ? !tunnel->has(server) : server != options_.extension)
+            return drop(curvegate::wire::Errc::wrong_extension, from);
+        if (tunnel) {
             if (!tunnel->touched) touched_.push_back(tunnel);
             tunnel->touched = true;
             if (const auto taken = tunnel->receive(from, header, packet); !taken) drop(taken.error(), from);

@@ -50,6 +50,10 @@ class CurvecpEndpoint {
                     std::shared_ptr<Counters> counters, MakeGuest make_guest);
     ~CurvecpEndpoint();
     void start();
+    /// Of those who come from now on; connections that stand keep theirs.
+    void set_extension(const wire::curvecp::HostExtension& extension) noexcept {
+        options_.extension = extension;
+    }
     /// No new connections; those that stand go on.
     void stop_accepting();
     /// Ends all connections, those too that only wait for their last acknowledgment. Call once, before this

@@ -22,6 +22,8 @@ class Listener {
     ~Listener();
     void start();
     void stop();
+    /// For the log.
+    void set_service(std::string name) { service_ = std::move(name); }
 
   private:
     void wait();

@@ -14,6 +14,10 @@ class ServerTunnel final : public CurvecpTunnel {
     ServerTunnel(const ServerTunnel&) = delete;
     ServerTunnel& operator=(const ServerTunnel&) = delete;
 
+    /// Is that the server's extension of this connection?
+    [[nodiscard]] bool has(const wire::curvecp::HostExtension& server) const noexcept {
+        return server == session_.extensions().server;
+    }
     /// A Message, or an Initiate that was repeated. What does not open changes nothing.
     [[nodiscard]] Result<> receive(const Path& from, const wire::curvecp::ClientMessageHeader& header,
                                    MutableBytes packet);

@@ -49,6 +49,7 @@ struct ServiceSpec {
     Duration idle = std::chrono::hours(12);
     Duration dead_peer = std::chrono::seconds(60);
     std::optional<Duration> max_session;
+    Duration drain = std::chrono::seconds(5);  ///< for what was delivered before a reset of the plain side
     SessionMost most;
     Duration flow_idle = std::chrono::seconds(60);  ///< client end with datagrams
     std::size_t flows = 1'024;                      ///< the same
@@ -99,7 +100,6 @@ struct Shared {
     std::shared_ptr<Counters> counters;
     Resolver* resolver = nullptr;
     handshake::Timeouts timeouts;
-    Duration drain = std::chrono::seconds(5);
     crypto::Locking locking = crypto::Locking::require;
     std::shared_ptr<Audit> audit = std::make_shared<NoAudit>();
     AddressForm addresses = AddressForm::full;  ///< of peers, wherever they are shown

@@ -193,6 +193,8 @@ std::size_t Worker::close_all_but(const std::vector<Door>& doors) {
 void Worker::open(Open& door, std::vector<os::UniqueFd> sockets) {
     const ServiceSpec& spec = *door.specs->front();
     if (door.flows) door.flows->set_limits(flow_limits(spec));
+    if (door.endpoint) door.endpoint->set_extension(spec.extensions.server);
+    for (const auto& listener : door.listeners) listener->set_service(spec.name);
     if (sockets.empty()) return;
     if (spec.side == Side::server && spec.carrier == Carrier::curvecp)
         return serve_endpoint(door, std::move(sockets.at(0)), std::move(sockets.at(1)));
@@ -402,8 +404,7 @@ const ServiceSpec& Worker::Connection::shown() const {
 
 ForwarderLimits Worker::Connection::limits() const {
     const auto unheard = spec_->side == Side::client ? UnheardEnd::refusal : UnheardEnd::orderly;
-    ForwarderLimits out{spec_->end_of_stream, unheard, spec_->idle,
-                        spec_->dead_peer,     {},      worker_.shared_.drain};
+    ForwarderLimits out{spec_->end_of_stream, unheard, spec_->idle, spec_->dead_peer, {}, spec_->drain};
     if (spec_->max_session) out.max_session = now() + *spec_->max_session;
     return out;
 }

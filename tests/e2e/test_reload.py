@@ -8,6 +8,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 import curve_tun as ct
+import curvecp as cp
 import pytest
 import support as s
 from test_control import Pair, backend, control, dropped, ends, said, service, status  # noqa: F401
@@ -341,3 +342,28 @@ def test_flows_go_on_under_a_new_name_and_end_with_their_section(ends: Pair) -> 
         near("renamed")
         reload(ends.near, ended=0)
         assert service(ends.near, "renamed")["sessions"] == 0
+
+
+# ---- keys of a port that services share ----
+
+
+def test_the_extension_of_a_udp_port_is_changed_by_a_reload(site: s.Site, echo_backend: s.Backend) -> None:
+    one, two = "11" * 16, "22" * 16
+    gate = s.udp_server_end(site, echo_backend, {"server_extension": one})
+
+    def client(extension: str) -> cp.Client:
+        return cp.Client(
+            gate.address, gate.key, gate.client, "web", cp.Extensions(bytes.fromhex(extension), bytes(16))
+        )
+
+    with client(one) as before:
+        before.handshake()
+        assert before.stream.echo(b"before") == b"before"
+        section = {"accept": f"udp:127.0.0.1:{gate.address[1]}", "connect": echo_backend.address, "allow": "laptop"}
+        site.write_config({"web": section | {"server_extension": two}})
+        assert "~ service web" in reload(site, ended=0)
+        kept = b"a session keeps the one that it began with"
+        assert before.stream.echo(kept) == kept
+        with client(two) as after:
+            after.handshake()
+            assert after.stream.echo(b"after") == b"after"
