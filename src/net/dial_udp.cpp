@@ -16,8 +16,10 @@ class UdpDialler : public std::enable_shared_from_this<UdpDialler> {
         timer_.async_wait([self = shared_from_this()](error_code error) {
             if (!error) self->finish(fail(DialErrc::timeout, self->target_.text()));
         });
-        find_addresses(context_, resolver, target_.host,
-                       [self = shared_from_this()](auto addresses) { self->resolved(addresses); });
+        // The timer keeps this. A resolver that never answers must not: it may outlive our context.
+        find_addresses(context_, resolver, target_.host, [weak = weak_from_this()](auto addresses) {
+            if (const auto self = weak.lock()) self->resolved(addresses);
+        });
     }
 
   private:

@@ -228,13 +228,14 @@ TEST_CASE("a target of datagrams is resolved and connected to", "[net][datagrams
     }));
 }
 
+struct Mute final : Resolver {
+    Handler kept;
+    void resolve(asio::io_context&, const std::string&, Handler handler) override {
+        kept = std::move(handler);
+    }
+};
+
 TEST_CASE("a name that is not answered in time is a timeout", "[net][datagrams]") {
-    struct Mute final : Resolver {
-        Handler kept;
-        void resolve(asio::io_context&, const std::string&, Handler handler) override {
-            kept = std::move(handler);
-        }
-    };
     asio::io_context context;
     Mute mute;
     std::optional<Result<os::UniqueFd>> result;
@@ -243,6 +244,19 @@ TEST_CASE("a name that is not answered in time is a timeout", "[net][datagrams]"
     REQUIRE(test::run_until(context, [&] { return result.has_value(); }));
     CHECK(result->error().is(DialErrc::timeout));
     mute.kept(std::vector<ScopedIp>{kLoopback});  // too late to matter
+}
+
+TEST_CASE("a resolver that never answers holds nothing of a loop that is gone", "[net][datagrams]") {
+    Mute mute;
+    const auto held = std::make_shared<int>();
+    {
+        asio::io_context context;
+        dial_udp(context, mute, {"slow.example", 1, {}}, std::chrono::steady_clock::now() + 10min,
+                 [held](const Result<os::UniqueFd>&) { CHECK(*held == 0); });
+        CHECK(held.use_count() > 1);
+    }
+    CHECK(held.use_count() == 1);
+    mute.kept(fail(DialErrc::name_unknown));
 }
 
 }  // namespace
