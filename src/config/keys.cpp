@@ -61,7 +61,7 @@ constexpr auto kKeys = std::to_array<Key>({
      [](Setting& s) { s.store(s.config.server_key, parse_path(s.value)); }},
     {"client-key", global, "PATH", "key file of the client ends",
      [](Setting& s) { s.store(s.config.client_key, parse_path(s.value)); }},
-    {"known-hosts", global, "PATH", "the peers' names and public keys",
+    {"known-hosts", global, "PATH", "the peers' names and public keys; a symbolic link is followed",
      [](Setting& s) { s.store(s.config.known_hosts, parse_path(s.value)); }},
     {"state-dir", global, "PATH", "folder of the nonce counters (default: that of each key file)",
      [](Setting& s) { s.store(s.config.state_dir, parse_path(s.value)); }},

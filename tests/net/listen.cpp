@@ -196,7 +196,8 @@ TEST_CASE("a port that somebody has is not shared with him, even if he would", "
                                     open_udp(place("127.0.0.1", udp_port), workers),
                                     listen_tcp(place("127.0.0.1", tcp_port), workers)}) {
             REQUIRE_FALSE(refused.has_value());
-            CHECK(refused.error().text() == "test (another program has it): Address already in use");
+            CHECK(refused.error().text() ==
+                  "test: Address already in use (another program has it: ss -tulnp shows which)");
         }
     }
     CHECK_FALSE(listen_tcp(place("127.0.0.1", tcp_port)).has_value());
