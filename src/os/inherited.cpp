@@ -3,19 +3,20 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <algorithm>
+#include <array>
 #include <cerrno>
 #include <cstdlib>
 #include <cstring>
-#include <initializer_list>
 
 namespace curvegate::os {
 
 bool fill_standard_descriptors() noexcept {
-    for (const int fd : {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO}) {
-        if (::fcntl(fd, F_GETFD) >= 0 || errno != EBADF) continue;
-        if (::open("/dev/null", O_RDWR) != fd) return false;  // the lowest that is free
-    }
-    return true;
+    constexpr std::array kStandard = {STDIN_FILENO, STDOUT_FILENO, STDERR_FILENO};
+    return std::ranges::all_of(kStandard, [](int fd) {
+        if (::fcntl(fd, F_GETFD) >= 0 || errno != EBADF) return true;
+        return ::open("/dev/null", O_RDWR) == fd;  // the lowest that is free
+    });
 }
 
 void close_descriptors_from(int first) noexcept {
