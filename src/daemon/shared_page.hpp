@@ -27,7 +27,7 @@ class SharedPage {
     MakeFn make_;
     std::vector<DoneFn> waiting_;
     std::weak_ptr<const std::string> last_;
-    Instant asked_{};  // for the last
+    Instant asked_;  // for the last
 };
 
 }  // namespace curvegate::daemon
