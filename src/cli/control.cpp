@@ -4,14 +4,12 @@
 #include "cli/places.hpp"
 #include "cli/verbs.hpp"
 #include "config/control_protocol.hpp"
+#include "os/connect_unix.hpp"
 #include "os/file.hpp"
 #include "os/socket.hpp"
 
-#include <fcntl.h>
-#include <poll.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include <array>
@@ -20,19 +18,14 @@
 #include <chrono>
 #include <csignal>
 #include <cstring>
+#include <thread>
 
 /// The verbs that a running daemon answers over its control socket (docs/CONTROL.md).
 namespace curvegate::cli {
 namespace {
 
-constexpr std::chrono::milliseconds kConnectPatience{5'000};
-constexpr std::chrono::milliseconds kFullQueue{50};
+constexpr std::chrono::seconds kConnectPatience{5};
 constexpr std::chrono::seconds kAnswerPatience{30};
-
-void pause_for(std::chrono::milliseconds time) {
-    pollfd none{-1, 0, 0};
-    ::poll(&none, 1, static_cast<int>(time.count()));
-}
 
 /// The socket that --socket names, or the `control` of a configuration, the rest of which may be broken.
 Outcome<std::string> socket_path(const Options& options) {
@@ -45,26 +38,12 @@ Outcome<std::string> socket_path(const Options& options) {
         complain(exit_code::kConfig, file + " has no control = PATH; set one and restart, or use --socket"));
 }
 
-// A daemon that accepts no more leaves its queue full. Gives errno, EAGAIN if it stays full, and 0 if
-// connected; from then on calls wait.
-int connect_in_time(int fd, const sockaddr_un& address) {
-    for (auto waited = std::chrono::milliseconds(0);; waited += kFullQueue) {
-        if (::connect(fd, reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0) break;
-        if (errno != EAGAIN || waited >= kConnectPatience) return errno;
-        pause_for(kFullQueue);
-    }
-    return ::fcntl(fd, F_SETFL, 0) == 0 ? 0 : errno;
-}
-
 Outcome<os::UniqueFd> connect_to(const std::string& path) {
-    sockaddr_un address{};
-    address.sun_family = AF_UNIX;
-    if (path.size() >= sizeof address.sun_path)
+    auto fd = os::connect_unix(path, SOCK_STREAM, kConnectPatience);
+    if (fd) return std::move(*fd);
+    const int code = fd.error();
+    if (code == ENAMETOOLONG)
         return std::unexpected(complain(exit_code::kUsage, path + ": too long for a socket's path"));
-    path.copy(address.sun_path, path.size());
-    os::UniqueFd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-    const int code = fd ? connect_in_time(fd.get(), address) : errno;
-    if (code == 0) return fd;
     if (code == EAGAIN) {
         return std::unexpected(
             complain(exit_code::kUnavailable, path + ": the daemon takes no connection; does it hang?"));
@@ -181,18 +160,27 @@ std::optional<Size> terminal() {
     return Size{size.ws_col, size.ws_row};
 }
 
-/// Ends a watch, and leaves the terminal with its cursor.
-void end_watch(int signal) {
-    constexpr std::string_view kShowCursor = "\033[?25h\n";
-    (void)!::write(STDOUT_FILENO, kShowCursor.data(), kShowCursor.size());
-    ::_exit(signal == SIGINT ? exit_code::kOk : 128 + signal);
+/// Lets a signal end a watch at once, whatever it waits for, and give the terminal its cursor back. A thread
+/// takes the signal: a handler would have to be careful about everything that it calls.
+void end_watch_by_signal() {
+    sigset_t signals{};
+    ::sigemptyset(&signals);
+    for (const int number : {SIGINT, SIGTERM, SIGHUP}) ::sigaddset(&signals, number);
+    ::pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+    std::thread([signals] {
+        constexpr std::string_view kShowCursor = "\033[?25h\n";
+        int number = 0;
+        ::sigwait(&signals, &number);
+        (void)!::write(STDOUT_FILENO, kShowCursor.data(), kShowCursor.size());
+        ::_exit(number == SIGINT ? exit_code::kOk : 128 + number);
+    }).detach();
 }
 
 // Redraws in place; ^C ends it.
 int watch(const std::string& path) {
     const auto first = terminal();
     if (!first) return complain(exit_code::kUsage, "--watch needs a terminal");
-    for (const int signal : {SIGINT, SIGTERM, SIGHUP}) std::signal(signal, end_watch);
+    end_watch_by_signal();
     print("\033[?25l\033[2J");
     int status = exit_code::kOk;
     while (status == exit_code::kOk) {
@@ -207,7 +195,7 @@ int watch(const std::string& path) {
         for (const char c : screen) drawn += c == '\n' ? std::string("\033[K\n") : std::string(1, c);
         print(drawn + "\033[J\033[A");
         if (status = finish_output(); status != exit_code::kOk) break;
-        pause_for(std::chrono::seconds(1));
+        std::this_thread::sleep_for(std::chrono::seconds(1));
     }
     print("\033[?25h");
     return status;

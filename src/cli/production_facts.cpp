@@ -1,5 +1,6 @@
 #include "cli/production_facts.hpp"
 
+#include "os/connect_unix.hpp"
 #include "os/file.hpp"
 #include "os/socket.hpp"
 #include "os/spawn.hpp"
@@ -13,7 +14,6 @@
 #include <sys/statvfs.h>
 #include <sys/syscall.h>
 #include <sys/timex.h>
-#include <sys/un.h>
 #include <sys/vfs.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -31,6 +31,7 @@ namespace {
 
 namespace fs = std::filesystem;
 
+constexpr std::chrono::seconds kPatience{5};
 constexpr std::size_t kMostSaid = std::size_t{16} * 1024;
 constexpr unsigned kLandlockVersion = 1;  // LANDLOCK_CREATE_RULESET_VERSION
 
@@ -60,18 +61,14 @@ KeyFacts facts_of(const config::Config& config, KeyUse use) {
 Peer peer_at(const std::string& path, int type) {
     Peer out{Peer::State::silent, path, 0, 0};
     if (path.empty()) return {};
-    sockaddr_un address{};
-    address.sun_family = AF_UNIX;
-    if (path.size() >= sizeof address.sun_path) return out;
-    path.copy(address.sun_path, path.size());
-    const os::UniqueFd fd(::socket(AF_UNIX, type | SOCK_CLOEXEC, 0));
-    if (!fd || ::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {
-        if (errno == EACCES || errno == EPERM) out.state = Peer::State::denied;
+    const auto fd = os::connect_unix(path, type, kPatience);
+    if (!fd) {
+        if (fd.error() == EACCES || fd.error() == EPERM) out.state = Peer::State::denied;
         return out;
     }
     ucred who{};
     socklen_t size = sizeof who;
-    if (::getsockopt(fd.get(), SOL_SOCKET, SO_PEERCRED, &who, &size) != 0) return out;
+    if (::getsockopt(fd->get(), SOL_SOCKET, SO_PEERCRED, &who, &size) != 0) return out;
     out.state = Peer::State::there;
     out.uid = who.uid;
     out.pid = who.pid;

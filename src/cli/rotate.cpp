@@ -4,6 +4,7 @@
 #include "cli/secrets.hpp"
 #include "cli/verbs.hpp"
 #include "crypto/secret.hpp"
+#include "os/connect_unix.hpp"
 #include "os/file.hpp"
 #include "os/random.hpp"
 #include "os/secret_pages.hpp"
@@ -16,12 +17,12 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/time.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <chrono>
 #include <cstdlib>
 #include <cstring>
 #include <memory>
@@ -30,6 +31,7 @@
 namespace curvegate::cli {
 namespace {
 
+constexpr std::chrono::seconds kConnectPatience{5};
 constexpr time_t kPatience = 30;  // seconds: a sealed key takes the vault a while
 constexpr std::size_t kNameDigits = 16;
 constexpr std::size_t kLongestKeyText = 1025;
@@ -72,26 +74,13 @@ Outcome<Where> where(const Options& options) {
 class Vault {
   public:
     static Outcome<Vault> connect(const std::string& path) {
-        sockaddr_un address{};
-        address.sun_family = AF_UNIX;
-        if (path.size() >= sizeof address.sun_path)
-            return std::unexpected(
-                complain(exit_code::kConfig, path + ": the path of a socket has at most 107 bytes"));
-        path.copy(address.sun_path, path.size());
-        os::UniqueFd fd(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
-        if (!fd || ::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {
-            const bool denied = errno == EACCES || errno == EPERM;
-            const std::string why = path + ": " + std::strerror(errno);
-            return std::unexpected(complain(
-                denied ? exit_code::kNoPermission : exit_code::kUnavailable,
-                "cannot reach the vault's control socket at " + why +
-                    (denied ? "; only root and the vault's user may" : "; is the vault running with it?")));
-        }
+        auto fd = os::connect_unix(path, SOCK_SEQPACKET, kConnectPatience);
+        if (!fd) return std::unexpected(cannot_reach(path, fd.error()));
         const timeval patience{kPatience, 0};
-        ::setsockopt(fd.get(), SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
-        const auto uid = os::peer_uid(fd.get());
+        ::setsockopt(fd->get(), SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof patience);
+        const auto uid = os::peer_uid(fd->get());
         if (!uid) return std::unexpected(complain(exit_code::kUnavailable, uid.error().text()));
-        return Vault(std::move(fd), *uid);
+        return Vault(std::move(*fd), *uid);
     }
 
     /// A refusal has been told.
@@ -118,6 +107,15 @@ class Vault {
     [[nodiscard]] unsigned uid() const noexcept { return uid_; }
 
   private:
+    static int cannot_reach(const std::string& path, int code) {
+        const bool denied = code == EACCES || code == EPERM;
+        const std::string_view next = denied           ? "; only root and the vault's user may"
+                                      : code == EAGAIN ? "; the vault takes no connection: does it hang?"
+                                                       : "; is the vault running with it?";
+        return complain(denied ? exit_code::kNoPermission : exit_code::kUnavailable,
+                        "cannot reach the vault's control socket at " + path + ": " + std::strerror(code) +
+                            std::string(next));
+    }
     Vault(os::UniqueFd fd, unsigned uid) : fd_(std::move(fd)), uid_(uid) {}
     os::UniqueFd fd_;
     unsigned uid_;

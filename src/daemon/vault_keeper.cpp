@@ -2,14 +2,15 @@
 
 #include "log/log.hpp"
 #include "net/clock.hpp"
+#include "os/connect_unix.hpp"
 #include "os/file.hpp"
 
 #include <fcntl.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 #include <sys/wait.h>
 
 #include <algorithm>
+#include <cstring>
 
 namespace curvegate::daemon {
 namespace {
@@ -188,17 +189,11 @@ void VaultKeeper::restart() {
 }
 
 Result<os::UniqueFd> VaultKeeper::connect_to_unit() const {
-    sockaddr_un address{};
-    address.sun_family = AF_UNIX;
     const std::string& path = config_.vault_socket;
-    if (path.size() >= sizeof address.sun_path) return fail(os::Errc::system, path + ": path is too long");
-    path.copy(address.sun_path, path.size());
-    // Non-blocking: a vault whose queue is full is asked again later, and keeps nobody waiting.
-    os::UniqueFd fd(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
-    if (!fd || ::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {
-        return os::fail_errno("connect to the vault at " + path);
-    }
-    return fd;
+    // A vault whose queue is full is asked again later, and keeps nobody waiting.
+    auto fd = os::connect_unix(path, SOCK_SEQPACKET, std::chrono::seconds(0));
+    if (fd) return std::move(*fd);
+    return fail(os::Errc::system, "connect to the vault at " + path + ": " + std::strerror(fd.error()));
 }
 
 }  // namespace curvegate::daemon

@@ -1,16 +1,17 @@
 #include "net/vault_handle.hpp"
 
 #include "net/host.hpp"
+#include "os/connect_unix.hpp"
 #include "os/file.hpp"
 #include "os/secret_pages.hpp"
 
 #include <sys/socket.h>
-#include <sys/un.h>
 #include <sys/wait.h>
 #include <boost/asio/executor_work_guard.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/thread_pool.hpp>
 
+#include <cstring>
 #include <optional>
 
 namespace curvegate {
@@ -30,6 +31,7 @@ class MemoryService final : public boost::asio::execution_context::service {
 
 constexpr std::size_t kMaxSecrets = 262'144;
 constexpr std::size_t kLargestKnownHosts = std::size_t{16} * 1024 * 1024;
+constexpr std::chrono::seconds kConnectPatience{5};
 constexpr Duration kVaultTimeout = std::chrono::seconds(5);
 
 /// Looks names up in a thread of its own, which begins with the first one.
@@ -132,16 +134,9 @@ std::expected<Vault, std::string> Vault::connect(boost::asio::io_context& contex
                                                  const std::string& known_hosts) {
     auto impl = make(context, known_hosts);
     if (!impl) return std::unexpected(std::move(impl.error()));
-    sockaddr_un address{};
-    address.sun_family = AF_UNIX;
-    if (path.size() >= sizeof address.sun_path)
-        return std::unexpected(path + ": path is too long for a unix socket");
-    path.copy(address.sun_path, path.size());
-    os::UniqueFd fd(::socket(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0));
-    if (!fd || ::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {
-        return std::unexpected(os::fail_errno("connect to the vault at " + path).error().text());
-    }
-    (*impl)->client.attach(std::move(fd));
+    auto fd = os::connect_unix(path, SOCK_SEQPACKET, kConnectPatience);
+    if (!fd) return std::unexpected("connect to the vault at " + path + ": " + std::strerror(fd.error()));
+    (*impl)->client.attach(std::move(*fd));
     return Vault(std::move(*impl));
 }
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -330,6 +331,16 @@ def test_only_root_and_the_vaults_user_may_rotate() -> None:
         daemon.log.wait("refused uid 65534 on the control socket")
         assert "current" in rotate(vault.control, "status")
         daemon.stop()
+
+
+def test_a_vault_that_hangs_is_not_waited_for_for_ever(tmp_path: Path) -> None:
+    path = tmp_path / "vault-control.sock"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as stuck:
+        stuck.bind(str(path))
+        stuck.listen(0)
+        with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as first:
+            first.connect(str(path))  # the queue is full
+            assert "the vault takes no connection" in rotate(path, "status", code=69)
 
 
 STEPS = ["start", "switch", "finish", "--compromised"]
