@@ -4,6 +4,7 @@
 
 #include <fcntl.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include <cerrno>
 #include <cstring>
@@ -47,8 +48,14 @@ Outcome<std::vector<registry::Entry>> read_known_hosts(const std::string& path) 
 }
 
 Outcome<KnownHostsFile> KnownHostsFile::open(const std::string& path) {
-    auto locked = os::LockedFile::lock(os::end_of_link(path));
-    if (!locked) return std::unexpected(complain(exit_for_writing(path), locked.error().detail()));
+    const std::string file_path = os::end_of_link(path);
+    auto locked = os::LockedFile::lock(file_path);
+    if (!locked) {
+        const bool there = ::access(file_path.c_str(), F_OK) == 0;
+        const bool refused = there && !os::open_checked(file_path, os::Privacy::trusted);
+        return std::unexpected(
+            complain(refused ? exit_code::kNoPermission : exit_for_writing(path), locked.error().detail()));
+    }
     KnownHostsFile file(std::move(*locked));
     if (auto read = file.read(); !read) return std::unexpected(read.error());
     return file;

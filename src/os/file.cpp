@@ -60,7 +60,7 @@ Result<> fill_new(const std::string& path, Bytes content, unsigned mode) {
 
 Result<UniqueFd> open_lock(const std::string& path, const std::optional<Owner>& owner) {
     UniqueFd fd(::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600));
-    if (!fd && errno == EACCES) {
+    if (!fd && errno == EACCES && owner && ::access(path.c_str(), F_OK) == 0) {
         return fail(Errc::system, path +
                                       " belongs to somebody else, who made it when editing the same file; "
                                       "remove it while no other curvegate command runs");
@@ -88,7 +88,7 @@ Result<UniqueFd> open_and_check(const std::string& path, Privacy privacy, int ac
     const int nofollow = link == Link::refuse ? O_NOFOLLOW : 0;
     UniqueFd fd(::open(path.c_str(), access | nofollow | O_CLOEXEC | O_NONBLOCK | O_NOCTTY, 0600));
     if (!fd && errno == ELOOP) return fail(Errc::system, path + " is a symbolic link; name the file itself");
-    if (!fd) return fail_errno("open " + path);
+    if (!fd) return fail_errno(path);
     struct stat info{};
     if (::fstat(fd.get(), &info) != 0) return fail_errno("stat " + path);
     if (!S_ISREG(info.st_mode)) return fail(Errc::system, path + " is not a regular file");
