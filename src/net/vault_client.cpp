@@ -77,7 +77,7 @@ VaultClient::Handler VaultClient::take(std::unordered_map<std::uint32_t, Pending
 VaultClient::Batch VaultClient::next_batch() const {
     Batch batch;
     for (auto id = prompts_.begin(); id != prompts_.end() && !batch.full(); ++id) add(batch, *id);
-    const auto add_hellos = [&](auto id, auto end) {
+    const auto add_hellos = [&](auto id, const auto& end) {
         std::size_t room = kMaxHellos - std::min(kMaxHellos, hellos_sent_);
         for (; id != end && room != 0 && !batch.full(); ++id, --room) add(batch, *id);
     };
