@@ -1,11 +1,13 @@
 #include "net/host.hpp"
 
+#include <ifaddrs.h>
 #include <net/if.h>
 #include <netdb.h>
 #include <netinet/in.h>
 #include <boost/asio/post.hpp>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <charconv>
 #include <cstring>
@@ -67,6 +69,53 @@ std::unexpected<Error> look_up_failed(const std::string& host, int code, int sys
     }
 }
 
+Result<Addresses> ask_resolver(const std::string& host, int family) {
+    addrinfo hints{};
+    hints.ai_family = family;
+    hints.ai_socktype = SOCK_STREAM;
+    addrinfo* list = nullptr;
+    errno = 0;
+    const int code = ::getaddrinfo(host.c_str(), nullptr, &hints, &list);
+    if (code != 0) return look_up_failed(host, code, errno);
+    Addresses out;
+    for (const addrinfo* item = list; item != nullptr; item = item->ai_next) {
+        if (const auto address = address_of(*item)) out.push_back(*address);
+    }
+    ::freeaddrinfo(list);
+    if (out.empty()) return fail(DialErrc::name_unknown, host);
+    return out;
+}
+
+bool is_loopback_v4(const ScopedIp& address) {
+    constexpr Byte kNetwork = 127;
+    return address.ip.is_v4() && address.ip.bytes[address.ip.bytes.size() - 4] == kNetwork;
+}
+
+/// Does an interface but the loopback have an address of IPv6 that leads beyond its link?
+bool has_way_by_ipv6() {
+    ifaddrs* list = nullptr;
+    if (::getifaddrs(&list) != 0) return true;  // nothing is known
+    bool found = false;
+    for (const ifaddrs* item = list; item != nullptr && !found; item = item->ifa_next) {
+        if (item->ifa_addr == nullptr || item->ifa_addr->sa_family != AF_INET6) continue;
+        sockaddr_in6 in{};
+        std::memcpy(&in, item->ifa_addr, sizeof in);
+        found = (item->ifa_flags & IFF_LOOPBACK) == 0 && !IN6_IS_ADDR_LINKLOCAL(&in.sin6_addr);
+    }
+    ::freeifaddrs(list);
+    return found;
+}
+
+/// IPv6 is asked for where IPv4 has nothing, and for names that lead to this machine itself.
+Result<Addresses> look_up_by_ipv4(const std::string& host) {
+    auto found = ask_resolver(host, AF_INET);
+    const bool more =
+        found ? std::ranges::all_of(*found, is_loopback_v4) : found.error().is(DialErrc::name_unknown);
+    if (!more) return found;
+    auto all = ask_resolver(host, AF_UNSPEC);
+    return all || !found ? std::move(all) : std::move(found);
+}
+
 }  // namespace
 
 std::optional<Result<ScopedIp>> literal_address(const std::string& host) {
@@ -79,23 +128,34 @@ std::optional<Result<ScopedIp>> literal_address(const std::string& host) {
     return ScopedIp(*address, number);
 }
 
-Result<Addresses> look_up(const std::string& host) {
-    // Without AI_ADDRCONFIG: it hides localhost and names of /etc/hosts according to what other interfaces
-    // have (an interface with no more than fe80:: is enough).
-    addrinfo hints{};
-    hints.ai_family = AF_UNSPEC;
-    hints.ai_socktype = SOCK_STREAM;
-    addrinfo* list = nullptr;
-    errno = 0;
-    const int code = ::getaddrinfo(host.c_str(), nullptr, &hints, &list);
-    if (code != 0) return look_up_failed(host, code, errno);
-    Addresses out;
-    for (const addrinfo* item = list; item != nullptr && out.size() < kMostAddresses; item = item->ai_next) {
-        const auto address = address_of(*item);
-        if (address && std::ranges::find(out, *address) == out.end()) out.push_back(*address);
+Addresses worth_trying(const Addresses& found) {
+    std::array<Addresses, 2> families;  // that of the first address, then the other
+    for (const ScopedIp& address : found) {
+        if (is_link_local(address.ip) && address.scope == 0) continue;
+        const bool first = families[0].empty() || families[0].front().ip.is_v4() == address.ip.is_v4();
+        Addresses& family = families[first ? 0 : 1];
+        if (std::ranges::find(family, address) == family.end()) family.push_back(address);
     }
-    ::freeaddrinfo(list);
-    if (out.empty()) return fail(DialErrc::name_unknown, host);
+    Addresses out;
+    for (std::size_t i = 0; i < std::max(families[0].size(), families[1].size()); ++i) {
+        for (const Addresses& family : families) {
+            if (i < family.size() && out.size() < kMostAddresses) out.push_back(family[i]);
+        }
+    }
+    return out;
+}
+
+// AI_ADDRCONFIG is no help: it hides localhost and names of /etc/hosts according to what other interfaces
+// have (one with no more than fe80:: is enough). But where IPv6 leads nowhere a name server that answers for
+// IPv4 alone must keep nobody waiting for the other half.
+Result<Addresses> look_up(const std::string& host) {
+    auto found = has_way_by_ipv6() ? ask_resolver(host, AF_UNSPEC) : look_up_by_ipv4(host);
+    if (!found) return found;
+    Addresses out = worth_trying(*found);
+    if (out.empty()) {
+        return fail(DialErrc::name_unknown,
+                    host + " has link-local addresses alone, without their interface (as in fe80::1%eth0)");
+    }
     return out;
 }
 

@@ -117,9 +117,10 @@ def test_localhost_needs_no_file(host: Host, site: s.Site) -> None:
 class NameServer:
     """Knows one address for every name, and says nothing while it is silent."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, *, only_a: bool = False) -> None:
         self.address = socket.inet_aton(address)
         self.silent = False
+        self.only_a = only_a  # questions for other records get no answer at all
         self.ignored = 0
         self.asked = 0
         self.socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -134,7 +135,7 @@ class NameServer:
                 return
             if not query:
                 return
-            if self.silent:
+            if self.silent or (self.only_a and struct.unpack(">H", query[-4:-2])[0] != 1):
                 self.ignored += 1
                 continue
             self.asked += 1
@@ -179,6 +180,20 @@ def test_a_name_that_resolved_once_keeps_working_while_the_name_server_is_silent
             return server.asked > asked
 
         s.until(all_work_until_it_was_asked, "a question to the name server that is back", seconds=60, pause=0.5)
+    server.close()
+
+
+def test_a_name_server_that_answers_for_ipv4_alone_keeps_nobody_waiting_who_has_no_ipv6(host: Host, site: s.Site) -> None:
+    """The time limit is below what a resolver waits for the other half of the answer."""
+    ipv4_alone(host)
+    server = on(host, lambda: NameServer("192.0.2.1", only_a=True))
+    with on(host, s.Backend) as backend:
+        know_ourselves(site)
+        sections, plain = both_ends("tcp", tunnel="gate.example", backend=backend.address, server="192.0.2.1")
+        site.start(sections, wrap=host.wrap)
+        assert works(host, plain)
+        done = host.curvegate("probe", "app", "-c", site.folder / "curvegate.conf")
+        assert done.returncode == 0, done.stderr.decode()
     server.close()
 
 
