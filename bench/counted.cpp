@@ -179,7 +179,7 @@ void shake_hands(World& world) {
     fsm::Client client(test::udp::destination(world), world.timeouts, kStart + 10s);
     const auto hello = step<action::Send>(client, event::Start{world.fresh_keys(), test::udp::kClientFirst});
 
-    fsm::Server greeter(vault::KeySlot::server, world.timeouts, test::udp::kServerFirst);
+    fsm::Server greeter(vault::KeySlot::server, test::udp::kServerFirst);
     const auto seen = packets::parse_to_server(hello.packet()).value();
     const auto to_issue =
         step<action::IssueCookie>(greeter, event::HelloArrived{std::get<packets::SealedHello>(seen)});
@@ -193,7 +193,7 @@ void shake_hands(World& world) {
     ByteArray<packets::kInitiateOverhead + 64> initiate{};
     vouched.session.seal_initiate(vouched.introduction, initiate).value();
 
-    fsm::Server server(vault::KeySlot::server, world.timeouts, test::udp::kServerFirst);
+    fsm::Server server(vault::KeySlot::server, test::udp::kServerFirst);
     const auto header = packets::parse_to_server(initiate).value();
     const auto to_redeem = step<action::RedeemCookie>(
         server, event::InitiateArrived{std::get<packets::InitiateHeader>(header), initiate});

@@ -109,9 +109,9 @@ class Vault {
   private:
     static int cannot_reach(const std::string& path, int code) {
         const bool denied = code == EACCES || code == EPERM;
-        const std::string_view next = denied           ? "; only root and the vault's user may"
-                                      : code == EAGAIN ? "; the vault takes no connection: does it hang?"
-                                                       : "; is the vault running with it?";
+        std::string_view next = "; is the vault running with it?";
+        if (denied) next = "; only root and the vault's user may";
+        if (code == EAGAIN) next = "; the vault takes no connection: does it hang?";
         return complain(denied ? exit_code::kNoPermission : exit_code::kUnavailable,
                         "cannot reach the vault's control socket at " + path + ": " + std::strerror(code) +
                             std::string(next));

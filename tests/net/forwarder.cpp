@@ -415,10 +415,10 @@ TEST_CASE("a plain socket is asked whether its machine is there, within dead-pee
     asio::io_context context;
     auto [near, far] = test::tcp_pair(context);
     set_plain_options(near.native_handle(), 80s);
-    const auto option = [&near = near](int level, int name) {
+    const auto option = [&socket = near](int level, int name) {
         int value = 0;
         socklen_t size = sizeof value;
-        REQUIRE(::getsockopt(near.native_handle(), level, name, &value, &size) == 0);
+        REQUIRE(::getsockopt(socket.native_handle(), level, name, &value, &size) == 0);
         return value;
     };
     CHECK(option(SOL_SOCKET, SO_KEEPALIVE) == 1);
