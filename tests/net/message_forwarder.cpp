@@ -246,7 +246,7 @@ TEST_CASE("what is no end in order says what it was", "[net][records]") {
         rig.peer.pipe->start();
         test::run_ready(rig.context);
         rig.peer.say(pattern(1));  // finds nobody, before the records are read
-        for (const std::size_t size : {40'000, 2, 3}) REQUIRE(rig.app.say(pattern(size)));
+        for (const std::size_t size : {40'000U, 2U, 3U}) REQUIRE(rig.app.say(pattern(size)));
         rig.app.socket.close();
         REQUIRE(rig.until_unread([&] { return !rig.done.empty() && !rig.peer.ends.empty(); }));
         CHECK(rig.peer.got == std::vector{pattern(40'000), pattern(2), pattern(3)});
