@@ -18,6 +18,12 @@ Result<LockedFile> LockedFile::lock(const std::string& path) {
     if (::lstat(path.c_str(), &info) == 0) {
         if (auto good = open_checked(path, Privacy::trusted); !good) return fail(std::move(good));
         owner = {info.st_uid, info.st_gid};
+    } else if (const std::string folder = folder_of(path);
+               ::geteuid() == 0 && ::stat(folder.c_str(), &info) == 0 && info.st_uid != 0) {
+        const std::string owner_of_folder = "uid " + std::to_string(info.st_uid);
+        return fail(Errc::system, folder + " belongs to " + owner_of_folder +
+                                      ", who could not use what root makes there; run this as " +
+                                      owner_of_folder);
     }
     auto lock = FileLock::acquire(path + ".lock", kLockWait, owner);
     if (!lock) return fail(std::move(lock));

@@ -12,8 +12,8 @@ namespace curvegate::os {
 class LockedFile {
   public:
     /// Waits up to five seconds for another editor, who takes much less. A file that would not be read is
-    /// refused before a lock is made for it; a lock that root makes belongs to the file's owner. Error:
-    /// system.
+    /// refused before a lock is made for it; a lock that root makes belongs to the file's owner, and root
+    /// makes nothing in the folder of another user. Error: system.
     [[nodiscard]] static Result<LockedFile> lock(const std::string& path);
     /// The text, of at most `limit` bytes; nothing: there is no such file, and replace() will make it. It
     /// must be nobody else's to write. Error: system.

@@ -174,5 +174,22 @@ TEST_CASE("a lock that root makes never keeps the file's owner out", "[os]") {
     CHECK(info.st_uid == kSomebody);
 }
 
+TEST_CASE("root begins no file in another user's folder, not even its lock", "[os]") {
+    if (::geteuid() != 0) {
+        WARN("SKIPPED: needs root");
+        return;
+    }
+    constexpr unsigned kSomebody = 65534;
+    const Folder folder;
+    const std::string path = folder.path / "known_hosts";
+    REQUIRE(::chown(folder.path.c_str(), kSomebody, kSomebody) == 0);
+    const auto locked = LockedFile::lock(path);
+    REQUIRE_FALSE(locked);
+    CHECK(locked.error().detail().find("run this as uid 65534") != std::string::npos);
+    CHECK_FALSE(std::filesystem::exists(path + ".lock"));
+    REQUIRE(::chown(folder.path.c_str(), 0, 0) == 0);
+    CHECK(LockedFile::lock(path));
+}
+
 }  // namespace
 }  // namespace curvegate::os
