@@ -147,7 +147,7 @@ Options& with_places(Options& options) {
 
 /// Below a watch.
 constexpr std::string_view kLegend =
-    "IN: from the tunnel to the application. OUT: the other way. Ctrl-C ends this.";
+    "Ctrl-C ends this. IN: from the tunnel to the application. OUT: the other way.";
 
 struct Size {
     unsigned width = 80;

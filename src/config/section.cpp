@@ -22,6 +22,7 @@ std::string in_brackets(const Service& service) {
 }
 
 void tell_missing(const ServiceDraft& draft, std::string_view key, registry::ProblemList& problems) {
+    if (draft.lines.contains(key)) return;  // it is there, and what is wrong with it has been told
     problems.add(draft.service.line,
                  in_brackets(draft.service) + " has no " + std::string(key) + " = ADDRESS");
 }

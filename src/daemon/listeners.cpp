@@ -58,6 +58,13 @@ void remove_stale(const sockaddr_un& address) {
     }
 }
 
+std::string who_has(const std::string& path) {
+    struct stat info{};
+    const bool is_socket = ::lstat(path.c_str(), &info) != 0 || S_ISSOCK(info.st_mode);
+    if (is_socket) return " (another program has it)";
+    return " (what lies there is no socket; move it away, or name another path)";
+}
+
 Result<os::UniqueFd> listen_unix(const std::string& path, const std::string& what, mode_t mode,
                                  int type = SOCK_STREAM) {
     sockaddr_un address{};
@@ -77,7 +84,7 @@ Result<os::UniqueFd> listen_unix(const std::string& path, const std::string& wha
     errno = code;
     if (bound != 0) {
         const std::string why = os::fail_errno(what).error().detail();
-        return fail(os::Errc::system, why + (code == EADDRINUSE ? " (another program has it)" : ""));
+        return fail(os::Errc::system, why + (code == EADDRINUSE ? who_has(path) : ""));
     }
     if (::listen(fd.get(), kBacklog) != 0) return os::fail_errno(what);
     return fd;

@@ -131,10 +131,10 @@ def test_watch_says_what_it_shows_and_how_it_ends(ends: Pair) -> None:
         os.execv(command[0], command)
     shown = b""
     try:
-        while b"Ctrl-C ends this" not in shown:
+        while b"OUT: the other way" not in shown:
             assert select.select([master], [], [], s.PATIENCE)[0], shown
             shown += os.read(master, 65536)
-        assert b"IN: from the tunnel" in shown and b"web" in shown
+        assert b"Ctrl-C ends this. IN: from the tunnel" in shown and b"web" in shown
         os.write(master, b"\x03")
         while select.select([master], [], [], s.PATIENCE)[0]:
             try:

@@ -171,6 +171,16 @@ def full_queue(path: Path, kind: int) -> list[socket.socket]:
             return held
 
 
+def test_a_file_at_a_sockets_path_is_left_alone_and_called_by_its_name(site: s.Site) -> None:
+    path = site.folder / "app.sock"
+    path.write_text("kept")
+    site.know("server", site.key("server").public)
+    section = {"client": "yes", "accept": f"unix:{path}", "connect": "tcp:127.0.0.1:1", "peer": "server"}
+    code, said = site.start_refused({"app": section})
+    assert code == 69 and "what lies there is no socket" in said
+    assert path.read_text() == "kept"
+
+
 def test_a_socket_in_use_whose_queue_is_full_is_not_waited_for(site: s.Site, echo_backend: s.Backend) -> None:
     path = site.folder / "app.sock"
     held = full_queue(path, socket.SOCK_STREAM)

@@ -251,6 +251,8 @@ TEST_CASE("each mistake is told with its line", "[config]") {
         {kHead + "control = \"/run/c.sock\"\n" + kServer,
          "2: control: a value stands without quotes; remove them"},
         {kHead + "log-level = 'info'\n" + kServer, "2: log-level: a value stands without quotes"},
+        {kHead + "[web]\naccept = \"tcp:0.0.0.0:1\"\nconnect = 127.0.0.1:80\nallow = a\n",
+         "3: accept: a value stands without quotes"},
         {kHead + "workers = 257\n" + kServer, "2: workers: \"257\" is not a whole number from 0 to 256"},
         {kHead + "log-level = warn\n" + kServer,
          "2: log-level: \"warn\" is not trace, debug, info, warning or error (did you mean \"warning\"?)"},
