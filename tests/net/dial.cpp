@@ -4,6 +4,7 @@
 #include "net/dial_udp.hpp"
 #include "net/host.hpp"
 #include "net/try_targets.hpp"
+#include "support/descriptors.hpp"
 #include "support/loop.hpp"
 #include "support/names.hpp"
 
@@ -13,7 +14,6 @@
 
 #include <net/if.h>
 #include <netinet/in.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 
 #include <optional>
@@ -88,23 +88,6 @@ struct Dial {
         peer.resize(size);
         return address_of(peer).text();
     }
-};
-
-/// While it lives this process gets no new descriptor.
-class NoDescriptors {
-  public:
-    NoDescriptors() {
-        REQUIRE(::getrlimit(RLIMIT_NOFILE, &before_) == 0);
-        rlimit none = before_;
-        none.rlim_cur = 0;
-        REQUIRE(::setrlimit(RLIMIT_NOFILE, &none) == 0);
-    }
-    ~NoDescriptors() { (void)::setrlimit(RLIMIT_NOFILE, &before_); }
-    NoDescriptors(const NoDescriptors&) = delete;
-    NoDescriptors& operator=(const NoDescriptors&) = delete;
-
-  private:
-    rlimit before_{};
 };
 
 TEST_CASE("a silent address does not hold up a connection, and the good one comes first after that",
@@ -189,15 +172,18 @@ TEST_CASE("want of descriptors is our own, and no target's fault", "[net][dial]"
         if (GENERATE(true, false)) {
             const Target target =
                 GENERATE(Target{"127.0.0.1", 0, {}}, Target{"two.example", 0, {}}, Target{{}, 0, "/nowhere"});
-            const NoDescriptors none;
-            rig.begin({target.host, here.port(), target.unix_path});
-            return rig.finish().error();
+            return test::without_descriptors([&] {
+                rig.begin({target.host, here.port(), target.unix_path});
+                return rig.finish().error();
+            });
         }
         std::optional<Result<os::UniqueFd>> result;
-        const NoDescriptors none;
-        dial_udp(rig.context, rig.names, {"two.example", here.port(), {}}, now() + 10min,
-                 [&](Result<os::UniqueFd> socket) { result.emplace(std::move(socket)); });
-        REQUIRE(test::run_until(rig.context, [&] { return result.has_value(); }));
+        const bool came = test::without_descriptors([&] {
+            dial_udp(rig.context, rig.names, {"two.example", here.port(), {}}, now() + 10min,
+                     [&](Result<os::UniqueFd> socket) { result.emplace(std::move(socket)); });
+            return test::run_until(rig.context, [&] { return result.has_value(); });
+        });
+        REQUIRE(came);
         return result->error();
     }();
     INFO(why.text());

@@ -1,31 +1,13 @@
 #include "os/socket.hpp"
+#include "support/descriptors.hpp"
 
 #include <fcntl.h>
-#include <sys/resource.h>
 #include <unistd.h>
 
 #include <catch2/catch.hpp>
 
 namespace curvegate::os {
 namespace {
-
-/// As long as it lives this process can open nothing more.
-class NoDescriptorLeft {
-  public:
-    NoDescriptorLeft() {
-        REQUIRE(::getrlimit(RLIMIT_NOFILE, &before_) == 0);
-        const UniqueFd next(::open("/dev/null", O_RDONLY | O_CLOEXEC));  // the lowest that is free
-        rlimit none = before_;
-        none.rlim_cur = static_cast<rlim_t>(next.get());
-        REQUIRE(::setrlimit(RLIMIT_NOFILE, &none) == 0);
-    }
-    ~NoDescriptorLeft() { (void)::setrlimit(RLIMIT_NOFILE, &before_); }
-    NoDescriptorLeft(const NoDescriptorLeft&) = delete;
-    NoDescriptorLeft& operator=(const NoDescriptorLeft&) = delete;
-
-  private:
-    rlimit before_{};
-};
 
 TEST_CASE("a message whose descriptor finds no room comes without it and says so", "[os]") {
     const auto pair = seqpacket_pair();
@@ -36,8 +18,8 @@ TEST_CASE("a message whose descriptor finds no room comes without it and says so
     REQUIRE(send_message(pair->first.get(), sent, file.get()));
     REQUIRE(send_message(pair->first.get(), sent, file.get()));
     {
-        const NoDescriptorLeft none;
-        const auto got = receive_message(pair->second.get(), buffer);
+        const auto got =
+            test::without_descriptors([&] { return receive_message(pair->second.get(), buffer); });
         REQUIRE(got);
         REQUIRE(*got);
         CHECK((*got)->size == sent.size());
@@ -64,8 +46,7 @@ TEST_CASE("a copy that cannot be made is an error, and a copy of nothing is noth
     const auto nothing = copy_of(UniqueFd());
     REQUIRE(nothing);
     CHECK_FALSE(*nothing);
-    const NoDescriptorLeft none;
-    CHECK_FALSE(copy_of(file));
+    CHECK_FALSE(test::without_descriptors([&] { return copy_of(file); }));
 }
 
 }  // namespace

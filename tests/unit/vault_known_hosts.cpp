@@ -1,7 +1,7 @@
+#include "support/descriptors.hpp"
 #include "tests/unit/vault_support.hpp"
 #include "vault/known_hosts_file.hpp"
 
-#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -63,13 +63,7 @@ TEST_CASE("what kept known_hosts from being read may pass without a change of th
     World world;
     const auto file = world.open().value();
     world.put(World::line(1) + World::line(2));
-    rlimit before{};
-    REQUIRE(::getrlimit(RLIMIT_NOFILE, &before) == 0);
-    const rlimit none{0, before.rlim_max};
-    REQUIRE(::setrlimit(RLIMIT_NOFILE, &none) == 0);
-    const bool without_descriptors = file->is_listed(peer(1), WallTime{});
-    REQUIRE(::setrlimit(RLIMIT_NOFILE, &before) == 0);
-    CHECK_FALSE(without_descriptors);
+    CHECK_FALSE(test::without_descriptors([&] { return file->is_listed(peer(1), WallTime{}); }));
     CHECK_FALSE(file->is_listed(peer(1), WallTime{std::chrono::seconds(4)}));
     CHECK(world.lines.size() == 1);
     CHECK(file->is_listed(peer(2), WallTime{std::chrono::seconds(5)}));
