@@ -63,7 +63,7 @@ TEST_CASE("what kept known_hosts from being read may pass without a change of th
     World world;
     const auto file = world.open().value();
     world.put(World::line(1) + World::line(2));
-    CHECK_FALSE(test::without_descriptors([&] { return file->is_listed(peer(1), WallTime{}); }));
+    CHECK_FALSE(::curvegate::test::without_descriptors([&] { return file->is_listed(peer(1), WallTime{}); }));
     CHECK_FALSE(file->is_listed(peer(1), WallTime{std::chrono::seconds(4)}));
     CHECK(world.lines.size() == 1);
     CHECK(file->is_listed(peer(2), WallTime{std::chrono::seconds(5)}));
