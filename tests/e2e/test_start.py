@@ -269,6 +269,8 @@ def fill_gaps(gate: s.ServerEnd, pid: int) -> list[socket.socket]:
 def test_no_descriptor_left_is_not_the_end_and_what_was_lost_comes_again(
     site: s.Site, echo_backend: s.Backend
 ) -> None:
+    if s.is_sanitized():
+        s.skip_loudly("UBSan's check of virtual calls opens a pipe, and reports what is not so when it cannot")
     s.need_root()
     log, audit = site.folder / "log", site.folder / "audit"
     gate = s.server_end(
