@@ -5,7 +5,7 @@
 #   ./demo.sh --keep   leaves it running and prints what to try
 set -euo pipefail
 cd "$(dirname "$0")"
-. scripts/need.sh
+. packaging/need.sh
 
 keep=no
 lossy=no

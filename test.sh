@@ -7,7 +7,7 @@
 #   ./test.sh --all              the Debian package too: built, installed into clean roots, booted (needs root)
 set -euo pipefail
 cd "$(dirname "$0")"
-. scripts/need.sh
+. packaging/need.sh
 
 preset=release
 only=()
@@ -85,7 +85,7 @@ if wanted e2e; then say "end to end"; run_pytest e2e tests/e2e; fi
 if wanted package; then say "units, manual pages, completion"; run_pytest package tests/package; fi
 if [ "$all" = yes ]; then
     say "the Debian package"
-    for step in "scripts/package.sh --lint" tests/package/run.sh tests/package/boot.sh; do
+    for step in "packaging/package.sh --lint" tests/package/run.sh tests/package/boot.sh; do
         if $step; then count "$step" 1 0 0; else count "$step" 0 1 1; fi
     done
 fi

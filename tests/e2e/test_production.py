@@ -356,7 +356,7 @@ USERS = {"root": 0, "curvegate": 65534, "curvegate-vault": 65533}
 
 def lay_out(root: Path) -> None:
     """The folders of the package under `root`, with numbers for its users."""
-    for line in (s.ROOT / "packaging/tmpfiles.d/curvegate.conf").read_text().splitlines():
+    for line in (s.ROOT / "systemd/tmpfiles.d/curvegate.conf").read_text().splitlines():
         if line.startswith("d "):
             _, path, mode, user, group, _ = line.split()
             folder = root / path.lstrip("/")
@@ -378,7 +378,7 @@ def test_the_packages_layout_passes(nobody_site: s.Site) -> None:
     key = s.keygen(state / "server.key", "server", "--state-dir", str(state))
     for path in state.iterdir():
         os.chown(path, USERS["curvegate-vault"], USERS["curvegate"])
-    found = re.search(r"--listen (\S+)", (s.ROOT / "packaging/systemd/start-vault").read_text())
+    found = re.search(r"--listen (\S+)", (s.ROOT / "systemd/start-vault").read_text())
     assert found
     socket_of_vault = root / found[1].lstrip("/")
     vault = [*as_user("curvegate-vault"), s.binary("curvegate-vault"), "--listen", str(socket_of_vault)]

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # Installs the package into a clean Debian root, boots systemd there in namespaces of its own, and tries the units:
 # users, credentials, sandbox, reload, status, revoke, restart of the vault, target, stop, removal. As root.
-#   tests/package/boot.sh [DEB]       default: the one in build/package, by scripts/package.sh
+#   tests/package/boot.sh [DEB]       default: the one in build/package, by packaging/package.sh
 # It needs a mounted cgroup2 in which it may make a group; without one it says so and is skipped.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-. scripts/need.sh
+. packaging/need.sh
 cgroup2=$(findmnt -n -o TARGET -t cgroup2 | head -n 1 || true)
 if [ -z "$cgroup2" ] || ! mkdir "$cgroup2/curvegate-package-$$"; then
     echo "SKIPPED: no cgroup2 in which a group can be made, so systemd cannot be booted here" >&2

@@ -5,11 +5,11 @@
 [ "$(id -u)" = 0 ] || die "run me as root: debootstrap, chroot and namespaces need it"
 need debootstrap iproute2 util-linux python3
 
-# find_deb [FILE|FOLDER]: the package to test, by default the one of scripts/package.sh.
+# find_deb [FILE|FOLDER]: the package to test, by default the one of packaging/package.sh.
 find_deb() {
     local found=("${1:-build/package}"/curvegate_*.deb)
     if [ -f "${1:-}" ]; then found=("$1"); fi
-    [ -f "${found[0]}" ] || die "no package ${found[0]}: build it with scripts/package.sh"
+    [ -f "${found[0]}" ] || die "no package ${found[0]}: build it with packaging/package.sh"
     realpath "${found[0]}"
 }
 

@@ -1,12 +1,12 @@
 #!/usr/bin/env bash
 # Installs the package into two clean Debian roots, as README.Debian says, and runs tunnels between them. As root.
-#   tests/package/run.sh [DEB]        default: the one in build/package, by scripts/package.sh
+#   tests/package/run.sh [DEB]        default: the one in build/package, by packaging/package.sh
 # Root A is a server with the vault under a uid of its own (curvegate-vault.service), root B a client whose daemon
 # starts its vault (curvegate@.service). There is no systemd in the roots: what the units say is done by hand.
 # Everything is in one folder and two network namespaces of its own and is removed at the end.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
-. scripts/need.sh
+. packaging/need.sh
 . tests/package/roots.sh
 deb=$(find_deb "${1:-}")
 
@@ -185,12 +185,12 @@ in_plain "$a" "${apt[@]}" purge curvegate >>"$work/apt.log" 2>&1 || fail "apt-ge
 [ -s "$a/etc/curvegate/keys/server.key" ] || fail "purging took the key away"
 [ ! -e "$a/var/lib/curvegate" ] || fail "purging left an empty folder"
 
-step "scripts/need.sh leaves no service behind that starts with the machine"
-mkdir "$a/scripts"
-cp scripts/need.sh "$a/scripts"
+step "packaging/need.sh leaves no service behind that starts with the machine"
+mkdir "$a/packaging"
+cp packaging/need.sh "$a/packaging"
 starts_at_boot() { find "$a/etc/systemd/system" "$a"/etc/rc[2-5].d -type l ! -name 'K*' 2>/dev/null | sort; }
 before=$(starts_at_boot)
-in_plain "$a" bash -euo pipefail -c '. /scripts/need.sh; need nginx stunnel4' >"$work/need.log" 2>&1 || fail "need nginx stunnel4"
+in_plain "$a" bash -euo pipefail -c '. /packaging/need.sh; need nginx stunnel4' >"$work/need.log" 2>&1 || fail "need nginx stunnel4"
 same "nginx" "$(chroot "$a" dpkg-query -W -f '${db:Status-Status}' nginx)" installed
 same "services that start with the machine" "$(starts_at_boot)" "$before"
 step "good, after $((SECONDS - began)) s"

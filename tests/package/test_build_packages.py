@@ -1,4 +1,4 @@
-"""scripts/package.sh installs all that the Debian package is built with, on a machine that has nothing."""
+"""packaging/package.sh installs all that the Debian package is built with, on a machine that has nothing."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ def build_depends() -> set[str]:
 
 
 def installed_by_the_script() -> set[str]:
-    script = (ROOT / "scripts/package.sh").read_text()
+    script = (ROOT / "packaging/package.sh").read_text()
     words = re.search(r"^need \$build_packages (.*)$", script, re.MULTILINE)
-    packages = re.search(r'^build_packages="(.*?)"', (ROOT / "scripts/need.sh").read_text(), re.MULTILINE | re.DOTALL)
+    packages = re.search(r'^build_packages="(.*?)"', (ROOT / "packaging/need.sh").read_text(), re.MULTILINE | re.DOTALL)
     assert words is not None and packages is not None
     return set(words[1].split()) | set(packages[1].split())
 

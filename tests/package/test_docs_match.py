@@ -12,7 +12,7 @@ import documents
 import pytest
 
 PAGES = sorted(documents.MAN.iterdir())
-UPDATE = "run scripts/documents.py --bin FOLDER --update"
+UPDATE = "run docs/documents.py --bin FOLDER --update"
 
 
 def plain(page: Path) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-UNITS = ROOT / "packaging" / "systemd"
+UNITS = ROOT / "systemd"
 SERVICES = ["curvegate.service", "curvegate@.service", "curvegate-vault.service"]
 WORST = 1.5
 

@@ -1,7 +1,7 @@
 # bash completion for curvegate, curvegated and curvegate-vault                              -*- shell-script -*-
-# The tables come from the programs' own --help: scripts/documents.py --update writes them.
+# The tables come from the programs' own --help: docs/documents.py --update writes them.
 
-# generated: tables (scripts/documents.py)
+# generated: tables (docs/documents.py)
 _curvegate_verbs='keygen import pubkey fingerprint peers check counter probe connect run status reload revoke drain rotate audit events --help --version'
 declare -gA _curvegate_subverbs=(
     [peers]='list add remove revoke'

@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 """Keeps the man pages and the bash completion in step with the programs.
 
-What the programs say by --help, and the table of configuration keys, is written between marker lines in docs/man and
-completion; the prose around it is by hand.
+What the programs say by --help, and the table of configuration keys, is written between marker lines in docs/man and in
+packaging/completion; the prose around it is by hand.
 
-    scripts/documents.py --bin build/release/bin            says what is out of step; exit status 1 if anything is
-    scripts/documents.py --bin build/release/bin --update   writes it
+    docs/documents.py --bin build/release/bin            says what is out of step; exit status 1 if anything is
+    docs/documents.py --bin build/release/bin --update   writes it
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 MAN = ROOT / "docs" / "man"
-COMPLETION = ROOT / "completion" / "curvegate.bash"
+COMPLETION = ROOT / "packaging" / "completion" / "curvegate.bash"
 KEYS = ROOT / "src" / "config" / "keys.cpp"
 
 
@@ -244,7 +244,7 @@ class Block:
     @property
     def markers(self) -> tuple[str, str]:
         comment = "# " if self.path.suffix == ".bash" else '.\\" '
-        return f"{comment}generated: {self.name} (scripts/documents.py)", f"{comment}end of {self.name}"
+        return f"{comment}generated: {self.name} (docs/documents.py)", f"{comment}end of {self.name}"
 
     def renewed(self, text: str) -> str:
         """The file's text with this part as the programs have it now."""

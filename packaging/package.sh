@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
 # One command: builds the Debian packages into build/package/.
-#   scripts/package.sh            of the tree as it is here
-#   scripts/package.sh --lint     and stops at what lintian calls an error
+#   packaging/package.sh          of the tree as it is here
+#   packaging/package.sh --lint   and stops at what lintian calls an error
 # DEB_BUILD_OPTIONS=parallel=N says how many compilers run at once (default: one a CPU).
 set -euo pipefail
 cd "$(dirname "$0")/.."
-. scripts/need.sh
+. packaging/need.sh
 
 lint=no
 case "${1:-}" in

@@ -3,23 +3,23 @@ install(TARGETS curvegate RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
 install(TARGETS curvegated curvegate-vault RUNTIME DESTINATION ${CMAKE_INSTALL_SBINDIR})
 install(DIRECTORY include/curvegate DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
 install(FILES README.md PROTOCOL.md SECURITY.md CHANGELOG.md LICENSE DESTINATION ${CMAKE_INSTALL_DOCDIR})
-install(DIRECTORY docs conf DESTINATION ${CMAKE_INSTALL_DOCDIR} PATTERN CMakeLists.txt EXCLUDE PATTERN man EXCLUDE)
+install(DIRECTORY docs conf DESTINATION ${CMAKE_INSTALL_DOCDIR} PATTERN CMakeLists.txt EXCLUDE PATTERN documents.py EXCLUDE PATTERN man EXCLUDE)
 
 foreach(section 1 5 8)
   file(GLOB pages CONFIGURE_DEPENDS docs/man/*.${section})
   install(FILES ${pages} DESTINATION ${CMAKE_INSTALL_MANDIR}/man${section})
 endforeach()
-install(FILES completion/curvegate.bash DESTINATION ${CMAKE_INSTALL_DATADIR}/bash-completion/completions RENAME curvegate)
+install(FILES packaging/completion/curvegate.bash DESTINATION ${CMAKE_INSTALL_DATADIR}/bash-completion/completions RENAME curvegate)
 
 # The units name /usr/sbin, so they go with that prefix alone. Their places are systemd's, not ours.
 option(CURVEGATE_PACKAGING "Install systemd units, users and folders too; for a package with the prefix /usr" OFF)
 if(CURVEGATE_PACKAGING)
-  install(FILES packaging/systemd/curvegate.service packaging/systemd/curvegate-vault.service
-    packaging/systemd/curvegate@.service packaging/systemd/curvegate.target DESTINATION /lib/systemd/system)
-  install(PROGRAMS packaging/systemd/start-vault DESTINATION /usr/libexec/curvegate)
-  install(FILES packaging/systemd/curvegate-web.socket.example DESTINATION ${CMAKE_INSTALL_DOCDIR}/examples)
-  install(FILES packaging/sysusers.d/curvegate.conf DESTINATION /usr/lib/sysusers.d)
-  install(FILES packaging/tmpfiles.d/curvegate.conf DESTINATION /usr/lib/tmpfiles.d)
+  install(FILES systemd/curvegate.service systemd/curvegate-vault.service
+    systemd/curvegate@.service systemd/curvegate.target DESTINATION /lib/systemd/system)
+  install(PROGRAMS systemd/start-vault DESTINATION /usr/libexec/curvegate)
+  install(FILES systemd/curvegate-web.socket.example DESTINATION ${CMAKE_INSTALL_DOCDIR}/examples)
+  install(FILES systemd/sysusers.d/curvegate.conf DESTINATION /usr/lib/sysusers.d)
+  install(FILES systemd/tmpfiles.d/curvegate.conf DESTINATION /usr/lib/tmpfiles.d)
 endif()
 
 # One archive of all that a channel needs, so that a user links one library.
@@ -33,7 +33,7 @@ endforeach()
 install(TARGETS curvegate_library ARCHIVE DESTINATION ${CMAKE_INSTALL_LIBDIR})
 
 include(CMakePackageConfigHelpers)
-configure_package_config_file(cmake/curvegateConfig.cmake.in ${CMAKE_BINARY_DIR}/curvegateConfig.cmake
+configure_package_config_file(packaging/curvegateConfig.cmake.in ${CMAKE_BINARY_DIR}/curvegateConfig.cmake
   INSTALL_DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/curvegate PATH_VARS CMAKE_INSTALL_INCLUDEDIR CMAKE_INSTALL_LIBDIR)
 write_basic_package_version_file(${CMAKE_BINARY_DIR}/curvegateConfigVersion.cmake COMPATIBILITY SameMinorVersion)
 install(FILES ${CMAKE_BINARY_DIR}/curvegateConfig.cmake ${CMAKE_BINARY_DIR}/curvegateConfigVersion.cmake
