@@ -93,9 +93,11 @@ Result<os::UniqueFd> open_bound(Kind kind, const ListenPlace& place, Share share
 
 // `place` with the port that the kernel chose, if it had to.
 Result<ListenPlace> find_free(Kind kind, const ListenPlace& place) {
-    // Without SO_REUSEPORT: it would let us share a port with somebody else's socket.
-    auto alone = open_bound(kind, place, Share::no);
+    // Without SO_REUSEPORT: it would let us share a port with somebody else's socket. It does not listen, for it
+    // is closed at once: whoever had connected to it would be reset.
+    auto alone = make_socket(kind, place);
     if (!alone) return fail(std::move(alone));
+    if (auto bound = bind_to(*alone, place); !bound) return fail(std::move(bound));
     ListenPlace out = place;
     out.port = port_of(alone->get());
     return out;

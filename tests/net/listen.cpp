@@ -8,11 +8,13 @@
 #include <fcntl.h>
 #include <sys/socket.h>
 
+#include <algorithm>
 #include <map>
 #include <optional>
 #include <set>
 #include <string>
 #include <string_view>
+#include <thread>
 #include <vector>
 
 namespace curvegate::net {
@@ -21,6 +23,8 @@ namespace {
 constexpr std::string_view kHello = "QvnQ5XlH";
 constexpr std::string_view kInitiate = "QvnQ5XlI";
 constexpr std::string_view kMessage = "QvnQ5XlM";
+
+constexpr linger kReset{1, 0};  // leaves no TIME-WAIT behind
 
 IpAddress ip(const std::string& text) {
     return *IpAddress::parse(text);
@@ -70,6 +74,33 @@ struct Endpoint {
     std::uint16_t port = 0;
     std::vector<std::unique_ptr<UdpSocket>> sockets;
 };
+
+TEST_CASE("whoever gets through while the sockets of a port are opened is in the queue of one that stays",
+          "[net][listen]") {
+    constexpr int kTimes = 200;
+    const auto port = port_of(listen_tcp(place("127.0.0.1")).value().get());
+    const auto to = endpoint_of(ip("127.0.0.1"), port);
+    int lost = 0;
+    for (int i = 0; i < kTimes; ++i) {
+        os::UniqueFd client;
+        std::jthread knocking([&](const std::stop_token& stop) {
+            while (!client && !stop.stop_requested()) {
+                os::UniqueFd fd(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+                if (::connect(fd.get(), to.data(), static_cast<socklen_t>(to.size())) == 0)
+                    client = std::move(fd);
+            }
+        });
+        const auto sockets = listen_tcp(place("127.0.0.1", port), 2);
+        REQUIRE(sockets.has_value());
+        knocking.join();  // somebody listens, so it gets through
+        const bool waits = std::ranges::any_of(*sockets, [](const os::UniqueFd& fd) {
+            return os::UniqueFd(::accept4(fd.get(), nullptr, nullptr, SOCK_CLOEXEC)).get() >= 0;
+        });
+        lost += waits ? 0 : 1;
+        ::setsockopt(client.get(), SOL_SOCKET, SO_LINGER, &kReset, sizeof kReset);
+    }
+    CHECK(lost == 0);
+}
 
 TEST_CASE("packets of one client come to one worker, wherever they come from", "[net][listen]") {
     struct Case {
