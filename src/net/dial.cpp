@@ -17,9 +17,16 @@ namespace {
 
 constexpr Duration kFullQueue = std::chrono::milliseconds(50);
 
+/// A connection, and which of several addresses of its target took it; none if there was no choice.
+struct Connected {
+    Stream stream;
+    std::optional<ScopedIp> chosen;
+};
+
 class Dialler : public std::enable_shared_from_this<Dialler> {
   public:
-    Dialler(asio::io_context& context, Target target, DialedFn done)
+    using DoneFn = std::move_only_function<void(Result<Connected>)>;
+    Dialler(asio::io_context& context, Target target, DoneFn done)
         : context_(context),
           target_(std::move(target)),
           timer_(context),
@@ -33,10 +40,14 @@ class Dialler : public std::enable_shared_from_this<Dialler> {
         });
         if (!target_.unix_path.empty())
             return asio::post(context_, [self = shared_from_this()] { self->dial_unix(); });
-        good_ = resolver.good();
-        find_addresses(context_, resolver, target_.host, [weak = weak_from_this()](auto addresses) {
-            if (const auto self = weak.lock()) self->resolved(std::move(addresses));
-        });
+        find_addresses(
+            context_, resolver, target_.host,
+            [weak = weak_from_this(), good = resolver.good()](Result<std::vector<ScopedIp>> addresses) {
+                const auto self = weak.lock();
+                if (!self) return;
+                if (addresses) addresses = good->order(self->target_.text(), std::move(*addresses), now());
+                self->resolved(std::move(addresses));
+            });
     }
 
     /// Nobody wants it any more: nothing is left open, and done() is told `stopped`.
@@ -50,7 +61,7 @@ class Dialler : public std::enable_shared_from_this<Dialler> {
     void resolved(Result<std::vector<ScopedIp>> addresses) {
         if (!done_) return;
         if (!addresses) return finish(fail(std::move(addresses)));
-        addresses_ = good_->order(target_.text(), std::move(*addresses), now());
+        addresses_ = std::move(*addresses);
         try_next();
     }
 
@@ -88,9 +99,8 @@ class Dialler : public std::enable_shared_from_this<Dialler> {
             if (under_way_ == 0) finish(fail_dial(target_.text(), failure_));
             return;
         }
-        if (addresses_.size() > 1) good_->answered(target_.text(), address, now());
         attempt->non_blocking(true, ignored);
-        finish(std::move(*attempt));
+        finish(Connected{std::move(*attempt), addresses_.size() > 1 ? std::optional(address) : std::nullopt});
     }
 
     void dial_unix() {
@@ -112,7 +122,7 @@ class Dialler : public std::enable_shared_from_this<Dialler> {
         if (error) return finish(fail_dial(target_.text(), error.value()));
         (void)fd.release();
         socket.non_blocking(true, error);
-        finish(std::move(socket));
+        finish(Connected{std::move(socket), std::nullopt});
     }
 
     // Nobody tells when its queue has room: such a socket knows no connection under way.
@@ -123,7 +133,7 @@ class Dialler : public std::enable_shared_from_this<Dialler> {
         });
     }
 
-    void finish(Result<Stream> result) {
+    void finish(Result<Connected> result) {
         if (!done_) return;
         close();  // of what it gives the socket was moved out
         auto done = std::exchange(done_, nullptr);
@@ -141,13 +151,19 @@ class Dialler : public std::enable_shared_from_this<Dialler> {
     Target target_;
     asio::steady_timer timer_;
     asio::steady_timer next_step_;
-    DialedFn done_;
-    std::shared_ptr<GoodAddresses> good_;
+    DoneFn done_;
     std::vector<ScopedIp> addresses_;
     std::vector<std::shared_ptr<Stream>> attempts_;  // one for each address that was tried, in their order
     std::size_t under_way_ = 0;
     int failure_ = 0;  // the last one, but our own lack counts before all others
 };
+
+void connect_to(asio::io_context& context, Resolver& resolver, const Target& target, Instant deadline,
+                Dialler::DoneFn done, const CancellationPtr& cancellation) {
+    const auto dialler = std::make_shared<Dialler>(context, target, std::move(done));
+    dialler->start(resolver, deadline);
+    stop_on_cancel(cancellation, dialler);
+}
 
 class TunnelDialler : public std::enable_shared_from_this<TunnelDialler> {
   public:
@@ -159,7 +175,8 @@ class TunnelDialler : public std::enable_shared_from_this<TunnelDialler> {
           target_(std::move(target)),
           deadline_(deadline),
           done_(std::move(done)),
-          cancellation_(std::move(cancellation)) {}
+          cancellation_(std::move(cancellation)),
+          good_(resolver.good()) {}
 
     void start() {
         if (target_.keys.empty()) {
@@ -179,25 +196,30 @@ class TunnelDialler : public std::enable_shared_from_this<TunnelDialler> {
 
   private:
     void try_next() {
-        dial(
+        connect_to(
             context_, resolver_, target_.address, deadline_,
-            [self = shared_from_this()](Result<Stream> stream) {
-                if (!stream) return self->finish(fail(std::move(stream)));
-                self->shake_hands(std::move(*stream));
+            [self = shared_from_this()](Result<Connected> connected) {
+                if (!connected) return self->finish(fail(std::move(connected)));
+                self->shake_hands(std::move(*connected));
             },
             cancellation_);
     }
 
-    void shake_hands(Stream stream) {
+    void shake_hands(Connected connected) {
+        chosen_ = connected.chosen;
         handshake_ = start_client_handshake(
-            std::move(stream), tools_, target_.keys[next_++], deadline_,
+            std::move(connected.stream), tools_, target_.keys[next_++], deadline_,
             [self = shared_from_this()](Result<Established> result) { self->on_result(std::move(result)); });
         stop_on_cancel(cancellation_, shared_from_this());
     }
 
     void on_result(Result<Established> result) {
         if (!done_) return;
-        if (result) return finish(std::move(result));
+        if (result) {
+            // Not before: whoever takes connections and shakes no hands is no good address.
+            if (chosen_) good_->answered(target_.address.text(), *chosen_, now());
+            return finish(std::move(result));
+        }
         const Error& why = result.error();
         using handshake::Errc;
         if (why.is(Errc::vault_unavailable) || why.is(Errc::vault_timeout) ||
@@ -222,7 +244,9 @@ class TunnelDialler : public std::enable_shared_from_this<TunnelDialler> {
     Instant deadline_;
     EstablishedFn done_;
     CancellationPtr cancellation_;
+    std::shared_ptr<GoodAddresses> good_;
     std::weak_ptr<HandshakeHandle> handshake_;
+    std::optional<ScopedIp> chosen_;  // of several addresses the one that hands are shaken with
     std::size_t next_ = 0;
 };
 
@@ -263,9 +287,14 @@ std::string Target::text() const {
 
 void dial(asio::io_context& context, Resolver& resolver, const Target& target, Instant deadline,
           DialedFn done, const CancellationPtr& cancellation) {
-    const auto dialler = std::make_shared<Dialler>(context, target, std::move(done));
-    dialler->start(resolver, deadline);
-    stop_on_cancel(cancellation, dialler);
+    auto good = resolver.good();
+    auto remember = [good = std::move(good), place = target.text(),
+                     done = std::move(done)](Result<Connected> connected) mutable {
+        if (!connected) return done(fail(std::move(connected)));
+        if (connected->chosen) good->answered(place, *connected->chosen, now());
+        done(std::move(connected->stream));
+    };
+    connect_to(context, resolver, target, deadline, std::move(remember), cancellation);
 }
 
 void dial_tunnel(asio::io_context& context, Resolver& resolver, const HandshakeTools& tools,

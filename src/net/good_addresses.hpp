@@ -10,9 +10,9 @@
 
 namespace curvegate::net {
 
-/// Which address of a place with several answered last, so that the next connection begins with it and does
-/// not wait again for one that is silent. After kLasts one connection begins with the resolver's first choice
-/// once more, to find out whether that answers now. Time comes in. Any thread.
+/// Which address of a place with several answered last (a tunnel's: shook hands), so that the next connection
+/// begins with it and does not wait again for one that is silent. After kLasts one connection begins with the
+/// resolver's first choice once more, to find out whether that answers now. Time comes in. Any thread.
 class GoodAddresses {
   public:
     static constexpr Duration kLasts = std::chrono::minutes(10);

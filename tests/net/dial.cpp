@@ -7,6 +7,7 @@
 #include "support/descriptors.hpp"
 #include "support/loop.hpp"
 #include "support/names.hpp"
+#include "support/secrets.hpp"
 
 #include <boost/asio/post.hpp>
 
@@ -103,6 +104,25 @@ TEST_CASE("a silent address does not hold up a connection, and the good one come
     CHECK(order.front() == ip("127.0.0.1"));
     rig.begin(target);
     CHECK(rig.answered() == "127.0.0.1");
+}
+
+TEST_CASE("an address that takes connections and shakes no hands is not the good one of a tunnel",
+          "[net][dial]") {
+    const Listening mute("127.0.0.1");
+    Dial rig;
+    const Target target{"two.example", mute.port(), {}};
+    const std::vector<ScopedIp> both = {ip("127.0.0.2"), ip("127.0.0.1")};  // the first one refuses
+    rig.names.known["two.example"] = both;
+    VaultClient vault(rig.context, 1s, VaultClient::Detached::wait);
+    test::SeededRandom random{1};
+    const HandshakeTools tools{&vault, nullptr, &test::pool(), &random, nullptr, {}};
+    const auto server = *public_key_of(test::secret_number<crypto::EphemeralSecret>(9));
+    std::optional<Error> told;
+    dial_tunnel(rig.context, rig.names, tools, {target, "server", {server}}, now() + 200ms,
+                [&](Result<Established> result) { told = result.error(); });
+    REQUIRE(test::run_until(rig.context, [&] { return told.has_value(); }));
+    CHECK(told->is(DialErrc::wrong_key));
+    CHECK(rig.names.good()->order(target.text(), both, now()).front() == both.front());
 }
 
 TEST_CASE("a slow address is not given up when the next one is tried", "[net][dial]") {

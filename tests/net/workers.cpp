@@ -2,7 +2,9 @@
 #include "os/secret_pages.hpp"
 
 #include "log/log.hpp"
+#include "net/clock.hpp"
 #include "support/loop.hpp"
+#include "support/names.hpp"
 #include "support/vault.hpp"
 #include "vault/server.hpp"
 
@@ -72,14 +74,6 @@ class VaultThread {
     std::thread thread_;
 };
 
-class NoNames final : public Resolver {
-    void resolve(asio::io_context& context, const std::string& host, Handler handler) override {
-        asio::post(context, [host, handler = std::move(handler)]() mutable {
-            handler(fail(DialErrc::name_unknown, host));
-        });
-    }
-};
-
 /// A listening socket on loopback, and its port.
 std::pair<os::UniqueFd, std::uint16_t> listening() {
     asio::io_context context;
@@ -92,11 +86,11 @@ Target local_port(std::uint16_t port) {
     return {"127.0.0.1", port, {}};
 }
 
-ServiceSpec client_end_of(std::uint16_t tunnel_port) {
+ServiceSpec client_end_of(const Target& tunnel) {
     ServiceSpec out;
     out.name = "client-end";
     out.side = Side::client;
-    out.lead_to({local_port(tunnel_port), "server", "tunnel"});
+    out.lead_to({tunnel, "server", "tunnel"});
     out.peer = "server";
     return out;
 }
@@ -118,7 +112,7 @@ struct Common {
     }
 
     test::SeededRandom random{1};
-    NoNames resolver;
+    test::Names resolver;
     Shared shared;
     Worker::RegistryPtr registry;
 };
@@ -193,13 +187,17 @@ TEST_CASE("two workers and a vault on threads of their own carry many connection
     auto [tunnel_listener, tunnel_port] = listening();
     auto [local_listener, local] = listening();
 
-    const Common common(vault);
+    Common common(vault);
+    // Nobody listens at the first one: which of the two answers is remembered.
+    const std::vector<ScopedIp> both = {*IpAddress::parse("127.0.0.2"), *IpAddress::parse("127.0.0.1")};
+    const Target tunnel{"tunnel.example", tunnel_port, {}};
+    common.resolver.known[tunnel.host] = both;
     const Shared& shared = common.shared;
     ServiceSpec server_end;
     server_end.name = "server-end";
     server_end.lead_to({local_port(plain.local_endpoint().port()), "", "plain"});
     server_end.allow.names = {"client"};
-    const ServiceSpec client_end = client_end_of(tunnel_port);
+    const ServiceSpec client_end = client_end_of(tunnel);
     WorkerThread server(shared, common.registry, server_end, std::move(tunnel_listener),
                         std::move(first.ours));
     WorkerThread client(shared, common.registry, client_end, std::move(local_listener),
@@ -242,6 +240,7 @@ TEST_CASE("two workers and a vault on threads of their own carry many connection
     CHECK(shared.counters->truncations == 0);
     CHECK(shared.counters->refusals().empty());
     CHECK(shared.admission->half_open() == 0);
+    CHECK(common.resolver.good()->order(tunnel.text(), both, now()).front() == both.back());
 }
 
 TEST_CASE("who connected before the worker ran gets a reset too when the tunnel cannot be made",
@@ -260,7 +259,7 @@ TEST_CASE("who connected before the worker ran gets a reset too when the tunnel 
     early.connect({asio::ip::address_v4::loopback(), local});
 
     const Common common(vault);
-    const WorkerThread client(common.shared, common.registry, client_end_of(refused),
+    const WorkerThread client(common.shared, common.registry, client_end_of(local_port(refused)),
                               std::move(local_listener), std::move(connection.ours));
     early.non_blocking(true);
     std::array<Byte, 1> byte{};
