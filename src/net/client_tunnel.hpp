@@ -20,7 +20,7 @@ class ClientTunnel final : public CurvecpTunnel {
         Duration dead_peer = std::chrono::seconds(60);
     };
     /// `done` is called once, when messages may go (the server has not confirmed the session then), or with
-    /// the reason why they never will; never from within.
+    /// the reason why they never will; never from within start(), but perhaps from within stop().
     using DoneFn = std::move_only_function<void(Result<>)>;
     [[nodiscard]] static Result<std::shared_ptr<ClientTunnel>> create(asio::io_context& context,
                                                                       const HandshakeTools& tools,

@@ -81,7 +81,8 @@ class StreamDialler : public std::enable_shared_from_this<StreamDialler> {
         const bool last = next_ == tries_.size();
         const auto share = (deadline_ - now()) / static_cast<int>(tries_.size() - next_ + 1);
         if (last && !target_.confirm_by) return (void)timer_.cancel();
-        const Instant until = last ? deadline_ : now() + std::clamp<Duration>(share, kLeastTry, kMostTry);
+        const Instant until =
+            last ? deadline_ : std::min(deadline_, now() + std::clamp<Duration>(share, kLeastTry, kMostTry));
         wait_until(until, [](StreamDialler& self) {
             if (self.tunnel_ && !self.tunnel_->has_cookie()) self.tunnel_->stop();
         });

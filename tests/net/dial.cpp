@@ -1,6 +1,7 @@
 #include "net/dial.hpp"
 
 #include "net/clock.hpp"
+#include "net/dial_stream.hpp"
 #include "net/dial_udp.hpp"
 #include "net/host.hpp"
 #include "net/try_targets.hpp"
@@ -123,6 +124,26 @@ TEST_CASE("an address that takes connections and shakes no hands is not the good
     REQUIRE(test::run_until(rig.context, [&] { return told.has_value(); }));
     CHECK(told->is(DialErrc::wrong_key));
     CHECK(rig.names.good()->order(target.text(), both, now()).front() == both.front());
+}
+
+TEST_CASE("no key of a silent CurveCP server is tried beyond the deadline of its dial", "[net][dial]") {
+    asio::io_context context;
+    const udp::socket silent(context, {asio::ip::address_v4::loopback(), 0});
+    Names names;
+    VaultClient vault(context, 1s, VaultClient::Detached::wait);
+    test::SeededRandom random{1};
+    const HandshakeTools tools{&vault, nullptr, &test::pool(), &random, nullptr, {}};
+    StreamTarget target{{"127.0.0.1", silent.local_endpoint().port(), {}}, "server", {}, {}, {}, 60s, {}};
+    for (const Byte number : {Byte{9}, Byte{10}})
+        target.keys.push_back(*public_key_of(test::secret_number<crypto::EphemeralSecret>(number)));
+    const Instant began = now();
+    target.confirm_by = began + 1h;  // other targets come after this one
+    std::optional<Error> told;
+    dial_stream(context, names, tools, target, began + 200ms,
+                [&](Result<DialedStream> result) { told = result.error(); });
+    REQUIRE(test::run_until(context, [&] { return told.has_value(); }));
+    CHECK(told->is(DialErrc::no_cookie));
+    CHECK(now() - began < 1s);  // the least time of a try is longer
 }
 
 TEST_CASE("a slow address is not given up when the next one is tried", "[net][dial]") {
