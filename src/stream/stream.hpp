@@ -58,10 +58,10 @@ class Stream {
     void commit(std::size_t size);
     /// The end of our direction comes after what was written.
     void finish();
-    /// Has finish() or abort() been called?
+    /// Has finish(), fail_after_all() or abort() been called?
     [[nodiscard]] bool outgoing_ended() const;
     [[nodiscard]] bool aborted() const;
-    /// Our direction ends after what was written, as a failure; nothing if it has ended already.
+    /// Our direction ends after what was written, as a failure. If it has ended already, nothing changes.
     void fail_after_all();
     /// Our direction ends now, as a failure; what was not sent yet is dropped, and its memory given back.
     void abort();
@@ -72,7 +72,7 @@ class Stream {
     [[nodiscard]] Bytes readable() const;
     void consume(std::size_t size);
     /// Nobody reads any more: what has come and what comes is acknowledged and counts as consumed, and none
-    /// of it is kept.
+    /// of it is kept. What readable() gave is no longer good.
     void stop_reading();
     [[nodiscard]] Incoming incoming() const;
 
@@ -95,7 +95,6 @@ class Stream {
     void want_ping() noexcept;
     /// Another path: round trip and window start afresh.
     void path_changed(Instant now);
-    /// Some of what next_message() gave was not sent after all and is lost; that is found out as any loss is.
 
     // ---- what the actor asks ----
 
@@ -110,7 +109,7 @@ class Stream {
     [[nodiscard]] std::uint64_t received() const;
     /// Bytes that the peer has, from the first on.
     [[nodiscard]] std::uint64_t acknowledged() const;
-    /// A byte that the local side wrote may not have arrived yet. Never after abort(): then no byte counts.
+    /// Is there a byte of the local side that may not have arrived yet? Not after abort(): then none counts.
     [[nodiscard]] bool owes_bytes() const;
     [[nodiscard]] std::uint64_t sent() const;
     /// Has a byte of the stream, or its end, ever left in a message?
