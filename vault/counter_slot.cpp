@@ -76,6 +76,10 @@ std::string_view describe(CounterErrc code) {
             return "the nonce counter is in use by another vault, of a second daemon with this key; stop "
                    "that one "
                    "first, or make this one a key of its own";
+        case CounterErrc::no_folder:
+            return "this folder, which is to hold the nonce counter (state-dir), is not there; make it for "
+                   "the "
+                   "user that the vault runs as: install -d -m 0700 -o USER FOLDER";
         case CounterErrc::cannot_write: return "the nonce counter cannot be written; mend or free the disk";
     }
     return "unknown";

@@ -38,6 +38,7 @@ enum class CounterErrc {
     later_version,  ///< refuse to start
     exhausted,      ///< refuse to start, or no_nonce: fewer than 2^20 numbers are left
     in_use,         ///< refuse to start: another process holds the lock
+    no_folder,      ///< refuse to start: the detail has the folder that is not there
     cannot_write,   ///< at start refuse; later no_nonce until a reservation succeeds
 };
 [[nodiscard]] constexpr std::string_view layer_name(CounterErrc) {

@@ -45,6 +45,11 @@ CounterErrc why_not_written(const std::string& path) {
     return refused && errno == EACCES ? CounterErrc::denied : CounterErrc::cannot_write;
 }
 
+Result<> folder_of_counter(const std::string& path) {
+    if (is_folder_missing(path)) return fail(CounterErrc::no_folder, os::folder_of(path));
+    return {};
+}
+
 Result<os::FileLock> lock(const std::string& path, unsigned wait) {
     const std::string file = path + ".lock";
     auto held = os::FileLock::acquire(file, wait);
@@ -122,6 +127,7 @@ std::string counter_path(const std::string& state_dir, const crypto::PublicKey& 
 
 Result<std::unique_ptr<CounterStore>> CounterStore::open(const std::string& path,
                                                          const crypto::PublicKey& key, unsigned lock_wait) {
+    if (auto there = folder_of_counter(path); !there) return fail(std::move(there));
     // A missing counter is told before a lock file is made for it.
     if (::access(path.c_str(), F_OK) != 0 && errno == ENOENT) return fail(CounterErrc::missing, path);
     auto held = lock(path, lock_wait);
@@ -171,6 +177,7 @@ Result<> CounterStore::write_slot(std::size_t index, FixedBytes<kCounterSlotSize
 
 Result<CounterInitResult> init_counter(const std::string& path, const crypto::PublicKey& key,
                                        RandomSource& random, unsigned lock_wait) {
+    if (auto there = folder_of_counter(path); !there) return fail(std::move(there));
     auto held = lock(path, lock_wait);
     if (!held) return fail(std::move(held));
     CounterInitResult result{CounterInit::created, {}};

@@ -1,5 +1,7 @@
 #include "vault/private_file.hpp"
 
+#include "os/file.hpp"
+
 #include <fcntl.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -46,6 +48,10 @@ std::expected<void, FileProblem> check_private(int fd, const std::string& path) 
     if (info.st_uid != ::geteuid()) return problem(FileFault::wrong_owner, path);
     if ((info.st_mode & 0077) != 0) return problem(FileFault::wrong_mode, path);
     return {};
+}
+
+bool is_folder_missing(const std::string& path) {
+    return ::access(os::folder_of(path).c_str(), F_OK) != 0 && errno == ENOENT;
 }
 
 }  // namespace curvegate::vault

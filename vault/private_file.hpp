@@ -34,4 +34,7 @@ enum class FileKind {
 [[nodiscard]] std::expected<os::UniqueFd, FileProblem> open_private(const std::string& path, int flags,
                                                                     FileKind kind = FileKind::own);
 
+/// Is the folder that `path` would stand in not there at all?
+[[nodiscard]] bool is_folder_missing(const std::string& path);
+
 }  // namespace curvegate::vault

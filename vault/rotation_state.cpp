@@ -77,6 +77,10 @@ std::string_view describe(RotationErrc code) {
             return "the key rotation is in use by another vault, of a second daemon with this key; stop that "
                    "one "
                    "first, or make this one a key of its own";
+        case RotationErrc::no_folder:
+            return "this folder, which is to hold the state of the key rotation (state-dir), is not there; "
+                   "make "
+                   "it for the user that the vault runs as: install -d -m 0700 -o USER FOLDER";
         case RotationErrc::cannot_write:
             return "the state of the key rotation cannot be written; mend or free the disk";
     }

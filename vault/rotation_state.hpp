@@ -27,6 +27,7 @@ enum class RotationErrc {
     unusable,       ///< refuse to start: missing rights, cut short...; the detail says what
     other_key,      ///< refuse to start: a key file holds another key than the state says
     in_use,         ///< refuse to start: another vault has it
+    no_folder,      ///< refuse to start: the detail has the folder that is not there
     cannot_write,   ///< the step is refused, and the state is as it was
 };
 [[nodiscard]] constexpr std::string_view layer_name(RotationErrc) {

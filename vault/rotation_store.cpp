@@ -96,6 +96,7 @@ Result<std::unique_ptr<RotationStore>> RotationStore::open(const std::string& pa
                                                            unsigned lock_wait) {
     if (::access(path.c_str(), F_OK) != 0 && errno == ENOENT) {
         if (if_missing == IfMissing::none) return nullptr;
+        if (is_folder_missing(path)) return fail(RotationErrc::no_folder, os::folder_of(path));
         // Empty at first, and filled under its lock; another vault that makes it at the same time is no harm.
         if (auto made = os::create_file(path, {}, 0600); !made && ::access(path.c_str(), F_OK) != 0)
             return fail(RotationErrc::cannot_write, made.error().detail());

@@ -21,7 +21,8 @@ int init_one(const config::Config& config, const KeyUse& use) {
     const auto made = vault::init_counter(path, header->public_key, random);
     if (!made) {
         const bool denied = made.error().is(vault::CounterErrc::denied);
-        const bool writing = denied || made.error().is(vault::CounterErrc::cannot_write);
+        const bool writing = denied || made.error().is(vault::CounterErrc::cannot_write) ||
+                             made.error().is(vault::CounterErrc::no_folder);
         return complain(writing ? exit_for_writing(path) : exit_code::kBadData, made.error().text());
     }
     switch (made->done) {

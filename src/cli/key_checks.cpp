@@ -44,6 +44,7 @@ Result<> read_at(int fd, std::size_t at, MutableBytes into, const std::string& p
 }
 
 Result<vault::CounterState> read_counter(const std::string& path, const crypto::PublicKey& key) {
+    if (vault::is_folder_missing(path)) return fail(vault::CounterErrc::no_folder, os::folder_of(path));
     if (::access(path.c_str(), F_OK) != 0 && errno == ENOENT) return fail(vault::CounterErrc::missing, path);
     auto fd = os::open_checked(path, os::Privacy::secret);
     if (!fd) return fail(std::move(fd));

@@ -185,7 +185,8 @@ TEST_CASE("every refusal to start names the path and what to do") {
         const auto error = static_cast<CounterErrc>(code);
         INFO(describe(error));
         const bool has_other_remedy = error == CounterErrc::denied || error == CounterErrc::unreadable ||
-                                      error == CounterErrc::in_use || error == CounterErrc::cannot_write;
+                                      error == CounterErrc::in_use || error == CounterErrc::no_folder ||
+                                      error == CounterErrc::cannot_write;
         CHECK((describe(error).find("`curvegate counter init -c FILE`") == std::string_view::npos) ==
               has_other_remedy);
     }
@@ -231,11 +232,19 @@ TEST_CASE("counter init does not touch what may be somebody's") {
     CHECK(refusal(our_key()).is(CounterErrc::later_version));
 }
 
-TEST_CASE("counter init in a folder that is not there says that it cannot write") {
+TEST_CASE("a folder that is not there is named, with how to make it") {
     test::CountingRandom random;
     const auto made = init_counter("/nonexistent/nonce.0", our_key(), random, 0);
+    const auto opened = CounterStore::open("/nonexistent/nonce.0", our_key(), 0);
     REQUIRE_FALSE(made);
-    CHECK(made.error().is(CounterErrc::cannot_write));
+    REQUIRE_FALSE(opened);
+    for (const Error& why : {made.error(), opened.error()}) {
+        CHECK(why.is(CounterErrc::no_folder));
+        CHECK(why.text() ==
+              "/nonexistent: this folder, which is to hold the nonce counter (state-dir), is not there; make "
+              "it "
+              "for the user that the vault runs as: install -d -m 0700 -o USER FOLDER");
+    }
 }
 
 TEST_CASE("a counter whose file cannot be written is refused at the start") {

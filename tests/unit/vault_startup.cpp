@@ -99,6 +99,14 @@ TEST_CASE("what is wrong at the start decides the exit status") {
         REQUIRE(::unlink(counter.c_str()) == 0);
         CHECK(world.failure().exit_code == EX_CONFIG);
     }
+    SECTION("a folder of the state that is not there: 78") {
+        world.options.state_dir = "/nonexistent";
+        world.options.control =
+            GENERATE("", "control.sock");  // with one, a rotation may come, and is kept there
+        const auto failure = world.failure();
+        CHECK(failure.exit_code == EX_CONFIG);
+        CHECK(failure.text.starts_with("/nonexistent: this folder"));
+    }
     SECTION("a counter open to others: 77") {
         REQUIRE(::chmod(counter.c_str(), 0666) == 0);
         CHECK(world.failure().exit_code == EX_NOPERM);
