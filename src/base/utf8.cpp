@@ -1,5 +1,8 @@
 #include "base/utf8.hpp"
 
+#include <algorithm>
+#include <array>
+
 namespace curvegate {
 namespace {
 
@@ -10,6 +13,33 @@ std::size_t length_from(unsigned char first) noexcept {
     if (first >= 0xe0 && first < 0xf0) return 3;
     if (first >= 0xf0 && first < 0xf5) return 4;
     return 0;
+}
+
+struct Range {
+    char32_t first;
+    char32_t last;
+};
+// Unicode 15: the classes Cc, Cf, Zl and Zp, and what has the property Default_Ignorable_Code_Point;
+// ascending, from U+0080 on.
+constexpr auto kUnseen = std::to_array<Range>({
+    {0x80, 0x9f},         {0xad, 0xad},         {0x34f, 0x34f},       {0x600, 0x605},
+    {0x61c, 0x61c},       {0x6dd, 0x6dd},       {0x70f, 0x70f},       {0x890, 0x891},
+    {0x8e2, 0x8e2},       {0x115f, 0x1160},     {0x17b4, 0x17b5},     {0x180b, 0x180f},
+    {0x200b, 0x200f},     {0x2028, 0x202e},     {0x2060, 0x206f},     {0x3164, 0x3164},
+    {0xfe00, 0xfe0f},     {0xfeff, 0xfeff},     {0xffa0, 0xffa0},     {0xfff0, 0xfffb},
+    {0x1'10bd, 0x1'10bd}, {0x1'10cd, 0x1'10cd}, {0x1'3430, 0x1'343f}, {0x1'bca0, 0x1'bca3},
+    {0x1'd173, 0x1'd17a}, {0xe'0000, 0xe'0fff},
+});
+
+static_assert(std::ranges::is_sorted(kUnseen, {}, &Range::last));
+
+/// As JSON escapes a character: above U+FFFF it has two halves (RFC 8259, 7).
+void append_escape(std::string& out, char32_t c) {
+    if (c >= 0x1'0000) {
+        append_escape(out, 0xd800 + ((c - 0x1'0000) >> 10));
+        c = 0xdc00 + ((c - 0x1'0000) & 0x3ff);
+    }
+    out += "\\u" + hex(c, 4);
 }
 
 bool allowed(char32_t value, std::size_t size) noexcept {
@@ -36,8 +66,9 @@ CodePoint first_of(std::string_view text) noexcept {
 }
 
 bool is_control(char32_t c) noexcept {
-    return c < 0x20 || (c >= 0x7f && c < 0xa0) || c == 0x061c || c == 0x200e || c == 0x200f ||
-           (c >= 0x2028 && c <= 0x202e) || (c >= 0x2066 && c <= 0x2069);
+    if (c < 0x80) return c < 0x20 || c == 0x7f;
+    const auto* const range = std::ranges::lower_bound(kUnseen, c, {}, &Range::last);
+    return range != kUnseen.end() && range->first <= c;
 }
 
 void append_utf8(std::string& out, char32_t c) {
@@ -74,7 +105,7 @@ void append_escaped(std::string& out, std::string_view text) {
             out += '\\';
             append_utf8(out, c.value);
         } else if (is_control(c.value)) {
-            out += "\\u" + hex(c.value, 4);
+            append_escape(out, c.value);
         } else {
             append_utf8(out, c.value);
         }

@@ -35,9 +35,10 @@ struct Pipe {
     }
 };
 
-// C1 controls, a line separator, what turns the direction of writing, a byte that is no UTF-8, and letters.
-const std::string kHostile = "a\n\x1b[2J\xc2\x9b\xe2\x80\xa8\xe2\x80\xae\xff\"\\ \xc3\xa9";
-const std::string kEscaped = R"("a\u000a\u001b[2J\u009b\u2028\u202e)"
+// C1 controls, a line separator, what turns the direction of writing, what is not seen, a byte that is no
+// UTF-8, and letters.
+const std::string kHostile = "a\n\x1b[2J\xc2\x9b\xe2\x80\xa8\xe2\x80\xae\xe2\x80\x8b\xff\"\\ \xc3\xa9";
+const std::string kEscaped = R"("a\u000a\u001b[2J\u009b\u2028\u202e\u200b)"
                              "\xef\xbf\xbd"
                              R"(\"\\ )"
                              "\xc3\xa9\"";

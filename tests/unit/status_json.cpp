@@ -70,6 +70,8 @@ TEST_CASE("strings are escaped", "[status]") {
     CHECK(json_string("caf\xc3\xa9 \xe2\x82\xac \xf0\x9f\x98\x80") ==
           "\"caf\xc3\xa9 \xe2\x82\xac \xf0\x9f\x98\x80\"");
     CHECK(json_string("\xc2\x85\xe2\x80\xa8\xe2\x80\xae") == R"("\u0085\u2028\u202e")");
+    CHECK(json_string("\xc2\xad\xe2\x80\x8b\xe2\x81\xa0\xef\xbb\xbf") == R"("\u00ad\u200b\u2060\ufeff")");
+    CHECK(json_string("\xf3\xa0\x81\x81") == R"("\udb40\udc41")");  // a tag of U+E0041
     CHECK(json_string("a\xff\xc3") == "\"a\xef\xbf\xbd\xef\xbf\xbd\"");
     CHECK(json_string("\xed\xa0\x80") ==
           "\"\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\"");  // half a surrogate pair
