@@ -65,7 +65,7 @@ struct EphemeralKeyPair {
 
 template <>
 struct std::hash<curvegate::crypto::PublicKey> {
-    /// For tables of keys that authenticated or stand in a file, which a stranger cannot fill.
+    /// For tables of keys that stand in a file: no stranger chooses them.
     std::size_t operator()(const curvegate::crypto::PublicKey& key) const noexcept {
         return curvegate::load_be<std::uint64_t>(key.bytes().template first<8>());
     }

@@ -14,7 +14,6 @@
 #include <mutex>
 #include <optional>
 #include <string>
-#include <unordered_map>
 #include <vector>
 
 namespace curvegate::net {
@@ -136,7 +135,8 @@ enum class SessionErrc { of_peer = 1, of_source, of_service, in_all };
 /// session. What comes and goes are keys that have proven themselves and their addresses: strangers make
 /// nothing grow.
 class SessionLimits : public std::enable_shared_from_this<SessionLimits> {
-    using Peers = std::unordered_map<crypto::PublicKey, std::size_t>;
+    // A stranger who may come in with any key could choose keys that meet in a hash table.
+    using Peers = std::map<crypto::PublicKey, std::size_t>;
     using Sources = std::map<IpAddress, std::size_t>;
     using Services = std::map<ServiceId, std::size_t>;
 

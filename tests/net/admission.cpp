@@ -280,6 +280,24 @@ TEST_CASE("who is refused by one limit has not been counted for another", "[net]
         guests.come(client_of(1, "192.0.2.1"), {.of_peer = 1, .of_source = 1, .of_service = 1, .in_all = 1}));
 }
 
+TEST_CASE("keys that somebody chose make the counting no slower", "[net][admission]") {
+    constexpr std::uint32_t kFirst = 16;  // what is smaller may be weak
+    constexpr std::uint32_t kKeys = 20'000;
+    const auto time_of = [](std::size_t place) {  // of the bytes in which the keys differ
+        Guests guests;
+        const auto began = std::chrono::steady_clock::now();
+        for (std::uint32_t i = kFirst; i < kFirst + kKeys; ++i) {
+            ByteArray<32> bytes{};
+            std::ranges::copy(to_be(i), bytes.begin() + static_cast<std::ptrdiff_t>(place));
+            const auto key = crypto::PublicKey::parse(bytes).value();
+            REQUIRE_FALSE(guests.come(SessionLimits::Client{key, ip("192.0.2.1")}, {}));
+        }
+        return std::chrono::steady_clock::now() - began;
+    };
+    // In a hash table of the first eight bytes the latter would be a list, and some hundred times slower.
+    CHECK(time_of(20) < 20 * time_of(4) + std::chrono::milliseconds(200));
+}
+
 TEST_CASE("a peer may have so many sessions in all and no more", "[net][admission]") {
     const auto sessions = std::make_shared<SessionLimits>();
     const auto alice = client_of(1, "192.0.2.1");
