@@ -91,29 +91,35 @@ bool is_loopback_v4(const ScopedIp& address) {
     return address.ip.is_v4() && address.ip.bytes[address.ip.bytes.size() - 4] == kNetwork;
 }
 
-/// Does an interface but the loopback have an address of IPv6 that leads beyond its link?
-bool has_way_by_ipv6() {
+/// How far this machine's addresses of IPv6 lead.
+enum class Ipv6 {
+    none,    ///< it has none
+    nearby,  ///< to itself, and perhaps along a link
+    far,     ///< beyond its links, or nothing is known
+};
+Ipv6 reach_of_ipv6() {
     ifaddrs* list = nullptr;
-    if (::getifaddrs(&list) != 0) return true;  // nothing is known
-    bool found = false;
-    for (const ifaddrs* item = list; item != nullptr && !found; item = item->ifa_next) {
+    if (::getifaddrs(&list) != 0) return Ipv6::far;
+    Ipv6 reach = Ipv6::none;
+    for (const ifaddrs* item = list; item != nullptr && reach != Ipv6::far; item = item->ifa_next) {
         if (item->ifa_addr == nullptr || item->ifa_addr->sa_family != AF_INET6) continue;
         sockaddr_in6 in{};
         std::memcpy(&in, item->ifa_addr, sizeof in);
-        found = (item->ifa_flags & IFF_LOOPBACK) == 0 && !IN6_IS_ADDR_LINKLOCAL(&in.sin6_addr);
+        const bool leads_far = (item->ifa_flags & IFF_LOOPBACK) == 0 && !IN6_IS_ADDR_LINKLOCAL(&in.sin6_addr);
+        reach = leads_far ? Ipv6::far : Ipv6::nearby;
     }
     ::freeifaddrs(list);
-    return found;
+    return reach;
 }
 
-/// IPv6 is asked for where IPv4 has nothing, and for names that lead to this machine itself.
-Result<Addresses> look_up_by_ipv4(const std::string& host) {
+/// IPv6 is asked for where IPv4 has nothing, and for names that lead to this machine itself if it has ::1.
+Result<Addresses> look_up_by_ipv4(const std::string& host, Ipv6 reach) {
     auto found = ask_resolver(host, AF_INET);
-    const bool more =
-        found ? std::ranges::all_of(*found, is_loopback_v4) : found.error().is(DialErrc::name_unknown);
-    if (!more) return found;
-    auto all = ask_resolver(host, AF_UNSPEC);
-    return all || !found ? std::move(all) : std::move(found);
+    if (!found) return found.error().is(DialErrc::name_unknown) ? ask_resolver(host, AF_INET6) : found;
+    if (reach == Ipv6::none || !std::ranges::all_of(*found, is_loopback_v4)) return found;
+    if (const auto more = ask_resolver(host, AF_INET6))
+        found->insert(found->end(), more->begin(), more->end());
+    return found;
 }
 
 }  // namespace
@@ -149,7 +155,8 @@ Addresses worth_trying(const Addresses& found) {
 // have (one with no more than fe80:: is enough). But where IPv6 leads nowhere a name server that answers for
 // IPv4 alone must keep nobody waiting for the other half.
 Result<Addresses> look_up(const std::string& host) {
-    auto found = has_way_by_ipv6() ? ask_resolver(host, AF_UNSPEC) : look_up_by_ipv4(host);
+    const Ipv6 reach = reach_of_ipv6();
+    auto found = reach == Ipv6::far ? ask_resolver(host, AF_UNSPEC) : look_up_by_ipv4(host, reach);
     if (!found) return found;
     Addresses out = worth_trying(*found);
     if (out.empty()) {

@@ -197,6 +197,23 @@ def test_a_name_server_that_answers_for_ipv4_alone_keeps_nobody_waiting_who_has_
     server.close()
 
 
+@pytest.mark.parametrize(("interfaces", "questions"), [(ipv4_alone, 1), (only_loopback, 2)])
+def test_no_question_is_asked_twice_for_a_name_that_leads_to_this_machine(
+    host: Host, site: s.Site, interfaces: Callable[[Host], None], questions: int
+) -> None:
+    """Where nothing has an address of IPv6, that for IPv4 is the only one."""
+    interfaces(host)
+    server = on(host, lambda: NameServer("127.0.0.1"))
+    with on(host, s.Backend) as backend:
+        know_ourselves(site)
+        sections, _ = both_ends("tcp", tunnel="gate.example", backend=backend.address)
+        site.start(sections, wrap=host.wrap)
+        done = host.curvegate("probe", "app", "-c", site.folder / "curvegate.conf")
+        assert done.returncode == 0, done.stderr.decode()
+        assert server.asked == questions
+    server.close()
+
+
 def test_a_silent_name_server_and_an_unknown_name_have_words_of_their_own(host: Host, site: s.Site) -> None:
     host.write("resolv.conf", "nameserver 127.0.0.1\noptions timeout:1 attempts:1\n")
     host.write("hosts", HOSTS)
