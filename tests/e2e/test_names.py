@@ -6,6 +6,7 @@ from __future__ import annotations
 import socket
 import struct
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -228,6 +229,23 @@ def test_a_silent_name_server_and_an_unknown_name_have_words_of_their_own(host: 
     done = host.curvegate("probe", "app", "-c", site.folder / "curvegate.conf")
     assert b"gate.example: the name servers do not answer" in done.stderr
     silent.close()
+
+
+@pytest.mark.parametrize("carrier", CARRIERS)
+def test_probe_and_connect_end_in_time_while_the_name_server_is_silent(host: Host, site: s.Site, carrier: str) -> None:
+    """The resolver itself would wait for ten seconds."""
+    host.write("hosts", HOSTS)
+    server = on(host, lambda: NameServer("127.0.0.1"))
+    server.silent = True
+    know_ourselves(site)
+    sections, _ = both_ends(carrier, tunnel="gate.example", backend="127.0.0.1:9", connect_timeout="1s")
+    site.start(sections, wrap=host.wrap)
+    for verb in ("probe", "connect"):
+        began = time.monotonic()
+        done = host.curvegate(verb, "app", "-c", site.folder / "curvegate.conf")
+        assert b"no connection in time" in done.stderr, done.stderr.decode()
+        assert time.monotonic() - began < 4, verb
+    server.close()
 
 
 def test_many_names_at_once_wait_for_their_turn(host: Host, site: s.Site) -> None:
