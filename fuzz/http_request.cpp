@@ -1,10 +1,10 @@
 // The metrics page's requests: what was decided stays decided whatever follows, and only a loopback host is
 // served.
+#include "daemon/http.hpp"
 #include "harness.hpp"
-#include "status/http.hpp"
 
 using namespace curvegate;
-using namespace curvegate::status;
+using namespace curvegate::daemon;
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
     const auto input = fuzz::copy_of(data, size);

@@ -137,8 +137,7 @@ class Front final : public Commands::Host {
         if (setup_.metrics) {
             const bool unix_socket = setup_.config->metrics->kind == config::Address::Kind::unix_socket;
             metrics_ = std::make_unique<MetricsServer>(
-                context_, std::move(setup_.metrics),
-                unix_socket ? status::HttpDoor::unix_socket : status::HttpDoor::loopback,
+                context_, std::move(setup_.metrics), unix_socket ? HttpDoor::unix_socket : HttpDoor::loopback,
                 [this](std::function<void(std::string)> done) {
                     take_snapshot([done = std::move(done)](const status::Snapshot& snapshot) {
                         done(status::render_prometheus(snapshot));

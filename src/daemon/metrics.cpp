@@ -18,7 +18,7 @@ constexpr Duration kPause = std::chrono::milliseconds(100);
 
 class MetricsServer::Client final : public LocalClient {
   public:
-    Client(net::Stream socket, status::HttpDoor door, SharedPage& page)
+    Client(net::Stream socket, HttpDoor door, SharedPage& page)
         : LocalClient(std::move(socket)), door_(door), page_(page) {}
 
     void start() {
@@ -43,17 +43,16 @@ class MetricsServer::Client final : public LocalClient {
     }
 
     void look() {
-        const auto parsed = status::parse_request(request_);
-        if (std::holds_alternative<status::NeedMore>(parsed)) return read();
+        const auto parsed = parse_request(request_);
+        if (std::holds_alternative<NeedMore>(parsed)) return read();
         request_came();
-        if (const auto* bad = std::get_if<status::BadRequest>(&parsed))
-            return send(std::string_view(status::respond(bad->status, "GET")));
-        const auto& request = std::get<status::HttpRequest>(parsed);
-        const auto verdict = status::judge(request, door_);
-        if (verdict != status::HttpStatus::ok)
-            return send(std::string_view(status::respond(verdict, request.method)));
+        if (const auto* bad = std::get_if<BadRequest>(&parsed))
+            return send(std::string_view(respond(bad->status, "GET")));
+        const auto& request = std::get<HttpRequest>(parsed);
+        const auto verdict = judge(request, door_);
+        if (verdict != HttpStatus::ok) return send(std::string_view(respond(verdict, request.method)));
         page_.ask(net::now(), [self = shared(), method = request.method](const SharedPage::Page& page) {
-            self->send(std::string_view(status::respond(status::HttpStatus::ok, "HEAD", *page)));
+            self->send(std::string_view(respond(HttpStatus::ok, "HEAD", *page)));
             if (method != "HEAD") self->send(page);
         });
     }
@@ -63,15 +62,15 @@ class MetricsServer::Client final : public LocalClient {
         socket_.shutdown(net::Stream::shutdown_send, ignored);
     }
 
-    status::HttpDoor door_;
+    HttpDoor door_;
     SharedPage& page_;
     std::vector<Byte> request_;
 };
 
-MetricsServer::MetricsServer(asio::io_context& context, os::UniqueFd listening, status::HttpDoor door,
+MetricsServer::MetricsServer(asio::io_context& context, os::UniqueFd listening, HttpDoor door,
                              SharedPage::MakeFn page)
     : context_(context), listening_(context), timer_(context), door_(door), page_(std::move(page)) {
-    const int family = door == status::HttpDoor::unix_socket ? AF_UNIX : AF_INET;
+    const int family = door == HttpDoor::unix_socket ? AF_UNIX : AF_INET;
     error_code error;
     listening_.assign(Protocol(family, 0), listening.get(), error);
     if (error) return;

@@ -1,10 +1,10 @@
 #pragma once
 
+#include "daemon/http.hpp"
 #include "daemon/local_client.hpp"
 #include "daemon/shared_page.hpp"
 #include "net/asio.hpp"
 #include "os/socket.hpp"
-#include "status/http.hpp"
 
 #include <functional>
 #include <memory>
@@ -19,7 +19,7 @@ class MetricsServer {
     static constexpr std::size_t kMostClients = 16;
 
     /// `listening` is a stream socket; what comes in by it is judged as `door` says.
-    MetricsServer(net::asio::io_context& context, os::UniqueFd listening, status::HttpDoor door,
+    MetricsServer(net::asio::io_context& context, os::UniqueFd listening, HttpDoor door,
                   SharedPage::MakeFn page);
 
   private:
@@ -32,7 +32,7 @@ class MetricsServer {
     net::asio::io_context& context_;
     Protocol::socket listening_;
     net::asio::steady_timer timer_;
-    status::HttpDoor door_;
+    HttpDoor door_;
     SharedPage page_;
     LocalClients clients_{kMostClients};
 };

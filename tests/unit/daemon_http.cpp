@@ -1,10 +1,10 @@
-#include "status/http.hpp"
+#include "daemon/http.hpp"
 
 #include <catch2/catch.hpp>
 
 #include <optional>
 
-namespace curvegate::status {
+namespace curvegate::daemon {
 namespace {
 
 ParsedRequest parse(std::string_view text) {
@@ -30,7 +30,7 @@ HttpRequest good(std::string_view text) {
 constexpr std::string_view kUsual =
     "GET /metrics HTTP/1.1\r\nHost: localhost:9100\r\nUser-Agent: Prometheus/2.42.0\r\nAccept: */*\r\n\r\n";
 
-TEST_CASE("Prometheus' request is read, and not before its end", "[status]") {
+TEST_CASE("Prometheus' request is read, and not before its end", "[daemon]") {
     for (std::size_t size = 0; size < kUsual.size(); ++size) CHECK(needs_more(kUsual.substr(0, size)));
     const auto request = good(kUsual);
     CHECK(request.method == "GET");
@@ -40,7 +40,7 @@ TEST_CASE("Prometheus' request is read, and not before its end", "[status]") {
     CHECK(good(std::string(kUsual) + std::string(10'000, '\n')).path == "/metrics");
 }
 
-TEST_CASE("what a request may look like", "[status]") {
+TEST_CASE("what a request may look like", "[daemon]") {
     CHECK(good("GET /metrics?name=x HTTP/1.1\r\nHost:a\r\n\r\n").path == "/metrics");
     CHECK(good("HEAD / HTTP/1.1\r\nHOST: \t a \t\r\n\r\n").host == "a");
     CHECK(good("GET / HTTP/1.1\r\nHost:\r\n\r\n").host.empty());
@@ -55,7 +55,7 @@ TEST_CASE("what a request may look like", "[status]") {
     CHECK(good("BREW /pot HTTP/1.1\r\nHost: a\r\n\r\n").method == "BREW");
 }
 
-TEST_CASE("what is no request is told at its end", "[status]") {
+TEST_CASE("what is no request is told at its end", "[daemon]") {
     for (const std::string head :
          {"", "GET", "GET /", "GET / HTTP/2.0", "GET / HTTP/1.1 ", "GET  / HTTP/1.1", " GET / HTTP/1.1",
           "GET / http/1.1", "G(T / HTTP/1.1", "GET /a b HTTP/1.1", "GET * HTTP/1.1", "GET a HTTP/1.1",
@@ -73,7 +73,7 @@ TEST_CASE("what is no request is told at its end", "[status]") {
     }
 }
 
-TEST_CASE("what can never become a request is told at once", "[status]") {
+TEST_CASE("what can never become a request is told at once", "[daemon]") {
     CHECK(is_bad("GET / HTTP/1.1\nHost: a\n\n"));
     CHECK(is_bad("GET / HTTP/1.1\r\r"));
     CHECK(is_bad("\n"));
@@ -83,7 +83,7 @@ TEST_CASE("what can never become a request is told at once", "[status]") {
     CHECK(is_bad("GET / HTTP/1.1\r\nHost: a\r\nX: y\r\r\n\r\n"));
 }
 
-TEST_CASE("a request ends within 8 KiB", "[status]") {
+TEST_CASE("a request ends within 8 KiB", "[daemon]") {
     const auto with_size = [](std::size_t size) {
         const std::string head = "GET / HTTP/1.1\r\nHost: a\r\nX: ";
         return head + std::string(size - head.size() - 4, 'x') + "\r\n\r\n";
@@ -95,7 +95,7 @@ TEST_CASE("a request ends within 8 KiB", "[status]") {
     CHECK(refusal(std::string(kLongestRequest, 'x')) == HttpStatus::too_long);
 }
 
-TEST_CASE("only a loopback host is served", "[status]") {
+TEST_CASE("only a loopback host is served", "[daemon]") {
     const auto status_of = [](std::string host, HttpDoor door = HttpDoor::loopback) {
         return judge({"GET", "/metrics", std::move(host)}, door);
     };
@@ -142,7 +142,7 @@ TEST_CASE("only a loopback host is served", "[status]") {
     CHECK(status_of("", HttpDoor::unix_socket) == HttpStatus::ok);
 }
 
-TEST_CASE("there is one page, to get or to head", "[status]") {
+TEST_CASE("there is one page, to get or to head", "[daemon]") {
     const auto status_of = [](std::string method, std::string path, std::string host = "localhost") {
         return judge({std::move(method), std::move(path), std::move(host)}, HttpDoor::loopback);
     };
@@ -156,7 +156,7 @@ TEST_CASE("there is one page, to get or to head", "[status]") {
     CHECK(status_of("POST", "/", "evil.example") == HttpStatus::forbidden);
 }
 
-TEST_CASE("responses say how long they are and close", "[status]") {
+TEST_CASE("responses say how long they are and close", "[daemon]") {
     CHECK(respond(HttpStatus::ok, "GET", "a 1\n") ==
           "HTTP/1.1 200 OK\r\nContent-Type: text/plain; version=0.0.4; charset=utf-8\r\nContent-Length: 4\r\n"
           "Cache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\nConnection: close\r\n\r\na 1\n");
@@ -184,4 +184,4 @@ TEST_CASE("responses say how long they are and close", "[status]") {
 }
 
 }  // namespace
-}  // namespace curvegate::status
+}  // namespace curvegate::daemon

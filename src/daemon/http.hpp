@@ -8,7 +8,7 @@
 
 /// As much of HTTP/1.1 (RFC 9112) as a metrics page needs: one request a connection, without content, and one
 /// response. No sockets here: bytes in, bytes out.
-namespace curvegate::status {
+namespace curvegate::daemon {
 
 /// A request that has not ended after so many bytes is too long.
 inline constexpr std::size_t kLongestRequest = 8192;
@@ -50,4 +50,4 @@ enum class HttpDoor { loopback, unix_socket };
 /// ok; every other status has a sentence of its own.
 [[nodiscard]] std::string respond(HttpStatus status, std::string_view method, std::string_view page = {});
 
-}  // namespace curvegate::status
+}  // namespace curvegate::daemon

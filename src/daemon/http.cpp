@@ -1,4 +1,4 @@
-#include "status/http.hpp"
+#include "daemon/http.hpp"
 
 #include "base/ip.hpp"
 #include "status/prometheus.hpp"
@@ -6,7 +6,7 @@
 #include <algorithm>
 #include <optional>
 
-namespace curvegate::status {
+namespace curvegate::daemon {
 namespace {
 
 constexpr std::string_view kLineEnd = "\r\n";
@@ -191,7 +191,7 @@ std::string respond(HttpStatus status, std::string_view method, std::string_view
     std::string out = "HTTP/1.1 " + std::to_string(static_cast<int>(status)) + " ";
     out += phrase(status);
     out += "\r\nContent-Type: ";
-    out += status == HttpStatus::ok ? kPrometheusType : "text/plain; charset=utf-8";
+    out += status == HttpStatus::ok ? status::kPrometheusType : "text/plain; charset=utf-8";
     out += "\r\nContent-Length: " + std::to_string(content.size());
     if (status == HttpStatus::method_not_allowed) out += "\r\nAllow: GET, HEAD";
     out += "\r\nCache-Control: no-store\r\nX-Content-Type-Options: nosniff\r\nConnection: close\r\n\r\n";
@@ -199,4 +199,4 @@ std::string respond(HttpStatus status, std::string_view method, std::string_view
     return out;
 }
 
-}  // namespace curvegate::status
+}  // namespace curvegate::daemon
