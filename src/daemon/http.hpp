@@ -7,7 +7,8 @@
 #include <variant>
 
 /// As much of HTTP/1.1 (RFC 9112) as a metrics page needs: one request a connection, without content, and one
-/// response. No sockets here: bytes in, bytes out.
+/// response. Boost.Beast parses and writes; what is asked and answered is ours. No sockets here: bytes in,
+/// bytes out.
 namespace curvegate::daemon {
 
 /// A request that has not ended after so many bytes is too long.
@@ -33,9 +34,10 @@ struct BadRequest {
 };
 using ParsedRequest = std::variant<NeedMore, BadRequest, HttpRequest>;
 
-/// Reads the beginning of what a client sent. Strict where leniency lets two readers disagree: lines end with
-/// CRLF, no folded lines, no blank before a colon, one Host, no content. What was decided stays decided when
-/// more bytes follow; what follows the request is not looked at.
+/// Reads the beginning of what a client sent, of which it looks at kLongestRequest bytes at most. Stricter
+/// than Beast's parser where leniency lets two readers disagree: no folded lines, one Host, no content.
+/// Returns NeedMore until the head has ended, or BadRequest as soon as it cannot become a request. What was
+/// decided stays decided when more bytes follow; what follows the request is not looked at.
 [[nodiscard]] ParsedRequest parse_request(Bytes so_far);
 
 /// Where the request came in.
