@@ -1,8 +1,8 @@
 #include "audit/line.hpp"
 
+#include "base/json.hpp"
 #include "crypto/hash.hpp"
 #include "crypto/keys.hpp"
-#include "status/json.hpp"
 #include "status/units.hpp"
 
 #include <algorithm>
@@ -18,8 +18,8 @@ constexpr std::size_t kHashSize = std::string_view(R"(,"hash":"")").size() + 64;
 std::string named(std::string_view key) {
     return ",\"" + std::string(key) + "\":";
 }
-std::string text_of(std::string_view text) {
-    return status::json_string(text.substr(0, kLongestText));
+std::string_view cut(std::string_view text) {
+    return text.substr(0, kLongestText);
 }
 
 std::string hash_of(std::string_view content) {
@@ -76,15 +76,16 @@ class Cursor {
 Line line_after(const Link& last, const Entry& entry, WallTime at) {
     Line out;
     out.link.sequence = last.sequence + 1;
-    const auto number = [](std::uint64_t value) { return std::to_string(value); };
-    out.text =
-        std::string(kBeginning) + number(out.link.sequence) + named("ts") + text_of(status::time_text(at)) +
-        named("event") + text_of(entry.event) + named("service") + text_of(entry.service) + named("peer") +
-        text_of(entry.peer) + named("key") + text_of(entry.key) + named("src") + text_of(entry.source) +
-        named("reason") + text_of(entry.reason) + named("by") + text_of(entry.by) + named("generation") +
-        number(entry.generation) + named("count") + number(entry.count) + named("prev") + text_of(last.hash);
+    JsonWriter line;
+    line.open('{').key("seq").number(out.link.sequence).key("ts").text(status::time_text(at));
+    line.key("event").text(cut(entry.event)).key("service").text(cut(entry.service));
+    line.key("peer").text(cut(entry.peer)).key("key").text(cut(entry.key)).key("src").text(cut(entry.source));
+    line.key("reason").text(cut(entry.reason)).key("by").text(cut(entry.by));
+    line.key("generation").number(entry.generation).key("count").number(entry.count);
+    line.key("prev").text(last.hash);
+    out.text = line.take();
     out.link.hash = hash_of(out.text);
-    out.text += named("hash") + text_of(out.link.hash) + "}";
+    out.text += named("hash") + json_string(out.link.hash) + "}";
     return out;
 }
 

@@ -1,3 +1,4 @@
+#include "base/json.hpp"
 #include "cli/exit.hpp"
 #include "cli/options.hpp"
 #include "cli/places.hpp"
@@ -123,39 +124,37 @@ class Vault {
 
 // ---- what is told ----
 
-std::string json_text(std::string_view text) {
-    std::string out = "\"";
-    for (const char c : text) {
-        if (c == '"' || c == '\\') out += '\\';
-        out += c;  // paths hold no control characters
-    }
-    return out + "\"";
-}
-
 std::string idle_text(std::uint64_t seconds) {
     return seconds == vault::ControlKey::kNever ? "never" : std::to_string(seconds) + " s ago";
 }
 
-int tell(const vault::ControlReply& reply, bool json) {
-    std::string all;
+void tell_json(const vault::ControlReply& reply) {
+    JsonWriter out;
+    out.open('{').key("keys").open('[');
     for (const auto& key : reply.keys) {
-        const auto slot = std::to_string(static_cast<unsigned>(key.slot));
-        const std::string part(name_of(key.part));
-        if (json) {
-            if (!all.empty()) all += ',';
-            all.append(R"({"part":")").append(part);
-            all.append(R"(","public_key":")").append(key_text(key.public_key));
-            all.append(R"(","slot":)").append(slot);
-            all.append(R"(,"clients":)").append(std::to_string(key.clients));
-            const bool never = key.idle == vault::ControlKey::kNever;
-            all.append(R"(,"idle_seconds":)").append(never ? "null" : std::to_string(key.idle));
-            all.append(R"(,"path":)").append(json_text(key.path)).append("}");
-            continue;
+        out.open('{').key("part").text(name_of(key.part)).key("public_key").text(key_text(key.public_key));
+        out.key("slot").number(static_cast<unsigned>(key.slot)).key("clients").number(key.clients);
+        out.key("idle_seconds");
+        if (key.idle == vault::ControlKey::kNever) {
+            out.null();
+        } else {
+            out.number(key.idle);
         }
+        out.key("path").text(key.path).close('}');
+    }
+    print(out.close(']').close('}').take());
+}
+
+int tell(const vault::ControlReply& reply, bool json) {
+    if (json) {
+        tell_json(reply);
+        return finish_output();
+    }
+    for (const auto& key : reply.keys) {
+        const std::string part(name_of(key.part));
         print(part + std::string(10 - part.size(), ' ') + key_text(key.public_key) + "  handshakes: " +
               std::to_string(key.clients) + ", last: " + idle_text(key.idle) + "  " + key.path);
     }
-    if (json) print(R"({"keys":[)" + all + "]}");
     return finish_output();
 }
 

@@ -1,5 +1,6 @@
 #include "log/log.hpp"
 
+#include "base/json.hpp"
 #include "base/utf8.hpp"
 #include "os/outlet.hpp"
 
@@ -34,7 +35,7 @@ char priority_of(spdlog::level::level_enum level) {
     }
 }
 
-std::string line_of(bool json, std::string_view word, std::initializer_list<Field> fields,
+std::string line_of(Format format, std::string_view word, std::initializer_list<Field> fields,
                     std::uint64_t suppressed);
 
 /// Whole lines to a descriptor. A reader who does not read loses lines, and is told how many when it reads
@@ -56,7 +57,7 @@ class DescriptorSink final : public spdlog::sinks::base_sink<std::mutex> {
         if (!put(message)) ++lost_;
     }
     void tell_lost(spdlog::string_view_t logger) {
-        const auto line = line_of(format_ == Format::json, "log_lines_lost", {{"count", lost_}}, 0);
+        const auto line = line_of(format_, "log_lines_lost", {{"count", lost_}}, 0);
         if (put({logger, spdlog::level::warn, line})) lost_ = 0;
     }
     [[nodiscard]] bool put(const spdlog::details::log_msg& message) {
@@ -115,25 +116,31 @@ void append_text(std::string& out, const Field& field) {
     out += plain ? value : '"' + value + '"';
 }
 
-void append_json(std::string& out, const Field& field) {
-    out += ",\"";
-    out += field.key;
-    out += "\":";
-    if (field.kind == Field::Kind::number) {
-        out += field.value;
-        return;
+/// Into an object that the caller opens and closes.
+void write_json(JsonWriter& out, std::string_view word, std::initializer_list<Field> fields,
+                std::uint64_t suppressed) {
+    out.key("event").text(word);
+    for (const Field& field : fields) {
+        out.key(field.key);
+        if (field.kind == Field::Kind::number) {
+            out.decimal(field.value);
+        } else {
+            out.text(field.value);
+        }
     }
-    out += '"';
-    append_escaped(out, field.value);
-    out += '"';
+    if (suppressed != 0) out.key("suppressed").number(suppressed);
 }
 
-std::string line_of(bool json, std::string_view word, std::initializer_list<Field> fields,
+std::string line_of(Format format, std::string_view word, std::initializer_list<Field> fields,
                     std::uint64_t suppressed) {
-    std::string line = json ? R"("event":")" + std::string(word) + '"' : std::string(word);
-    const auto append = json ? append_json : append_text;
-    for (const Field& field : fields) append(line, field);
-    if (suppressed != 0) append(line, {"suppressed", suppressed});
+    if (format == Format::json) {
+        JsonWriter line;
+        write_json(line, word, fields, suppressed);
+        return line.take();
+    }
+    std::string line(word);
+    for (const Field& field : fields) append_text(line, field);
+    if (suppressed != 0) append_text(line, {"suppressed", suppressed});
     return line;
 }
 
@@ -155,13 +162,13 @@ void write_line(Level level, std::string_view word, std::initializer_list<Field>
     if (state().tapped) {
         const std::lock_guard lock(state().tap_mutex);
         const auto name = spdlog::level::to_string_view(level_of(level));
-        const std::string line = R"({"ts":")" + timestamp() + R"(","level":")" +
-                                 std::string(name.data(), name.size()) + "\"," +
-                                 line_of(true, word, fields, suppressed) + "}";
-        if (state().tap) state().tap(line);
+        JsonWriter line;
+        line.open('{').key("ts").text(timestamp()).key("level").text({name.data(), name.size()});
+        write_json(line, word, fields, suppressed);
+        if (state().tap) state().tap(line.close('}').take());
     }
     if (!spdlog::should_log(level_of(level))) return;
-    spdlog::log(level_of(level), "{}", line_of(state().format == Format::json, word, fields, suppressed));
+    spdlog::log(level_of(level), "{}", line_of(state().format, word, fields, suppressed));
 }
 
 }  // namespace

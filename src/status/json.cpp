@@ -1,79 +1,43 @@
 #include "status/json.hpp"
 
-#include "base/utf8.hpp"
+#include "base/json.hpp"
 #include "status/units.hpp"
 
 #include <algorithm>
-#include <utility>
 
 namespace curvegate::status {
 namespace {
 
-/// Puts commas where they belong; the caller opens and closes in pairs.
-class Writer {
-  public:
-    Writer& open(char bracket) {
-        separate();
-        out_ += bracket;
-        first_ = true;
-        return *this;
-    }
-    Writer& close(char bracket) {
-        out_ += bracket;
-        first_ = false;
-        return *this;
-    }
-    Writer& key(std::string_view name) {
-        separate();
-        out_ += json_string(name) + ":";
-        first_ = true;
-        return *this;
-    }
-    Writer& text(std::string_view value) { return raw(json_string(value)); }
-    Writer& number(std::uint64_t value) { return raw(std::to_string(value)); }
-    Writer& boolean(bool value) { return raw(value ? "true" : "false"); }
-    Writer& null() { return raw("null"); }
-    Writer& time(WallTime value) { return text(time_text(value)); }
-    /// Seconds and milliseconds; negative as zero.
-    Writer& duration(Duration value) {
-        using std::chrono::milliseconds;
-        const auto all = static_cast<std::uint64_t>(
-            std::max(std::chrono::duration_cast<milliseconds>(value), milliseconds(0)).count());
-        return raw(std::to_string(all / 1'000) + "." + std::to_string(1'000 + all % 1'000).substr(1));
-    }
-    [[nodiscard]] std::string take() { return std::move(out_); }
+/// Seconds and milliseconds; negative as zero.
+std::string seconds_text(Duration value) {
+    using std::chrono::milliseconds;
+    const auto all = static_cast<std::uint64_t>(
+        std::max(std::chrono::duration_cast<milliseconds>(value), milliseconds(0)).count());
+    return std::to_string(all / 1'000) + "." + std::to_string(1'000 + all % 1'000).substr(1);
+}
 
-  private:
-    Writer& raw(std::string_view value) {
-        separate();
-        out_ += value;
-        return *this;
-    }
-    void separate() {
-        if (!first_) out_ += ',';
-        first_ = false;
-    }
-    std::string out_;
-    bool first_ = true;
-};
-
-void write(Writer& out, const Traffic& traffic) {
+void write(JsonWriter& out, const Traffic& traffic) {
     out.key("bytes_in").number(traffic.bytes_in).key("bytes_out").number(traffic.bytes_out);
 }
 
-void write(Writer& out, const Target& target) {
+void write(JsonWriter& out, const Target& target) {
     out.open('{').key("target").text(target.address).key("up").boolean(target.up);
-    out.key("rests_s").duration(target.rests).close('}');
+    out.key("rests_s").decimal(seconds_text(target.rests)).close('}');
 }
 
+void write(JsonWriter& out, const Service& service);
+void write(JsonWriter& out, const Peer& peer);
+void write(JsonWriter& out, const Connection& connection);
+void write(JsonWriter& out, const ServerKey& key);
+
 template <class Items>
-void write_all(Writer& out, std::string_view key, const Items& items) {
+void write_all(JsonWriter& out, std::string_view key, const Items& items) {
     out.key(key).open('[');
     for (const auto& item : items) write(out, item);
     out.close(']');
 }
 
-void write(Writer& out, const Service& service) {
+void write(JsonWriter& out, const Service& service) {
     out.open('{').key("service").text(service.name).key("side").text(service.side);
     out.key("carrier").text(service.carrier).key("accept").text(service.accept);
     out.key("connect").text(service.connect).key("sessions").number(service.sessions);
@@ -90,23 +54,23 @@ void write(Writer& out, const Service& service) {
     out.close('}');
 }
 
-void write(Writer& out, const Peer& peer) {
+void write(JsonWriter& out, const Peer& peer) {
     out.open('{').key("peer").text(peer.name).key("peer_key").text(peer.key);
     out.key("sessions").number(peer.sessions).key("handshakes").number(peer.handshakes);
     write(out, peer.traffic);
     out.key("last_handshake");
     if (peer.last_handshake) {
-        out.time(*peer.last_handshake);
+        out.text(time_text(*peer.last_handshake));
     } else {
         out.null();
     }
     out.close('}');
 }
 
-void write(Writer& out, const Connection& connection) {
+void write(JsonWriter& out, const Connection& connection) {
     out.open('{').key("session").number(connection.id).key("service").text(connection.service);
     out.key("peer").text(connection.peer).key("src").text(connection.source);
-    out.key("since").time(connection.since);
+    out.key("since").text(time_text(connection.since));
     write(out, connection.traffic);
     out.key("server_key");
     if (connection.server_key.empty()) {
@@ -117,15 +81,15 @@ void write(Writer& out, const Connection& connection) {
     out.close('}');
 }
 
-void write(Writer& out, const ServerKey& key) {
+void write(JsonWriter& out, const ServerKey& key) {
     out.open('{').key("server_key").text(key.key).key("sessions").number(key.sessions);
     out.key("peers").number(key.peers).key("names").open('[');
     for (const auto& name : key.names) out.text(name);
     out.close(']').close('}');
 }
 
-void write_configuration(Writer& out, const Snapshot& snapshot) {
-    out.key("generation").number(snapshot.generation).key("loaded").time(snapshot.loaded);
+void write_configuration(JsonWriter& out, const Snapshot& snapshot) {
+    out.key("generation").number(snapshot.generation).key("loaded").text(time_text(snapshot.loaded));
     out.key("reload_error");
     if (snapshot.reload_error) {
         out.text(*snapshot.reload_error);
@@ -135,7 +99,7 @@ void write_configuration(Writer& out, const Snapshot& snapshot) {
     out.key("reloads").number(snapshot.reloads).key("reload_failures").number(snapshot.reload_failures);
 }
 
-void write_counts(Writer& out, const Snapshot& snapshot) {
+void write_counts(JsonWriter& out, const Snapshot& snapshot) {
     out.key("half_open").number(snapshot.half_open);
     out.key("limits").open('{').key("sessions").number(snapshot.sessions_limit);
     out.key("half_open").number(snapshot.half_open_limit);
@@ -154,21 +118,16 @@ void write_counts(Writer& out, const Snapshot& snapshot) {
 
 }  // namespace
 
-std::string json_string(std::string_view text) {
-    std::string out = "\"";
-    append_escaped(out, text);
-    return out + '"';
-}
-
 std::string render_json(const Snapshot& snapshot) {
-    Writer out;
-    out.open('{').key("ts").time(snapshot.now).key("version").text(snapshot.version);
-    out.key("started").time(snapshot.started).key("uptime_s").duration(snapshot.uptime);
+    JsonWriter out;
+    out.open('{').key("ts").text(time_text(snapshot.now)).key("version").text(snapshot.version);
+    out.key("started").text(time_text(snapshot.started));
+    out.key("uptime_s").decimal(seconds_text(snapshot.uptime));
     out.key("workers").number(snapshot.workers).key("draining").boolean(snapshot.draining);
     write_configuration(out, snapshot);
     out.key("vault").open('{').key("connected").number(snapshot.vault.connected);
     out.key("workers").number(snapshot.vault.workers).key("lost").number(snapshot.vault.lost).close('}');
-    out.key("cookie_key_age_s").duration(snapshot.cookie_key_age);
+    out.key("cookie_key_age_s").decimal(seconds_text(snapshot.cookie_key_age));
     write_counts(out, snapshot);
     write_all(out, "services", snapshot.services);
     write_all(out, "peers", snapshot.peers);

@@ -2,15 +2,12 @@
 
 #include "status/snapshot.hpp"
 
-#include <string_view>
+#include <string>
 
 namespace curvegate::status {
 
 /// One JSON object on one line, without the line's end: docs/CONTROL.md lists its keys. Plain UTF-8 whatever
 /// the names hold: bytes that are no UTF-8 become U+FFFD, controls are escaped.
 [[nodiscard]] std::string render_json(const Snapshot& snapshot);
-
-/// A JSON string with its quotes, by the same rules.
-[[nodiscard]] std::string json_string(std::string_view text);
 
 }  // namespace curvegate::status
