@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
 """Keeps the man pages and the bash completion in step with the programs.
 
-What the programs say by --help, and the table of configuration keys, is written between marker lines in docs/man and in
-packaging/completion; the prose around it is by hand.
+What the programs say by --help, the table of configuration keys and that of exit codes is written between marker lines
+in docs/man and in packaging/completion; the prose around it is by hand.
 
     docs/documents.py --bin build/release/bin            says what is out of step; exit status 1 if anything is
     docs/documents.py --bin build/release/bin --update   writes it
@@ -22,6 +22,7 @@ ROOT = Path(__file__).resolve().parent.parent
 MAN = ROOT / "docs" / "man"
 COMPLETION = ROOT / "packaging" / "completion" / "curvegate.bash"
 KEYS = ROOT / "src" / "config" / "keys.cpp"
+EXIT_CODES = ROOT / "src" / "base" / "exit_code.hpp"
 
 
 @dataclass(frozen=True)
@@ -135,6 +136,25 @@ def read_keys(source: Path = KEYS) -> list[Key]:
     return keys
 
 
+_CODE = re.compile(r"constexpr int (k\w+) = (\d+);")
+_MEANING = re.compile(r'\{"(?P<program>[a-z-]+)",\s*(?P<code>k\w+),\s*(?P<text>(?:"[^"]*"\s*)+)\}')
+
+
+def read_exit_codes(program: str, source: Path = EXIT_CODES) -> list[tuple[int, str]]:
+    """What a program may end with, and what that means, from the table in the source."""
+    text = source.read_text()
+    numbers = {name: int(number) for name, number in _CODE.findall(text)}
+    table = text[text.index("kMeanings = ") :]
+    rows = list(_MEANING.finditer(table))
+    lines = len(re.findall(r'^ {4}\{"', table, re.MULTILINE))
+    codes = [
+        (numbers[m["code"]], "".join(re.findall(r'"([^"]*)"', m["text"]))) for m in rows if m["program"] == program
+    ]
+    if not codes or lines != len(rows):
+        raise ValueError(f"{source}: read {len(rows)} meanings of {lines} lines; has the form of the table changed?")
+    return codes
+
+
 # ---- man pages ----
 
 
@@ -190,6 +210,11 @@ def man_keys(keys: list[Key], where: str) -> list[str]:
             lines += [".TP", f"\\fB{roff(key.name)}\\fR = \\fI{roff(key.value)}\\fR"]
             lines.append(roff(sentence(key.help)))
     return lines
+
+
+def man_exit_codes(program: str) -> list[str]:
+    """The list of what a program ends with."""
+    return [line for code, text in read_exit_codes(program) for line in (".TP", f".B {code}", roff(sentence(text)))]
 
 
 # ---- bash completion ----
@@ -262,6 +287,9 @@ def all_blocks(bin_folder: Path) -> list[Block]:
     blocks = [Block(MAN / "curvegate.1", "verbs", lambda: man_verbs(verbs))]
     for daemon in ("curvegated", "curvegate-vault"):
         blocks.append(Block(MAN / f"{daemon}.8", "options", lambda daemon=daemon: man_options(bin_folder, daemon)))
+    for page in ("curvegate.1", "curvegated.8", "curvegate-vault.8"):
+        program = page.split(".")[0]
+        blocks.append(Block(MAN / page, "exit", lambda program=program: man_exit_codes(program)))
     for where in ("global", "either", "service"):
         blocks.append(Block(MAN / "curvegate.conf.5", where, lambda where=where: man_keys(keys, where)))
     blocks.append(Block(COMPLETION, "tables", lambda: bash_tables(bin_folder, verbs)))

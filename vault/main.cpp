@@ -1,6 +1,7 @@
 // curvegate-vault: holds the long-term secret keys and answers the daemon's requests (docs/DESIGN.md "The
 // vault").
 
+#include "base/exit_code.hpp"
 #include "crypto/secret.hpp"
 #include "os/file.hpp"
 #include "os/inherited.hpp"
@@ -17,7 +18,6 @@
 #include <fcntl.h>
 #include <sys/signalfd.h>
 #include <sys/socket.h>
-#include <sysexits.h>
 #include <unistd.h>
 
 #include <csignal>
@@ -89,7 +89,7 @@ Started<Need> need_of(const po::variables_map& given, const char* name) {
     if (text == "require") return Need::require;
     if (text == "try") return Need::attempt;
     return std::unexpected(
-        Failure{EX_USAGE, "--" + std::string(name) + ": want require or try, not " + text});
+        Failure{exit_code::kUsage, "--" + std::string(name) + ": want require or try, not " + text});
 }
 
 std::string credential(std::string_view name) {
@@ -105,8 +105,9 @@ Started<std::optional<KeyPlace>> place_of(const std::string& given, std::string_
     if (given != "credential") return KeyPlace{given, false};
     std::string found = credential(name);
     if (!found.empty()) return KeyPlace{std::move(found), true};
-    return std::unexpected(Failure{EX_NOINPUT, "there is no credential curvegate." + std::string(name) +
-                                                   " (see systemd's LoadCredential=)"});
+    return std::unexpected(Failure{
+        exit_code::kNoInput,
+        "there is no credential curvegate." + std::string(name) + " (see systemd's LoadCredential=)"});
 }
 
 /// What a set of options lacks, or empty.
@@ -147,7 +148,8 @@ Started<Options> options_of(const po::variables_map& given) {
     out.listen = text_of(given, "listen");
     out.control = text_of(given, "control");
     if (given.count("allow-uid") != 0) out.allow_uids = given["allow-uid"].as<std::vector<unsigned>>();
-    if (auto mistake = mistake_in(out); !mistake.empty()) return std::unexpected(Failure{EX_USAGE, mistake});
+    if (auto mistake = mistake_in(out); !mistake.empty())
+        return std::unexpected(Failure{exit_code::kUsage, mistake});
     return out;
 }
 
@@ -158,7 +160,7 @@ class Report {
   public:
     explicit Report(bool to_parent) noexcept : to_parent_(to_parent) {}
     void ready() const {
-        if (to_parent_) tell(EX_OK, {});
+        if (to_parent_) tell(exit_code::kOk, {});
     }
     void failed(const Failure& failure) const {
         if (!to_parent_ || !tell(failure.exit_code, failure.text)) say(failure.text);
@@ -186,8 +188,8 @@ Started<std::vector<os::UniqueFd>> take_descriptors(const Options& options) {
     std::vector<os::UniqueFd> connections;
     for (int fd = kParent; fd <= last; ++fd) {
         if (!is_seqpacket(fd)) {
-            return std::unexpected(
-                Failure{EX_USAGE, "descriptor " + std::to_string(fd) + " is not a SEQPACKET socket"});
+            return std::unexpected(Failure{
+                exit_code::kUsage, "descriptor " + std::to_string(fd) + " is not a SEQPACKET socket"});
         }
         ::fcntl(fd, F_SETFD, FD_CLOEXEC);
         if (fd >= kFirstConnection) connections.emplace_back(fd);
@@ -209,7 +211,8 @@ Started<int> end_signal(const Options& options) {
     ::sigaddset(&ends, SIGTERM);
     ::sigprocmask(SIG_BLOCK, &ends, nullptr);
     const int fd = ::signalfd(-1, &ends, SFD_CLOEXEC | SFD_NONBLOCK);
-    if (fd < 0) return std::unexpected(Failure{EX_OSERR, os::fail_errno("signalfd").error().text()});
+    if (fd < 0)
+        return std::unexpected(Failure{exit_code::kSystem, os::fail_errno("signalfd").error().text()});
     return fd;
 }
 
@@ -223,7 +226,7 @@ Started<> confine(const Options& options) {
     const auto confined = os::confine(os::Calls::vault, reach);
     if (confined) return {};
     if (options.sandbox == Need::require)
-        return std::unexpected(Failure{EX_UNAVAILABLE, confined.error().text()});
+        return std::unexpected(Failure{exit_code::kUnavailable, confined.error().text()});
     say("WARNING: going on without a sandbox: " + confined.error().detail());
     return {};
 }
@@ -241,7 +244,8 @@ Started<os::UniqueFd> listen_for_control(const std::string& path) {
         auto listener = listen_at(path, SocketMode::owner);
         if (listener) return std::move(*listener);
         if (waited >= kCounterLockWait)
-            return std::unexpected(Failure{EX_UNAVAILABLE, "vault-control: " + listener.error().text()});
+            return std::unexpected(
+                Failure{exit_code::kUnavailable, "vault-control: " + listener.error().text()});
         ::usleep(kListenStep * 1000);
     }
 }
@@ -267,7 +271,7 @@ Started<> run(const Options& options, const Report& report) {
     const auto end = end_signal(options);
     if (!end) return std::unexpected(end.error());
     if (auto hardened = os::harden_process(); !hardened) {
-        return std::unexpected(Failure{EX_UNAVAILABLE, hardened.error().text()});
+        return std::unexpected(Failure{exit_code::kUnavailable, hardened.error().text()});
     }
     if (auto ready = crypto::initialise(); !ready) return std::unexpected(failure_of(ready.error()));
     auto holdings = Holdings::open(options, say, *end);
@@ -277,7 +281,7 @@ Started<> run(const Options& options, const Report& report) {
     server.end_with(*end);
     if (!options.listen.empty()) {
         auto listener = listen_at(options.listen, SocketMode::group);
-        if (!listener) return std::unexpected(Failure{EX_UNAVAILABLE, listener.error().text()});
+        if (!listener) return std::unexpected(Failure{exit_code::kUnavailable, listener.error().text()});
         server.accept_from(std::move(*listener), allowed_uids(options));
     }
     std::optional<ControlDoor> door;
@@ -303,7 +307,7 @@ Started<> run(const Options& options, const Report& report) {
 }  // namespace
 
 int main(int argc, char** argv) try {
-    if (!os::fill_standard_descriptors()) return EX_OSERR;
+    if (!os::fill_standard_descriptors()) return exit_code::kSystem;
     std::signal(SIGPIPE, SIG_IGN);
     po::variables_map given;
     try {
@@ -311,23 +315,23 @@ int main(int argc, char** argv) try {
         po::notify(given);
     } catch (const po::error& error) {
         say(std::string(error.what()) + " (see --help)");
-        return EX_USAGE;
+        return exit_code::kUsage;
     }
     if (given.count("help") != 0) {
         std::cout << described();
-        return EX_OK;
+        return exit_code::kOk;
     }
     if (given.count("version") != 0) {
         std::cout << "curvegate-vault " CURVEGATE_VERSION "\n";
-        return EX_OK;
+        return exit_code::kOk;
     }
     const auto options = options_of(given);
     const Report report(given.count("descriptors") != 0 && is_seqpacket(kParent));
     const auto done = options ? run(*options, report) : Started<>(std::unexpected(options.error()));
-    if (done) return EX_OK;
+    if (done) return exit_code::kOk;
     report.failed(done.error());
     return done.error().exit_code;
 } catch (const std::exception& error) {
     say(error.what());
-    return EX_SOFTWARE;
+    return exit_code::kDefect;
 }

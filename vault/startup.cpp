@@ -1,11 +1,10 @@
 #include "vault/startup.hpp"
 
+#include "base/exit_code.hpp"
 #include "os/file.hpp"
 #include "os/secret_pages.hpp"
 #include "vault/key_file.hpp"
 #include "vault/passphrase.hpp"
-
-#include <sysexits.h>
 
 #include <algorithm>
 #include <array>
@@ -23,23 +22,28 @@ struct Exit {
     int status;
 };
 constexpr std::array kKeyExits = {
-    Exit{KeyFileErrc::missing, EX_NOINPUT},   Exit{KeyFileErrc::denied, EX_NOPERM},
-    Exit{KeyFileErrc::unreadable, EX_IOERR},  Exit{KeyFileErrc::wrong_owner, EX_NOPERM},
-    Exit{KeyFileErrc::wrong_mode, EX_NOPERM},
+    Exit{KeyFileErrc::missing, exit_code::kNoInput},
+    Exit{KeyFileErrc::denied, exit_code::kNoPermission},
+    Exit{KeyFileErrc::unreadable, exit_code::kIoError},
+    Exit{KeyFileErrc::wrong_owner, exit_code::kNoPermission},
+    Exit{KeyFileErrc::wrong_mode, exit_code::kNoPermission},
 };
 constexpr std::array kRotationExits = {
-    std::pair{RotationErrc::unusable, EX_NOPERM},
-    std::pair{RotationErrc::in_use, EX_UNAVAILABLE},
-    std::pair{RotationErrc::cannot_write, EX_IOERR},
+    std::pair{RotationErrc::unusable, exit_code::kNoPermission},
+    std::pair{RotationErrc::in_use, exit_code::kUnavailable},
+    std::pair{RotationErrc::cannot_write, exit_code::kIoError},
 };
 struct CounterExit {
     CounterErrc code;
     int status;
 };
 constexpr std::array kCounterExits = {
-    CounterExit{CounterErrc::denied, EX_NOPERM},      CounterExit{CounterErrc::unreadable, EX_IOERR},
-    CounterExit{CounterErrc::wrong_owner, EX_NOPERM}, CounterExit{CounterErrc::wrong_mode, EX_NOPERM},
-    CounterExit{CounterErrc::in_use, EX_UNAVAILABLE}, CounterExit{CounterErrc::cannot_write, EX_IOERR},
+    CounterExit{CounterErrc::denied, exit_code::kNoPermission},
+    CounterExit{CounterErrc::unreadable, exit_code::kIoError},
+    CounterExit{CounterErrc::wrong_owner, exit_code::kNoPermission},
+    CounterExit{CounterErrc::wrong_mode, exit_code::kNoPermission},
+    CounterExit{CounterErrc::in_use, exit_code::kUnavailable},
+    CounterExit{CounterErrc::cannot_write, exit_code::kIoError},
 };
 
 Started<std::unique_ptr<crypto::SecretPool>> open_pool(Need lock_memory, const Holdings::Say& say) {
@@ -64,13 +68,15 @@ Started<LongTermKey> load(const KeyPlace& place, KeyRole role, crypto::SecretPoo
         key = load_once();
     }
     if (!key && key.error().is(KeyFileErrc::passphrase_needed) && !passphrases.problem().empty()) {
-        return std::unexpected(Failure{EX_CONFIG, place.path + ": sealed; " + passphrases.problem()});
+        return std::unexpected(
+            Failure{exit_code::kConfig, place.path + ": sealed; " + passphrases.problem()});
     }
     if (!key) return std::unexpected(failure_of(key.error()));
     if (key->role != role) {
-        return std::unexpected(Failure{
-            EX_CONFIG, place.path + " is a " + std::string(name_of(key->role)) + " key and is given as the " +
-                           std::string(name_of(role)) + " key; each role needs a key of its own"});
+        return std::unexpected(
+            Failure{exit_code::kConfig, place.path + " is a " + std::string(name_of(key->role)) +
+                                            " key and is given as the " + std::string(name_of(role)) +
+                                            " key; each role needs a key of its own"});
     }
     return std::move(*key);
 }
@@ -115,9 +121,9 @@ int exit_code_of(const Error& error) {
     for (const auto& [code, status] : kRotationExits) {
         if (error.is(code)) return status;
     }
-    if (error.is(KnownHostsErrc::missing)) return EX_NOINPUT;
-    if (error.layer() == layer_name(crypto::Errc{})) return EX_UNAVAILABLE;
-    return EX_CONFIG;
+    if (error.is(KnownHostsErrc::missing)) return exit_code::kNoInput;
+    if (error.layer() == layer_name(crypto::Errc{})) return exit_code::kUnavailable;
+    return exit_code::kConfig;
 }
 
 Failure failure_of(const Error& error) {
@@ -137,9 +143,9 @@ Started<std::unique_ptr<Holdings>> Holdings::open(const Options& options, const 
     if (!client) return std::unexpected(client.error());
     if (*server && *client && (*server)->public_key == (*client)->public_key) {
         return std::unexpected(
-            Failure{EX_CONFIG, options.server_key->path + " and " + options.client_key->path +
-                                   " hold the same key; each role needs a key of its own (make "
-                                   "one with `curvegate keygen`)"});
+            Failure{exit_code::kConfig, options.server_key->path + " and " + options.client_key->path +
+                                            " hold the same key; each role needs a key of its own (make "
+                                            "one with `curvegate keygen`)"});
     }
     std::optional<crypto::PublicKey> client_public;
     if (*client) client_public = (*client)->public_key;

@@ -21,7 +21,7 @@
 
 namespace curvegate::vault {
 
-/// Why the vault does not start: a sysexits code and the words.
+/// Why the vault does not start: a code of base/exit_code.hpp and the words.
 struct Failure {
     int exit_code;
     std::string text;

@@ -91,6 +91,7 @@ int dispatch(const Arguments& words) {
 }  // namespace curvegate::cli
 
 int main(int argc, char** argv) {
+    using namespace curvegate;
     using namespace curvegate::cli;
     if (!curvegate::os::fill_standard_descriptors())
         return complain(exit_code::kUnavailable, "cannot open /dev/null");

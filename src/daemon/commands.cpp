@@ -1,5 +1,6 @@
 #include "daemon/commands.hpp"
 
+#include "base/exit_code.hpp"
 #include "crypto/key_shape.hpp"
 #include "log/log.hpp"
 #include "net/clock.hpp"
@@ -14,9 +15,6 @@
 namespace curvegate::daemon {
 namespace {
 
-constexpr int kUsage = 64;
-constexpr int kNotWritten = 73;  // revoked, but not in known_hosts
-constexpr int kNoPermission = 77;
 constexpr std::size_t kMostListeners = 8;
 constexpr std::size_t kLargestScreen = 10'000;
 
@@ -82,13 +80,13 @@ void Commands::handle(Right right, const Words& words, const Reply& reply) {
     const auto* const verb = std::ranges::find(kVerbs, words.front(), &Verb::name);
     if (verb == kVerbs.end()) {
         reply->err("the daemon knows no verb " + words.front());
-        return reply->end(kUsage);
+        return reply->end(exit_code::kUsage);
     }
     if (right >= verb->least) return (this->*verb->run)(words, reply);
     log::limited(log::Level::warning, "control_refused", {{"verb", words.front()}});
     reply->err("status-group may ask for the status alone; " + words.front() +
                " is for root, the daemon's user and control-group");
-    reply->end(kNoPermission);
+    reply->end(exit_code::kNoPermission);
 }
 
 // status json | text [WIDTH [HEIGHT]] | watch [WIDTH [HEIGHT]]
@@ -111,7 +109,7 @@ void Commands::status(const Words& words, const Reply& reply) {
                                                    status::Glyphs::unicode, status::Paint::ansi}));
         } else {
             reply->err("status takes json, text or watch");
-            return reply->end(kUsage);
+            return reply->end(exit_code::kUsage);
         }
         reply->end(EXIT_SUCCESS);
     });
@@ -132,7 +130,9 @@ void Commands::done(std::uint32_t id, int status) {
     if (found == waiting_.end()) return;
     const Reply reply = std::move(found->second);
     waiting_.erase(found);
-    if (status != EXIT_SUCCESS && status != kNotWritten) reply->err("not done; see above");
+    const bool is_revoked =
+        status == exit_code::kOk || status == exit_code::kCannotCreate;  // perhaps not in the file
+    if (!is_revoked) reply->err("not done; see above");
     reply->end(status);
 }
 
@@ -159,7 +159,7 @@ void Commands::decided(std::uint32_t id, audit::Entry entry) {
 void Commands::revoke(const Words& words, const Reply& reply) {
     if (words.size() != 2) {
         reply->err("revoke takes a key or a name");
-        return reply->end(kUsage);
+        return reply->end(exit_code::kUsage);
     }
     std::vector<crypto::PublicKey> keys;
     if (const auto key = crypto::PublicKey::from_text(words[1])) {

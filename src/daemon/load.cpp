@@ -1,5 +1,6 @@
 #include "daemon/load.hpp"
 
+#include "base/exit_code.hpp"
 #include "config/descriptors.hpp"
 #include "config/include.hpp"
 #include "config/ini.hpp"
@@ -19,9 +20,6 @@
 namespace curvegate::daemon {
 namespace {
 
-constexpr int kNoInput = 66;
-constexpr int kNoPermission = 77;
-constexpr int kConfig = 78;
 constexpr std::size_t kLargestFile = std::size_t{16} * 1024 * 1024;
 
 std::expected<std::string, LoadFailure> read_known_hosts(const config::Config& config) {
@@ -32,7 +30,7 @@ std::expected<std::string, LoadFailure> read_known_hosts(const config::Config& c
     std::string cure = there ? "" : " (curvegate peers add NAME KEY --known-hosts " + path + ")";
     cure += config::comment_hint(path);
     return std::unexpected(
-        LoadFailure{there ? kNoPermission : kNoInput,
+        LoadFailure{there ? exit_code::kNoPermission : exit_code::kNoInput,
                     {config.place_of("known-hosts") + ": known-hosts: " + text.error().text() + cure}});
 }
 
@@ -40,11 +38,11 @@ std::expected<std::string, LoadFailure> read_config(const std::string& file) {
     if (::access(file.c_str(), F_OK) != 0) {
         const std::string why = file + ": " + std::strerror(errno) +
                                 " (write one, see man curvegate.conf, or name it with -c FILE)";
-        return std::unexpected(LoadFailure{kNoInput, {why}});
+        return std::unexpected(LoadFailure{exit_code::kNoInput, {why}});
     }
     auto text = os::read_linked(file, kLargestFile);
     if (text) return std::move(*text);
-    return std::unexpected(LoadFailure{kNoPermission, {text.error().text()}});
+    return std::unexpected(LoadFailure{exit_code::kNoPermission, {text.error().text()}});
 }
 
 std::expected<std::string, std::string> read_included(const std::string& file) {
@@ -60,7 +58,7 @@ std::expected<std::optional<std::vector<std::string>>, std::string> list_folder(
 }
 
 LoadFailure failure_of(const Problems& problems) {
-    LoadFailure out{kConfig, {}};
+    LoadFailure out{exit_code::kConfig, {}};
     for (const Problem& problem : problems) out.lines.push_back(problem.message());
     return out;
 }

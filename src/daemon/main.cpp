@@ -1,3 +1,4 @@
+#include "base/exit_code.hpp"
 #include "config/config.hpp"
 #include "crypto/secret.hpp"
 #include "daemon/load.hpp"
@@ -19,10 +20,6 @@ namespace {
 
 using namespace curvegate;  // NOLINT(google-build-using-namespace): a program, not a header
 
-constexpr int kUsage = 64;
-constexpr int kUnavailable = 69;
-constexpr int kSystem = 71;
-constexpr int kConfig = 78;
 constexpr int kFirstPassed = 3;  // of the descriptors that a service manager passes
 
 [[noreturn]] void give_up(int status, const std::string& why) {
@@ -45,7 +42,7 @@ std::string parse_arguments(int argc, char** argv) {
     try {
         options::store(options::parse_command_line(argc, argv, description), values);
     } catch (const options::error& error) {
-        give_up(kUsage, std::string(error.what()) + " (see curvegated --help)");
+        give_up(exit_code::kUsage, std::string(error.what()) + " (see curvegated --help)");
     }
     if (values.contains("help")) {
         std::cout << description;
@@ -64,7 +61,7 @@ void start_log(const config::Config& config) {
     auto head = log::Head::time;
     if (!config.log_file.empty()) {
         auto file = daemon::open_log(config.log_file);
-        if (!file) give_up(kConfig, config.place_of("log-file") + ": " + file.error().text());
+        if (!file) give_up(exit_code::kConfig, config.place_of("log-file") + ": " + file.error().text());
         descriptor = file->release();
     } else if (log::is_journal(descriptor, journal)) {
         head = log::Head::priority;
@@ -81,17 +78,17 @@ void require_key(const config::Config& config, bool needed, const std::string& p
     const char* folder = std::getenv("CREDENTIALS_DIRECTORY");  // NOLINT(concurrency-mt-unsafe)
     if (folder != nullptr && ::access((std::string(folder) + "/curvegate." + name).c_str(), F_OK) == 0)
         return;
-    give_up(kConfig, config.file + ": " + name +
-                         " is missing, and a section needs it (make one with curvegate keygen)");
+    give_up(exit_code::kConfig, config.file + ": " + name +
+                                    " is missing, and a section needs it (make one with curvegate keygen)");
 }
 
 int run(int argc, char** argv) {
-    if (!os::fill_standard_descriptors()) give_up(kSystem, "cannot open /dev/null");
+    if (!os::fill_standard_descriptors()) give_up(exit_code::kSystem, "cannot open /dev/null");
     auto passed = os::take_passed_sockets();  // before anything else takes a descriptor
     os::close_descriptors_from(kFirstPassed + (passed ? static_cast<int>(passed->size()) : 0));
     const std::string file = parse_arguments(argc, argv);
-    if (auto ready = crypto::initialise(); !ready) give_up(kUnavailable, ready.error().text());
-    if (!passed) give_up(kUnavailable, passed.error().text());
+    if (auto ready = crypto::initialise(); !ready) give_up(exit_code::kUnavailable, ready.error().text());
+    if (!passed) give_up(exit_code::kUnavailable, passed.error().text());
     auto loaded = daemon::load(file);
     if (!loaded) {
         for (const std::string& line : loaded.error().lines) std::cerr << line << '\n';
@@ -114,6 +111,6 @@ int main(int argc, char** argv) {
     try {
         return run(argc, argv);
     } catch (const std::exception& error) {
-        give_up(kUnavailable, error.what());
+        give_up(exit_code::kUnavailable, error.what());
     }
 }

@@ -1,5 +1,6 @@
 #include "daemon/parent.hpp"
 
+#include "base/exit_code.hpp"
 #include "daemon/audit_file.hpp"
 #include "daemon/channel.hpp"
 #include "daemon/doors.hpp"
@@ -40,8 +41,6 @@ using log::Level;
 using net::now;
 using Decision = to_front::Decided::What;
 
-constexpr int kUnavailable = 69;              // EX_UNAVAILABLE
-constexpr int kNotWritten = 73;               // EX_CANTCREAT: the command, who may be root, writes it itself
 constexpr std::size_t kMostRevoked = 10'000;  // bounds what a front can have written to known_hosts
 constexpr Duration kFrontBackoff = std::chrono::seconds(1);
 constexpr Duration kLastWords = std::chrono::seconds(5);  // of a front whose drain-timeout is over
@@ -65,16 +64,16 @@ class Parent {
             log::event(Level::warning, "sandbox_missing", {{"reason", hard.error().text()}});
         }
         tell_limits();
-        if (!open_all() || !confine()) return kUnavailable;
+        if (!open_all() || !confine()) return exit_code::kUnavailable;
         // The vault may ask for a passphrase: until it has it, ^C ends us as it ends any program.
         if (const int status = vault_.start(); status != 0) return status;
         auto signals = take_signals();
         if (!signals) {
             log::event(Level::error, "start_failed", {{"reason", signals.error().text()}});
-            return kUnavailable;
+            return exit_code::kUnavailable;
         }
         signals_ = std::move(*signals);
-        if (!start_front()) return kUnavailable;
+        if (!start_front()) return exit_code::kUnavailable;
         while (!exit_status_) turn();
         return *exit_status_;
     }
@@ -388,7 +387,7 @@ class Parent {
         auto shut = reach_ ? beyond(*reach_, *next->config) : std::vector<std::string>();
         const auto refuse_with = [&](std::string why) {
             shut.insert(shut.begin(), std::move(why));
-            return refuse(id, {kUnavailable, std::move(shut)});
+            return refuse(id, {exit_code::kUnavailable, std::move(shut)});
         };
         if (const auto failed = open_doors(*next->config, opened)) return refuse_with(*failed);
         auto audit = new_audit(*next->config);
@@ -396,7 +395,7 @@ class Parent {
         auto changes = difference(loaded_, *next);
         changes.insert(changes.end(), shut.begin(), shut.end());
         if (!handover_.configuration(*next, opened, sockets_))
-            return refuse(id, {kUnavailable, {"the front does not take it"}});
+            return refuse(id, {exit_code::kUnavailable, {"the front does not take it"}});
         notifier_.say(
             "RELOADING=1\nMONOTONIC_USEC=" +
             std::to_string(
@@ -455,7 +454,9 @@ class Parent {
             tell(request.id, written.error().text() + "; revoked until restart");
             log::event(Level::error, "revoke_not_written", {{"reason", written.error().text()}});
         }
-        send(to_front::Done{request.id, static_cast<std::uint16_t>(written ? EXIT_SUCCESS : kNotWritten)});
+        // The command, who may be root, writes it itself if we cannot.
+        const int status = written ? exit_code::kOk : exit_code::kCannotCreate;
+        send(to_front::Done{request.id, static_cast<std::uint16_t>(status)});
     }
 
     void reap() {
@@ -473,7 +474,7 @@ class Parent {
         if (stopping_) {
             exit_status_ = orderly ? WEXITSTATUS(status) : EXIT_FAILURE;
         } else if (!ready_) {
-            exit_status_ = kUnavailable;  // it has said why
+            exit_status_ = exit_code::kUnavailable;  // it has said why
         } else {
             log::event(Level::error, "front_down", {{"status", status}});
             front_due_ = now() + kFrontBackoff;

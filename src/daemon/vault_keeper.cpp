@@ -1,5 +1,6 @@
 #include "daemon/vault_keeper.hpp"
 
+#include "base/exit_code.hpp"
 #include "log/log.hpp"
 #include "net/clock.hpp"
 #include "os/connect_unix.hpp"
@@ -22,7 +23,6 @@ using log::Level;
 constexpr Duration kFirstBackoff = std::chrono::milliseconds(100);
 constexpr Duration kLongestBackoff = std::chrono::seconds(10);
 constexpr Duration kSendAgain = std::chrono::seconds(1);
-constexpr int kUnavailable = 69;
 
 net::VaultOptions options_of(const config::Config& config) {
     net::VaultOptions out;
@@ -72,11 +72,12 @@ int VaultKeeper::start() {
     }
     if (auto begun = begin(); !begun) {
         log::event(Level::error, "vault_failed", {{"reason", begun.error().text()}});
-        return kUnavailable;
+        return exit_code::kUnavailable;
     }
     const auto answer = net::vault_answer(process_.lifeline.get());  // blocks: it may wait for a passphrase
     ::fcntl(process_.lifeline.get(), F_SETFL, O_NONBLOCK);
-    const auto failure = !answer ? net::VaultAnswer{kUnavailable, answer.error().text()} : **answer;
+    const auto failure =
+        !answer ? net::VaultAnswer{exit_code::kUnavailable, answer.error().text()} : **answer;
     if (failure.exit_code != 0) {
         log::event(Level::error, "vault_failed", {{"reason", failure.why}});
         return failure.exit_code;

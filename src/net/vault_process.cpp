@@ -1,5 +1,6 @@
 #include "net/vault_process.hpp"
 
+#include "base/exit_code.hpp"
 #include "base/time.hpp"
 #include "os/spawn.hpp"
 
@@ -13,7 +14,6 @@
 namespace curvegate::net {
 namespace {
 
-constexpr int kUnavailable = 69;  // EX_UNAVAILABLE
 constexpr std::size_t kLongestAnswer = 4'096;
 constexpr Duration kLastWait = std::chrono::milliseconds(500);
 constexpr Duration kWaitStep = std::chrono::milliseconds(5);
@@ -80,7 +80,7 @@ Result<std::optional<VaultAnswer>> vault_answer(int lifeline) {
     if (!received) return fail(std::move(received));
     if (!*received) return std::nullopt;
     if ((*received)->size == 0) {
-        return VaultAnswer{kUnavailable, "curvegate-vault ended before it was ready"};
+        return VaultAnswer{exit_code::kUnavailable, "curvegate-vault ended before it was ready"};
     }
     return VaultAnswer{message.front(),
                        std::string(as_text(Bytes(message).subspan(1, (*received)->size - 1)))};

@@ -36,7 +36,7 @@ void end_vault(VaultProcess& process);
 
 /// What the vault says once on its lifeline.
 struct VaultAnswer {
-    int exit_code = 0;  ///< 0: ready; otherwise a sysexits code
+    int exit_code = 0;  ///< 0: ready; otherwise a code of base/exit_code.hpp
     std::string why;    ///< for people, if not ready
 };
 /// Reads it; nothing if it has not been said yet (non-blocking lifeline). A vault that ended without a word
