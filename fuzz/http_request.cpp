@@ -1,6 +1,6 @@
 // The metrics page's requests: what was decided stays decided whatever follows, and only a loopback host is
 // served.
-#include "daemon/http.hpp"
+#include "daemon/front/http.hpp"
 #include "harness.hpp"
 
 using namespace curvegate;

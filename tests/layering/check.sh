@@ -32,7 +32,9 @@ src/os: base
 src/log: base os
 src/net: base crypto wire session stream cookie registry handshake vault/protocol os log curvegate
 src/config: base crypto registry
-src/daemon: base crypto wire session cookie registry handshake vault/protocol status audit os log net config curvegate
+src/daemon: base crypto wire session cookie registry handshake vault/protocol status audit os log net config curvegate daemon/parent daemon/front
+src/daemon/parent: base crypto wire session cookie registry handshake vault/protocol status audit os log net config curvegate daemon daemon/front
+src/daemon/front: base crypto wire session cookie registry handshake vault/protocol status audit os log net config curvegate daemon daemon/parent
 src/cli: base crypto wire session cookie registry handshake vault audit os log net config curvegate
 vault: base crypto registry os
 include/curvegate: curvegate
@@ -65,7 +67,7 @@ while IFS=: read -r folder allowed; do
     done
 done <<< "$rules"
 # A new folder needs a rule.
-for folder in src/*/ vault/ vault/*/; do
+for folder in src/*/ src/*/*/ vault/ vault/*/; do
     folder=${folder%/}
     grep -q "^$folder:" <<< "$rules" || offend "$folder has no rule in check.sh"
 done

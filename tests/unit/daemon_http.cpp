@@ -1,4 +1,4 @@
-#include "daemon/http.hpp"
+#include "daemon/front/http.hpp"
 
 #include <catch2/catch.hpp>
 

@@ -1,4 +1,4 @@
-#include "daemon/parent_reach.hpp"
+#include "daemon/parent/reach.hpp"
 
 #include "os/sanitizer.hpp"
 #include "tests/unit/vault_support.hpp"

@@ -1,0 +1,200 @@
+#include "daemon/parent/vault_keeper.hpp"
+
+#include "base/exit_code.hpp"
+#include "log/log.hpp"
+#include "net/clock.hpp"
+#include "os/connect_unix.hpp"
+#include "os/file.hpp"
+
+#include <fcntl.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+
+#include <algorithm>
+#include <cstring>
+
+namespace curvegate::daemon {
+namespace {
+
+using net::now;
+
+using log::Level;
+
+constexpr Duration kFirstBackoff = std::chrono::milliseconds(100);
+constexpr Duration kLongestBackoff = std::chrono::seconds(10);
+constexpr Duration kSendAgain = std::chrono::seconds(1);
+
+net::VaultOptions options_of(const config::Config& config) {
+    net::VaultOptions out;
+    // A key that is needed and has no path is a credential: main() saw to that.
+    const auto place = [](const std::string& path) {
+        return path.empty() ? std::string("credential") : path;
+    };
+    if (config.needs_server_key()) out.server_key = place(config.server_key);
+    if (config.needs_client_key()) out.client_key = place(config.client_key);
+    out.known_hosts = config.known_hosts;
+    out.state_dir = config.state_dir;
+    out.passphrase_file = config.passphrase_file;
+    out.control = config.vault_control;
+    if (out.control.empty() && !config.control.empty())
+        out.control = os::folder_of(config.control) + "/vault-control.sock";
+    out.require_sandbox = config.sandbox == config::Strictness::require;
+    out.require_locked_memory = config.lock_memory == config::Strictness::require;
+    return out;
+}
+
+}  // namespace
+
+VaultKeeper::VaultKeeper(config::Config config, std::size_t connections)
+    : config_(std::move(config)),
+      connections_(connections),
+      wanted_(connections, false),
+      backoff_(kFirstBackoff) {}
+
+VaultKeeper::~VaultKeeper() {
+    net::end_vault(process_);
+}
+
+void VaultKeeper::forget() noexcept {
+    process_.lifeline.reset();
+    process_.pid = -1;
+    fresh_.clear();
+}
+
+int VaultKeeper::start() {
+    if (!spawned()) {
+        wanted_.assign(connections_, true);
+        due_ = now();
+        if (turn(false)) return 0;
+        log::event(Level::warning, "vault_down",
+                   {{"reason", "not reachable yet at " + config_.vault_socket}});
+        return 0;
+    }
+    if (auto begun = begin(); !begun) {
+        log::event(Level::error, "vault_failed", {{"reason", begun.error().text()}});
+        return exit_code::kUnavailable;
+    }
+    const auto answer = net::vault_answer(process_.lifeline.get());  // blocks: it may wait for a passphrase
+    ::fcntl(process_.lifeline.get(), F_SETFL, O_NONBLOCK);
+    const auto failure =
+        !answer ? net::VaultAnswer{exit_code::kUnavailable, answer.error().text()} : **answer;
+    if (failure.exit_code != 0) {
+        log::event(Level::error, "vault_failed", {{"reason", failure.why}});
+        return failure.exit_code;
+    }
+    ready_ = true;
+    log::event(Level::info, "vault_up", {{"pid", process_.pid}});
+    return 0;
+}
+
+Result<> VaultKeeper::begin() {
+    auto process = net::start_vault(options_of(config_), connections_);
+    if (!process) return fail(std::move(process));
+    process_ = std::move(*process);
+    fresh_ = std::move(process_.connections);
+    ready_ = false;
+    return {};
+}
+
+std::vector<os::UniqueFd> VaultKeeper::take_connections() {
+    return std::exchange(fresh_, {});
+}
+
+bool VaultKeeper::turn(bool readable) {
+    if (readable && on_lifeline()) return true;
+    if (!due_ || now() < *due_) return false;
+    due_.reset();
+    if (spawned()) {
+        if (auto begun = begin(); !begun) {
+            log::limited(Level::error, "vault_failed", {{"reason", begun.error().text()}});
+            retry_later();
+        } else {
+            ::fcntl(process_.lifeline.get(), F_SETFL, O_NONBLOCK);
+        }
+        return false;
+    }
+    fresh_ = std::vector<os::UniqueFd>(connections_);
+    bool any = false;
+    for (std::size_t i = 0; i < connections_; ++i) {
+        if (!wanted_[i]) continue;
+        auto connection = connect_to_unit();
+        if (!connection) {
+            log::limited(Level::error, "vault_failed", {{"reason", connection.error().text()}});
+            retry_later();
+            return any;
+        }
+        fresh_[i] = std::move(*connection);
+        wanted_[i] = false;
+        any = true;
+    }
+    backoff_ = kFirstBackoff;
+    log::event(Level::info, "vault_up", {{"socket", config_.vault_socket}});
+    return any;
+}
+
+// True: the vault has become ready.
+bool VaultKeeper::on_lifeline() {
+    auto answer = net::vault_answer(process_.lifeline.get());
+    if (answer && !*answer) return false;
+    if (!ready_ && answer && (*answer)->exit_code == 0) {
+        ready_ = true;
+        backoff_ = kFirstBackoff;
+        log::event(Level::info, "vault_up", {{"pid", process_.pid}});
+        return true;
+    }
+    std::string why = "ended";
+    if (!ready_) why = answer ? (*answer)->why : answer.error().text();
+    log::event(Level::error, "vault_down", {{"pid", process_.pid}, {"reason", why}});
+    process_.lifeline.reset();
+    retry_later();
+    return false;
+}
+
+void VaultKeeper::retry_later() {
+    ready_ = false;
+    fresh_.clear();
+    due_ = now() + backoff_;
+    backoff_ = std::min(backoff_ * 2, kLongestBackoff);
+}
+
+void VaultKeeper::reaped(int pid) {
+    if (pid != process_.pid) return;
+    if (process_.lifeline) (void)on_lifeline();  // what it said last, then its end
+    process_.pid = -1;
+}
+
+void VaultKeeper::lost(std::size_t connection) {
+    if (spawned() || connection >= connections_) return;
+    wanted_[connection] = true;
+    if (!due_) due_ = now() + backoff_;
+}
+
+void VaultKeeper::not_taken(std::size_t connection) {
+    if (!spawned()) return lost(connection);
+    if (due_) return;
+    // A vault of ours takes no connection later: another one brings new ones.
+    process_.lifeline.reset();
+    process_.pid = -1;
+    due_ = now() + kSendAgain;
+}
+
+void VaultKeeper::restart() {
+    if (!spawned()) {
+        wanted_.assign(connections_, true);
+        due_ = now();
+        return;
+    }
+    process_.lifeline.reset();  // the old vault ends; the new one waits for its lock
+    process_.pid = -1;
+    due_ = now();
+}
+
+Result<os::UniqueFd> VaultKeeper::connect_to_unit() const {
+    const std::string& path = config_.vault_socket;
+    // A vault whose queue is full is asked again later, and keeps nobody waiting.
+    auto fd = os::connect_unix(path, SOCK_SEQPACKET, std::chrono::seconds(0));
+    if (fd) return std::move(*fd);
+    return fail(os::Errc::system, "connect to the vault at " + path + ": " + std::strerror(fd.error()));
+}
+
+}  // namespace curvegate::daemon
