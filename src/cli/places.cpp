@@ -13,7 +13,7 @@
 namespace curvegate::cli {
 namespace {
 
-// As the daemon does it (daemon/load.cpp).
+// As the daemon does it (daemon/parent/load.cpp).
 std::expected<std::string, std::string> read_included(const std::string& file) {
     auto text = os::read_linked(file, kLongestFile);
     if (!text) return std::unexpected(text.error().text());

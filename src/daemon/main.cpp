@@ -1,7 +1,8 @@
 #include "base/exit_code.hpp"
 #include "config/config.hpp"
 #include "crypto/secret.hpp"
-#include "daemon/load.hpp"
+#include "daemon/front/front.hpp"
+#include "daemon/parent/load.hpp"
 #include "daemon/parent/log_file.hpp"
 #include "daemon/parent/parent.hpp"
 #include "daemon/parent/signals.hpp"
@@ -60,7 +61,7 @@ void start_log(const config::Config& config) {
     const char* journal = std::getenv("JOURNAL_STREAM");  // NOLINT(concurrency-mt-unsafe)
     auto head = log::Head::time;
     if (!config.log_file.empty()) {
-        auto file = daemon::open_log(config.log_file);
+        auto file = daemon::parent::open_log(config.log_file);
         if (!file) give_up(exit_code::kConfig, config.place_of("log-file") + ": " + file.error().text());
         descriptor = file->release();
     } else if (log::is_journal(descriptor, journal)) {
@@ -89,7 +90,7 @@ int run(int argc, char** argv) {
     const std::string file = parse_arguments(argc, argv);
     if (auto ready = crypto::initialise(); !ready) give_up(exit_code::kUnavailable, ready.error().text());
     if (!passed) give_up(exit_code::kUnavailable, passed.error().text());
-    auto loaded = daemon::load(file);
+    auto loaded = daemon::parent::load(file);
     if (!loaded) {
         for (const std::string& line : loaded.error().lines) std::cerr << line << '\n';
         return loaded.error().status;
@@ -101,13 +102,14 @@ int run(int argc, char** argv) {
     for (const Problem& warning : loaded->warnings) {
         log::event(log::Level::warning, "config", {{"warning", warning.message()}});
     }
-    return daemon::run_parent(file, std::move(*loaded), daemon::PassedSockets(std::move(*passed)));
+    return daemon::parent::run(file, std::move(*loaded), daemon::parent::PassedSockets(std::move(*passed)),
+                               daemon::front::run);
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
-    daemon::hold_signals();
+    daemon::parent::hold_signals();
     try {
         return run(argc, argv);
     } catch (const std::exception& error) {

@@ -2,7 +2,7 @@
 
 #include <catch2/catch.hpp>
 
-namespace curvegate::daemon {
+namespace curvegate::daemon::front {
 namespace {
 
 using namespace std::chrono_literals;
@@ -227,4 +227,4 @@ TEST_CASE("a reload forgets names that are not configured any more", "[daemon][n
 }
 
 }  // namespace
-}  // namespace curvegate::daemon
+}  // namespace curvegate::daemon::front

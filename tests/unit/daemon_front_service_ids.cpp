@@ -3,7 +3,7 @@
 #include <catch2/catch.hpp>
 
 /// Which section goes on which of the old configuration: its sessions, counts and limits go with the number.
-namespace curvegate::daemon {
+namespace curvegate::daemon::front {
 namespace {
 
 std::string server(const std::string& name, const std::string& accept, const std::string& more = "") {
@@ -106,4 +106,4 @@ TEST_CASE("no section takes over what is another's", "[daemon][services]") {
 }
 
 }  // namespace
-}  // namespace curvegate::daemon
+}  // namespace curvegate::daemon::front

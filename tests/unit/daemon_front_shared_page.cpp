@@ -2,7 +2,7 @@
 
 #include <catch2/catch.hpp>
 
-namespace curvegate::daemon {
+namespace curvegate::daemon::front {
 namespace {
 
 using namespace std::chrono_literals;
@@ -59,4 +59,4 @@ TEST_CASE("a page is fresh if nobody holds the last one, or it is a second old",
 }
 
 }  // namespace
-}  // namespace curvegate::daemon
+}  // namespace curvegate::daemon::front

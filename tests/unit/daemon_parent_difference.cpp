@@ -1,12 +1,12 @@
 #include "config/keys.hpp"
-#include "daemon/load.hpp"
+#include "daemon/parent/difference.hpp"
 
 #include <catch2/catch.hpp>
 
 #include <map>
 
 /// Every key of a configuration: a reload applies it, or says what it takes.
-namespace curvegate::daemon {
+namespace curvegate::daemon::parent {
 namespace {
 
 const std::string kServer = "[web]\naccept = tcp:127.0.0.1:1000\nconnect = 127.0.0.1:9\nallow = alice\n";
@@ -122,4 +122,4 @@ TEST_CASE("of every key a reload says that it is different, and what takes a res
 }
 
 }  // namespace
-}  // namespace curvegate::daemon
+}  // namespace curvegate::daemon::parent

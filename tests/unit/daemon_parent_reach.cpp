@@ -12,7 +12,7 @@
 #include <cerrno>
 #include <functional>
 
-namespace curvegate::daemon {
+namespace curvegate::daemon::parent {
 namespace {
 
 constexpr int kNoSandbox = 100;
@@ -30,7 +30,7 @@ int errno_as_parent(const config::Config& config, const std::function<long()>& c
     const pid_t child = ::fork();
     if (child == 0) {
         if (!os::harden_process() ||
-            !os::confine(os::Calls::parent, parent_reach(config, "/nonexistent/curvegate-vault")))
+            !os::confine(os::Calls::parent, reach_of(config, "/nonexistent/curvegate-vault")))
             ::_exit(kNoSandbox);
         errno = 0;
         ::_exit(call() < 0 ? errno : 0);
@@ -81,7 +81,7 @@ TEST_CASE("a device is named by itself, not by its folder") {
 TEST_CASE("what a later configuration needs beyond the sandbox is told folder by folder") {
     const vault::test::TemporaryFolder folder;
     const auto before = config_in(folder);
-    const auto reach = parent_reach(before, "curvegate-vault");
+    const auto reach = reach_of(before, "curvegate-vault");
     CHECK(beyond(reach, before).empty());
     auto after = before;
     after.log_file = folder.path() + "/below/curvegate.log";
@@ -92,4 +92,4 @@ TEST_CASE("what a later configuration needs beyond the sandbox is told folder by
 }
 
 }  // namespace
-}  // namespace curvegate::daemon
+}  // namespace curvegate::daemon::parent

@@ -5,21 +5,13 @@
 
 #include <string>
 
-namespace curvegate::daemon {
-
-/// Opens an audit file for one writer, makes it (0600) if it is missing, and looks whether a chain can go on
-/// behind what is there. It must be nobody else's to write. Waits up to 2 s for another writer's end. Error:
-/// os system, with what to do.
-[[nodiscard]] Result<os::UniqueFd> open_audit(const std::string& path);
-
-/// Do both name one file?
-[[nodiscard]] bool is_same_file(int fd, const std::string& path);
+namespace curvegate::daemon::front {
 
 /// The writer of an audit file, and where its chain stands. One thread.
 class AuditFile {
   public:
-    /// The file of open_audit(), where the process may open no path any more. A chain that has begun goes on
-    /// in a file that is empty; in another one that file's own does.
+    /// The file of parent::open_audit(), where the process may open no path any more. A chain that has begun
+    /// goes on in a file that is empty; in another one that file's own does.
     void open(os::UniqueFd fd);
     [[nodiscard]] bool is_open() const noexcept { return static_cast<bool>(fd_); }
 
@@ -40,4 +32,4 @@ class AuditFile {
     std::size_t torn_ = 0;
 };
 
-}  // namespace curvegate::daemon
+}  // namespace curvegate::daemon::front

@@ -3,7 +3,7 @@
 #include "log/log.hpp"
 #include "net/clock.hpp"
 
-namespace curvegate::daemon {
+namespace curvegate::daemon::front {
 
 void AuditLog::open(os::UniqueFd file) {
     const std::lock_guard lock(mutex_);
@@ -112,4 +112,4 @@ void AuditLog::fail_with(const Error& why) {
     last_fault_ = text;
 }
 
-}  // namespace curvegate::daemon
+}  // namespace curvegate::daemon::front

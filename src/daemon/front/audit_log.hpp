@@ -9,7 +9,7 @@
 #include <mutex>
 #include <string>
 
-namespace curvegate::daemon {
+namespace curvegate::daemon::front {
 
 /// Writes what the front decides into the audit file. Any thread; one lock, one write() a line, no fsync.
 /// What cannot be written is counted, and told in a line `lines_lost` as soon as lines can be written again.
@@ -48,4 +48,4 @@ class AuditLog final : public net::Audit {
     std::atomic<std::uint64_t> failures_{0};
 };
 
-}  // namespace curvegate::daemon
+}  // namespace curvegate::daemon::front

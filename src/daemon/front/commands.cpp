@@ -12,7 +12,7 @@
 #include <charconv>
 #include <cstdlib>
 
-namespace curvegate::daemon {
+namespace curvegate::daemon::front {
 namespace {
 
 constexpr std::size_t kMostListeners = 8;
@@ -218,4 +218,4 @@ void Commands::on_event(const std::string& line) {
     if (listeners_.empty()) log::tap(nullptr);
 }
 
-}  // namespace curvegate::daemon
+}  // namespace curvegate::daemon::front

@@ -13,7 +13,7 @@
 #include <unordered_map>
 #include <vector>
 
-namespace curvegate::daemon {
+namespace curvegate::daemon::front {
 
 /// The verbs of the control socket (docs/CONTROL.md).
 class Commands {
@@ -68,4 +68,4 @@ class Commands {
     std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
 };
 
-}  // namespace curvegate::daemon
+}  // namespace curvegate::daemon::front

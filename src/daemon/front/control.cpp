@@ -10,7 +10,7 @@
 #include <cerrno>
 #include <sstream>
 
-namespace curvegate::daemon {
+namespace curvegate::daemon::front {
 namespace {
 
 namespace asio = net::asio;
@@ -143,14 +143,6 @@ ControlServer::ControlServer(asio::io_context& context, os::UniqueFd listening, 
 
 ControlServer::~ControlServer() = default;
 
-Right ControlAccess::right_of(const ControlPeer& peer) const {
-    const auto is_in = [&](const std::optional<unsigned>& group) {
-        return group && std::ranges::find(peer.groups, *group) != peer.groups.end();
-    };
-    if (peer.uid == 0 || peer.uid == uid || is_in(control_group)) return Right::command;
-    return is_in(status_group) ? Right::status : Right::none;
-}
-
 void ControlServer::accept() {
     acceptor_.async_accept([this](error_code error, asio::local::stream_protocol::socket socket) {
         if (error == asio::error::operation_aborted) return;
@@ -178,4 +170,4 @@ void ControlServer::pause() {
     });
 }
 
-}  // namespace curvegate::daemon
+}  // namespace curvegate::daemon::front

@@ -1,41 +1,20 @@
 #pragma once
 
 #include "base/time.hpp"
+#include "daemon/control_access.hpp"
 #include "daemon/front/local_client.hpp"
 #include "net/asio.hpp"
 #include "os/socket.hpp"
 
 #include <functional>
 #include <memory>
-#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
 /// The control socket (docs/CONTROL.md): one line in, lines out. Only those may speak whom the kernel says to
 /// be root, our own uid, or a member of control-group or status-group.
-namespace curvegate::daemon {
-
-/// What somebody may ask for, from less to more.
-enum class Right {
-    none,
-    status,   ///< status-group
-    command,  ///< root, our own uid, control-group
-};
-
-/// A process at the other end of a unix socket, as the kernel knows it.
-struct ControlPeer {
-    unsigned uid;
-    std::vector<unsigned> groups;  ///< the primary one too
-};
-/// Who may speak on the control socket.
-struct ControlAccess {
-    unsigned uid;
-    std::optional<unsigned> control_group;
-    std::optional<unsigned> status_group;
-
-    [[nodiscard]] Right right_of(const ControlPeer& peer) const;
-};
+namespace curvegate::daemon::front {
 
 /// The answer to one command. Lines go out as they come; nothing after end(). If the client goes away, they
 /// go nowhere.
@@ -83,4 +62,4 @@ class ControlServer {
     LocalClients readers_{kMostClients};
 };
 
-}  // namespace curvegate::daemon
+}  // namespace curvegate::daemon::front

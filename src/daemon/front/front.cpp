@@ -9,7 +9,7 @@
 #include "daemon/front/resolver.hpp"
 #include "daemon/front/service_ids.hpp"
 #include "daemon/front/snapshot.hpp"
-#include "daemon/load.hpp"
+#include "daemon/loaded.hpp"
 #include "log/log.hpp"
 #include "net/clock.hpp"
 #include "net/worker.hpp"
@@ -29,7 +29,7 @@
 #include <thread>
 #include <unordered_set>
 
-namespace curvegate::daemon {
+namespace curvegate::daemon::front {
 namespace {
 
 using net::wall_now;
@@ -504,8 +504,8 @@ class Front final : public Commands::Host {
 
 }  // namespace
 
-int run_front(FrontSetup setup) {
+int run(FrontSetup setup) {
     return Front(std::move(setup)).run();
 }
 
-}  // namespace curvegate::daemon
+}  // namespace curvegate::daemon::front

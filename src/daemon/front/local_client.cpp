@@ -5,7 +5,7 @@
 
 #include <boost/asio/post.hpp>
 
-namespace curvegate::daemon {
+namespace curvegate::daemon::front {
 
 using net::error_code;
 using net::now;
@@ -107,4 +107,4 @@ bool LocalClients::make_room() {
     return oldest != nullptr;
 }
 
-}  // namespace curvegate::daemon
+}  // namespace curvegate::daemon::front

@@ -11,7 +11,7 @@
 #include <utility>
 #include <vector>
 
-namespace curvegate::daemon {
+namespace curvegate::daemon::front {
 
 /// A client of the control socket or of the metrics page. It has kPatience to ask, and as long again for each
 /// piece of the answer that it takes; then it is let go. What it is sent may be large, and shared with
@@ -80,4 +80,4 @@ class LocalClients {
     std::vector<std::weak_ptr<LocalClient>> all_;
 };
 
-}  // namespace curvegate::daemon
+}  // namespace curvegate::daemon::front

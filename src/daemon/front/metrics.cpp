@@ -6,7 +6,7 @@
 
 #include <cerrno>
 
-namespace curvegate::daemon {
+namespace curvegate::daemon::front {
 namespace {
 
 namespace asio = net::asio;
@@ -108,4 +108,4 @@ void MetricsServer::accept_all() {
     });
 }
 
-}  // namespace curvegate::daemon
+}  // namespace curvegate::daemon::front

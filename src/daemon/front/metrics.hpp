@@ -10,7 +10,7 @@
 #include <memory>
 #include <string>
 
-namespace curvegate::daemon {
+namespace curvegate::daemon::front {
 
 /// The metrics page (docs/CONTROL.md) on a unix socket or a loopback port: GET and HEAD of /metrics, one
 /// request a connection.
@@ -37,4 +37,4 @@ class MetricsServer {
     LocalClients clients_{kMostClients};
 };
 
-}  // namespace curvegate::daemon
+}  // namespace curvegate::daemon::front

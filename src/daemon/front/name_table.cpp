@@ -2,7 +2,7 @@
 
 #include <algorithm>
 
-namespace curvegate::daemon {
+namespace curvegate::daemon::front {
 
 void NameTable::resolve(const std::string& host, Instant now, Handler handler) {
     Name& name = names_[host];
@@ -115,4 +115,4 @@ void NameTable::keep(const std::set<std::string>& hosts) {
     });
 }
 
-}  // namespace curvegate::daemon
+}  // namespace curvegate::daemon::front

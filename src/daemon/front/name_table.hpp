@@ -11,7 +11,7 @@
 #include <string>
 #include <vector>
 
-namespace curvegate::daemon {
+namespace curvegate::daemon::front {
 
 /// What is known of the names of the configuration, and who waits for one. A name that resolved once keeps
 /// working: while its look-up is silent or fails, its last addresses are handed out. No I/O; time comes in.
@@ -86,4 +86,4 @@ class NameTable {
     std::uint32_t next_id_ = 1;
 };
 
-}  // namespace curvegate::daemon
+}  // namespace curvegate::daemon::front

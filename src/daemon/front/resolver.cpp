@@ -7,7 +7,7 @@
 
 #include <set>
 
-namespace curvegate::daemon {
+namespace curvegate::daemon::front {
 namespace {
 
 namespace asio = net::asio;
@@ -76,4 +76,4 @@ void ParentResolver::log_failure(const NameTable::Failure& failure) const {
                   {"stale", failure.stale ? "yes" : "no"}});
 }
 
-}  // namespace curvegate::daemon
+}  // namespace curvegate::daemon::front

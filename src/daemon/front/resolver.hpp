@@ -8,7 +8,7 @@
 #include <functional>
 #include <string>
 
-namespace curvegate::daemon {
+namespace curvegate::daemon::front {
 
 /// The workers' resolver: has the parent look names up, and remembers what it said (NameTable). resolve() may
 /// be called on any thread; everything else happens on the front's.
@@ -31,4 +31,4 @@ class ParentResolver final : public net::Resolver {
     NameTable names_;
 };
 
-}  // namespace curvegate::daemon
+}  // namespace curvegate::daemon::front

@@ -2,7 +2,7 @@
 
 #include "daemon/doors.hpp"
 
-namespace curvegate::daemon {
+namespace curvegate::daemon::front {
 namespace {
 
 std::string place_of(const config::Service& service) {
@@ -42,4 +42,4 @@ std::vector<ServiceIds::Renamed> ServiceIds::follow(const config::Config& config
     return renamed;
 }
 
-}  // namespace curvegate::daemon
+}  // namespace curvegate::daemon::front

@@ -8,7 +8,7 @@
 #include <utility>
 #include <vector>
 
-namespace curvegate::daemon {
+namespace curvegate::daemon::front {
 
 /// Numbers the sections of the configuration in force, so that a reload knows whose the sessions are.
 class ServiceIds {
@@ -35,4 +35,4 @@ class ServiceIds {
     std::uint64_t last_ = 0;
 };
 
-}  // namespace curvegate::daemon
+}  // namespace curvegate::daemon::front

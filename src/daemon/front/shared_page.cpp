@@ -2,7 +2,7 @@
 
 #include <utility>
 
-namespace curvegate::daemon {
+namespace curvegate::daemon::front {
 
 void SharedPage::ask(Instant now, DoneFn done) {
     if (const auto page = now - asked_ < kShared ? last_.lock() : nullptr) return done(page);
@@ -16,4 +16,4 @@ void SharedPage::ask(Instant now, DoneFn done) {
     });
 }
 
-}  // namespace curvegate::daemon
+}  // namespace curvegate::daemon::front

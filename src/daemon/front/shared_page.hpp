@@ -7,7 +7,7 @@
 #include <string>
 #include <vector>
 
-namespace curvegate::daemon {
+namespace curvegate::daemon::front {
 
 /// A page that is rendered for those who ask. Who asks while one is being made gets that one, and so does who
 /// asks within a second while somebody still holds it: many slow readers of a large page hold few copies.
@@ -30,4 +30,4 @@ class SharedPage {
     Instant asked_;  // for the last
 };
 
-}  // namespace curvegate::daemon
+}  // namespace curvegate::daemon::front

@@ -8,7 +8,7 @@
 #include <set>
 #include <string>
 
-namespace curvegate::daemon {
+namespace curvegate::daemon::front {
 namespace {
 
 constexpr std::size_t kMostConnections = 1'000;  // the newest
@@ -157,4 +157,4 @@ void fill(status::Snapshot& snapshot, const Sources& sources) {
     snapshot.datagrams_dropped = sources.counters.datagrams_dropped;
 }
 
-}  // namespace curvegate::daemon
+}  // namespace curvegate::daemon::front

@@ -7,7 +7,7 @@
 
 #include <vector>
 
-namespace curvegate::daemon {
+namespace curvegate::daemon::front {
 
 /// What `status` shows, of what workers and counters say.
 struct Sources {
@@ -20,4 +20,4 @@ struct Sources {
 /// Fills in all but what the front itself knows: start, generation, reloads.
 void fill(status::Snapshot& snapshot, const Sources& sources);
 
-}  // namespace curvegate::daemon
+}  // namespace curvegate::daemon::front

@@ -1,11 +1,11 @@
-#include "daemon/load.hpp"
+#include "daemon/parent/difference.hpp"
 
 #include <algorithm>
 #include <array>
 #include <iterator>
 #include <unordered_map>
 
-namespace curvegate::daemon {
+namespace curvegate::daemon::parent {
 namespace {
 
 using config::Config;
@@ -134,4 +134,4 @@ std::vector<std::string> difference(const Loaded& before, const Loaded& after) {
     return out;
 }
 
-}  // namespace curvegate::daemon
+}  // namespace curvegate::daemon::parent

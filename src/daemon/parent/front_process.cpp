@@ -7,7 +7,7 @@
 
 #include <csignal>
 
-namespace curvegate::daemon {
+namespace curvegate::daemon::parent {
 namespace {
 
 constexpr int kPatience = 5'000;  // milliseconds
@@ -48,4 +48,4 @@ void FrontProcess::tend(Instant now) {
     kill();
 }
 
-}  // namespace curvegate::daemon
+}  // namespace curvegate::daemon::parent

@@ -6,7 +6,7 @@
 
 #include <optional>
 
-namespace curvegate::daemon {
+namespace curvegate::daemon::parent {
 
 /// The front as the parent sees it: a process, and the channel to it.
 class FrontProcess {
@@ -35,4 +35,4 @@ class FrontProcess {
     std::optional<Instant> end_by_;
 };
 
-}  // namespace curvegate::daemon
+}  // namespace curvegate::daemon::parent

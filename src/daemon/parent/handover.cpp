@@ -7,7 +7,7 @@
 
 #include <array>
 
-namespace curvegate::daemon {
+namespace curvegate::daemon::parent {
 namespace {
 
 constexpr Duration kAgain = std::chrono::seconds(1);
@@ -82,4 +82,4 @@ void Handover::tend(Instant now, const Loaded& loaded, const DoorSockets& open, 
     if (whole) front_.send(last_);
 }
 
-}  // namespace curvegate::daemon
+}  // namespace curvegate::daemon::parent

@@ -2,7 +2,7 @@
 
 #include "daemon/channel.hpp"
 #include "daemon/doors.hpp"
-#include "daemon/load.hpp"
+#include "daemon/loaded.hpp"
 #include "daemon/parent/front_process.hpp"
 
 #include <bitset>
@@ -10,7 +10,7 @@
 #include <set>
 #include <string>
 
-namespace curvegate::daemon {
+namespace curvegate::daemon::parent {
 
 /// Gives the front what comes with descriptors: a configuration, log-file, audit. Where it has none left for
 /// them it says so, and they are sent again every second until it has taken them.
@@ -45,4 +45,4 @@ class Handover {
     os::UniqueFd log_;
 };
 
-}  // namespace curvegate::daemon
+}  // namespace curvegate::daemon::parent

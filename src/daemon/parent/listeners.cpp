@@ -15,7 +15,7 @@
 #include <algorithm>
 #include <cerrno>
 
-namespace curvegate::daemon {
+namespace curvegate::daemon::parent {
 namespace {
 
 constexpr int kBacklog = 4'096;
@@ -168,4 +168,4 @@ std::size_t raise_descriptor_limit() {
     return limit.rlim_cur;
 }
 
-}  // namespace curvegate::daemon
+}  // namespace curvegate::daemon::parent

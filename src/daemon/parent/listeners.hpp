@@ -2,7 +2,7 @@
 
 #include "base/result.hpp"
 #include "config/config.hpp"
-#include "daemon/front/control.hpp"
+#include "daemon/control_access.hpp"
 #include "os/socket.hpp"
 #include "os/socket_files.hpp"
 
@@ -10,7 +10,7 @@
 #include <string>
 #include <vector>
 
-namespace curvegate::daemon {
+namespace curvegate::daemon::parent {
 
 /// The sockets of one service's `accept`, unless they are passed (passed.hpp). One a worker: workers share a
 /// TCP port, or a UDP port that takes plain datagrams, by SO_REUSEPORT, and a unix socket by copies of its
@@ -34,4 +34,4 @@ void remove_all_but_of(const config::Config& config, os::SocketFiles& files);
 /// Raises the descriptor limit to the hard limit; gives the effective one.
 [[nodiscard]] std::size_t raise_descriptor_limit();
 
-}  // namespace curvegate::daemon
+}  // namespace curvegate::daemon::parent

@@ -10,7 +10,7 @@
 #include <cstring>
 #include <filesystem>
 
-namespace curvegate::daemon {
+namespace curvegate::daemon::parent {
 namespace {
 
 constexpr mode_t kOthersWrite = 022;
@@ -96,4 +96,4 @@ std::string restart_hint(const std::string& path) {
            "later: restart it)";
 }
 
-}  // namespace curvegate::daemon
+}  // namespace curvegate::daemon::parent

@@ -4,7 +4,7 @@
 
 #include <string>
 
-namespace curvegate::daemon {
+namespace curvegate::daemon::parent {
 
 /// Is it /dev/stdout or /dev/stderr? Then lines go to our own standard output or error, and there is nothing
 /// to open again.
@@ -23,4 +23,4 @@ namespace curvegate::daemon {
 /// the folder that was there at the start. Returns what to do then, with a blank before it; empty otherwise.
 [[nodiscard]] std::string restart_hint(const std::string& path);
 
-}  // namespace curvegate::daemon
+}  // namespace curvegate::daemon::parent

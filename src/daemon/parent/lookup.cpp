@@ -10,7 +10,7 @@
 #include <csignal>
 #include <cstdlib>
 
-namespace curvegate::daemon {
+namespace curvegate::daemon::parent {
 namespace {
 
 static_assert(net::kMostAddresses <= kMaxAddresses);
@@ -71,4 +71,4 @@ to_front::Resolved Lookups::finish(std::size_t place) {
     return std::move(*resolved);
 }
 
-}  // namespace curvegate::daemon
+}  // namespace curvegate::daemon::parent

@@ -6,7 +6,7 @@
 #include <optional>
 #include <vector>
 
-namespace curvegate::daemon {
+namespace curvegate::daemon::parent {
 
 /// The names being looked up, each by a process of its own, so that the resolver library, its files and its
 /// plug-ins run neither in the front nor beside a listening socket. Such a process ends by itself within
@@ -34,4 +34,4 @@ class Lookups {
     std::vector<UnderWay> under_way_;
 };
 
-}  // namespace curvegate::daemon
+}  // namespace curvegate::daemon::parent

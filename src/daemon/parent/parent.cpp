@@ -3,11 +3,12 @@
 #include "base/exit_code.hpp"
 #include "daemon/channel.hpp"
 #include "daemon/doors.hpp"
-#include "daemon/front/audit_file.hpp"
-#include "daemon/front/front.hpp"
+#include "daemon/parent/audit_open.hpp"
+#include "daemon/parent/difference.hpp"
 #include "daemon/parent/front_process.hpp"
 #include "daemon/parent/handover.hpp"
 #include "daemon/parent/listeners.hpp"
+#include "daemon/parent/load.hpp"
 #include "daemon/parent/log_file.hpp"
 #include "daemon/parent/lookup.hpp"
 #include "daemon/parent/reach.hpp"
@@ -34,7 +35,7 @@
 #include <cstring>
 #include <unordered_set>
 
-namespace curvegate::daemon {
+namespace curvegate::daemon::parent {
 namespace {
 
 using log::Level;
@@ -47,8 +48,9 @@ constexpr Duration kLastWords = std::chrono::seconds(5);  // of a front whose dr
 
 class Parent {
   public:
-    Parent(std::string file, Loaded loaded, PassedSockets passed)
+    Parent(std::string file, Loaded loaded, PassedSockets passed, RunFrontFn run_front)
         : file_(std::move(file)),
+          run_front_(run_front),
           loaded_(std::move(loaded)),
           passed_(std::move(passed)),
           workers_(worker_count(*loaded_.config)),
@@ -88,7 +90,7 @@ class Parent {
     // Before the vault is started: what keeps a later one from starting keeps the first one too.
     [[nodiscard]] bool confine() {
         const config::Config& config = *loaded_.config;
-        reach_ = parent_reach(config, os::sibling_program("curvegate-vault"));
+        reach_ = reach_of(config, os::sibling_program("curvegate-vault"));
         const auto done = os::confine(os::Calls::parent, *reach_);
         if (done) return true;
         reach_.reset();
@@ -245,7 +247,7 @@ class Parent {
         audit_.reset();
         os::clear_environment();  // it faces the network, and needs none of it
         log::after_fork();
-        ::_exit(run_front(std::move(setup)));
+        ::_exit(run_front_(std::move(setup)));
     }
 
     void hand_over_connections() {
@@ -546,6 +548,7 @@ class Parent {
     }
 
     const std::string file_;
+    const RunFrontFn run_front_;
     Loaded loaded_;
     std::optional<os::Reach> reach_;  // nothing: not confined
     PassedSockets passed_;
@@ -574,8 +577,8 @@ class Parent {
 
 }  // namespace
 
-int run_parent(std::string file, Loaded loaded, PassedSockets passed) {
-    return Parent(std::move(file), std::move(loaded), std::move(passed)).run();
+int run(std::string file, Loaded loaded, PassedSockets passed, RunFrontFn run_front) {
+    return Parent(std::move(file), std::move(loaded), std::move(passed), run_front).run();
 }
 
-}  // namespace curvegate::daemon
+}  // namespace curvegate::daemon::parent

@@ -4,7 +4,7 @@
 
 #include <algorithm>
 
-namespace curvegate::daemon {
+namespace curvegate::daemon::parent {
 namespace {
 
 using Kind = os::PassedKind;
@@ -68,4 +68,4 @@ std::vector<std::string> PassedSockets::unused(const config::Config& config) con
     return out;
 }
 
-}  // namespace curvegate::daemon
+}  // namespace curvegate::daemon::parent

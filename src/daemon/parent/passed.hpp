@@ -6,7 +6,7 @@
 #include <string>
 #include <vector>
 
-namespace curvegate::daemon {
+namespace curvegate::daemon::parent {
 
 /// The sockets that the service manager passed, for `accept = systemd:NAME`. They cannot be opened anew, so
 /// they stay here as long as the parent lives, whatever a reload closes.
@@ -29,4 +29,4 @@ class PassedSockets {
     std::vector<os::PassedSocket> sockets_;
 };
 
-}  // namespace curvegate::daemon
+}  // namespace curvegate::daemon::parent

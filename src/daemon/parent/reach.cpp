@@ -10,7 +10,7 @@
 #include <filesystem>
 #include <system_error>
 
-namespace curvegate::daemon {
+namespace curvegate::daemon::parent {
 namespace {
 
 constexpr std::array kHidden = {"/dev", "/proc", "/sys"};
@@ -73,7 +73,7 @@ std::vector<std::string> managed(const config::Config& config) {
 
 }  // namespace
 
-os::Reach parent_reach(const config::Config& config, const std::string& vault) {
+os::Reach reach_of(const config::Config& config, const std::string& vault) {
     const bool is_path = vault.find('/') != std::string::npos;
     return {readable(), {}, managed(config), {is_path ? vault : "/", loader()}};
 }
@@ -91,4 +91,4 @@ std::vector<std::string> beyond(const os::Reach& reach, const config::Config& co
     return out;
 }
 
-}  // namespace curvegate::daemon
+}  // namespace curvegate::daemon::parent

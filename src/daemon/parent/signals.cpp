@@ -5,7 +5,7 @@
 #include <csignal>
 #include <initializer_list>
 
-namespace curvegate::daemon {
+namespace curvegate::daemon::parent {
 namespace {
 
 sigset_t set_of(std::initializer_list<int> signals) {
@@ -32,4 +32,4 @@ Result<os::UniqueFd> take_signals() {
     return out;
 }
 
-}  // namespace curvegate::daemon
+}  // namespace curvegate::daemon::parent

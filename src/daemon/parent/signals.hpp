@@ -2,7 +2,7 @@
 
 #include "os/socket.hpp"
 
-namespace curvegate::daemon {
+namespace curvegate::daemon::parent {
 
 /// The first thing that the daemon does: HUP, USR1 and USR2 would end a process that has not taken them yet,
 /// and now they wait until it has. SIGPIPE and SIGXFSZ are ignored: a reader that is gone and a limit on the
@@ -13,4 +13,4 @@ void hold_signals();
 /// come first. Error: os system.
 [[nodiscard]] Result<os::UniqueFd> take_signals();
 
-}  // namespace curvegate::daemon
+}  // namespace curvegate::daemon::parent

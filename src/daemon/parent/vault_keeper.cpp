@@ -13,7 +13,7 @@
 #include <algorithm>
 #include <cstring>
 
-namespace curvegate::daemon {
+namespace curvegate::daemon::parent {
 namespace {
 
 using net::now;
@@ -197,4 +197,4 @@ Result<os::UniqueFd> VaultKeeper::connect_to_unit() const {
     return fail(os::Errc::system, "connect to the vault at " + path + ": " + std::strerror(fd.error()));
 }
 
-}  // namespace curvegate::daemon
+}  // namespace curvegate::daemon::parent

@@ -7,7 +7,7 @@
 #include <optional>
 #include <vector>
 
-namespace curvegate::daemon {
+namespace curvegate::daemon::parent {
 
 /// Sees to it that there is a vault: starts one and restarts it with back-off, or keeps connections to one
 /// that runs as a unit of its own (`vault = unix:PATH`).
@@ -50,4 +50,4 @@ class VaultKeeper {
     bool ready_ = false;
 };
 
-}  // namespace curvegate::daemon
+}  // namespace curvegate::daemon::parent

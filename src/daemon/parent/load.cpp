@@ -1,23 +1,19 @@
-#include "daemon/load.hpp"
+#include "daemon/parent/load.hpp"
 
 #include "base/exit_code.hpp"
-#include "config/descriptors.hpp"
 #include "config/include.hpp"
 #include "config/ini.hpp"
-#include "os/descriptors.hpp"
 #include "os/file.hpp"
 #include "os/locked_file.hpp"
 #include "registry/edit.hpp"
 
 #include <unistd.h>
 
-#include <algorithm>
 #include <cerrno>
 #include <chrono>
 #include <cstring>
-#include <thread>
 
-namespace curvegate::daemon {
+namespace curvegate::daemon::parent {
 namespace {
 
 constexpr std::size_t kLargestFile = std::size_t{16} * 1024 * 1024;
@@ -57,47 +53,15 @@ std::expected<std::optional<std::vector<std::string>>, std::string> list_folder(
     return std::move(*names);
 }
 
-LoadFailure failure_of(const Problems& problems) {
-    LoadFailure out{exit_code::kConfig, {}};
-    for (const Problem& problem : problems) out.lines.push_back(problem.message());
-    return out;
-}
-
-std::expected<Loaded, LoadFailure> with_peers(config::Parsed&& parsed, std::vector<config::Source> sources,
-                                              std::string known_hosts_text) {
-    auto entries = registry::parse_known_hosts(known_hosts_text, parsed.config.known_hosts);
-    if (!entries) return std::unexpected(failure_of(entries.error()));
-    const auto limit = os::descriptor_limit();
-    auto lowered =
-        config::fit_to_descriptors(parsed.config, worker_count(parsed.config), limit, os::kept_back(limit));
-    return Loaded{std::make_shared<const config::Config>(std::move(parsed.config)),
-                  std::make_shared<const registry::Registry>(std::move(*entries)),
-                  std::move(parsed.warnings),
-                  std::move(sources),
-                  std::move(known_hosts_text),
-                  std::move(lowered)};
-}
-
 }  // namespace
-
-std::size_t worker_count(const config::Config& config) {
-    if (config.workers != 0) return config.workers;
-    return std::max(1U, std::thread::hardware_concurrency());
-}
-
-std::expected<Loaded, LoadFailure> parse(std::vector<config::Source> sources, std::string known_hosts_text) {
-    auto parsed = config::parse(sources);
-    if (!parsed) return std::unexpected(failure_of(parsed.error()));
-    return with_peers(std::move(*parsed), std::move(sources), std::move(known_hosts_text));
-}
 
 std::expected<Loaded, LoadFailure> load(const std::string& file) {
     auto config_text = read_config(file);
     if (!config_text) return std::unexpected(std::move(config_text.error()));
     auto sources = config::gather({file, std::move(*config_text)}, {read_included, list_folder});
-    if (!sources) return std::unexpected(failure_of(sources.error()));
+    if (!sources) return std::unexpected(LoadFailure::of(sources.error()));
     auto parsed = config::parse(*sources);
-    if (!parsed) return std::unexpected(failure_of(parsed.error()));
+    if (!parsed) return std::unexpected(LoadFailure::of(parsed.error()));
     auto known_hosts_text = read_known_hosts(parsed->config);
     if (!known_hosts_text) return std::unexpected(std::move(known_hosts_text.error()));
     return with_peers(std::move(*parsed), std::move(*sources), std::move(*known_hosts_text));
@@ -116,4 +80,4 @@ Result<> write_revoked(const std::string& known_hosts, const std::vector<crypto:
     return revoked == **text ? Result<>() : file->replace(revoked);
 }
 
-}  // namespace curvegate::daemon
+}  // namespace curvegate::daemon::parent
