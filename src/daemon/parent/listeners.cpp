@@ -6,7 +6,6 @@
 
 #include <fcntl.h>
 #include <grp.h>
-#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -157,15 +156,6 @@ std::optional<unsigned> group_of(const std::string& name) {
     const group* found =
         ::getgrnam(name.c_str());  // NOLINT(concurrency-mt-unsafe): the parent has one thread
     return found != nullptr ? std::optional<unsigned>(found->gr_gid) : std::nullopt;
-}
-
-std::size_t raise_descriptor_limit() {
-    rlimit limit{};
-    if (::getrlimit(RLIMIT_NOFILE, &limit) != 0) return 0;
-    limit.rlim_cur = limit.rlim_max;
-    (void)::setrlimit(RLIMIT_NOFILE, &limit);
-    (void)::getrlimit(RLIMIT_NOFILE, &limit);
-    return limit.rlim_cur;
 }
 
 }  // namespace curvegate::daemon::parent

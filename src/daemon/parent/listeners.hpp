@@ -31,7 +31,4 @@ void remove_all_but_of(const config::Config& config, os::SocketFiles& files);
 /// The number of a group; nothing: there is none of that name.
 [[nodiscard]] std::optional<unsigned> group_of(const std::string& name);
 
-/// Raises the descriptor limit to the hard limit; gives the effective one.
-[[nodiscard]] std::size_t raise_descriptor_limit();
-
 }  // namespace curvegate::daemon::parent

@@ -7,6 +7,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <csignal>
 #include <cstdlib>
 
@@ -32,6 +33,12 @@ os::Reach resolver_files() {
             {}};
 }
 
+bool is_named(const std::string& host, const config::Config& config) {
+    return std::ranges::any_of(config.services, [&](const config::Service& service) {
+        return std::ranges::find(service.connect, host, &config::Address::host) != service.connect.end();
+    });
+}
+
 [[noreturn]] void look_up(std::uint32_t id, const std::string& host, int answer_to) {
     // A resolver that was fooled finds nothing here: no socket of the daemon, no file but its own.
     constexpr int kAnswer = 3;
@@ -48,7 +55,9 @@ os::Reach resolver_files() {
 
 }  // namespace
 
-std::optional<to_front::Resolved> Lookups::start(const to_parent::Resolve& request) {
+std::optional<to_front::Resolved> Lookups::start(const to_parent::Resolve& request,
+                                                 const config::Config& config) {
+    if (!is_named(request.host, config)) return to_front::Resolved{request.id, {NameOutcome::unknown, {}}};
     if (under_way_.size() >= kMostLookups) return to_front::Resolved{request.id, {NameOutcome::busy, {}}};
     auto pair = os::seqpacket_pair();
     const pid_t pid = pair ? ::fork() : -1;

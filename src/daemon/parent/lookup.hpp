@@ -1,5 +1,6 @@
 #pragma once
 
+#include "config/config.hpp"
 #include "daemon/channel.hpp"
 #include "os/socket.hpp"
 
@@ -15,9 +16,11 @@ inline constexpr unsigned kLookupSeconds = 10;
 
 class Lookups {
   public:
-    /// Returns nullopt if it is under way, else why not: there are kMostLookups of them, or this machine has
-    /// no process left. The front has a queue of its own, and asks for no more at once.
-    [[nodiscard]] std::optional<to_front::Resolved> start(const to_parent::Resolve& request);
+    /// Returns nullopt if it is under way, else why not: `config` names no such host (a front that was taken
+    /// over learns nothing else), there are kMostLookups of them, or this machine has no process left. The
+    /// front has a queue of its own, and asks for no more at once.
+    [[nodiscard]] std::optional<to_front::Resolved> start(const to_parent::Resolve& request,
+                                                          const config::Config& config);
     [[nodiscard]] std::size_t size() const noexcept { return under_way_.size(); }
     /// Readable when that look-up has ended: call finish() then.
     [[nodiscard]] int descriptor(std::size_t place) const noexcept { return under_way_[place].answer.get(); }

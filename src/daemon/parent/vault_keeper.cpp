@@ -65,7 +65,7 @@ int VaultKeeper::start() {
     if (!spawned()) {
         wanted_.assign(connections_, true);
         due_ = now();
-        if (turn(false)) return 0;
+        if (tend(now()) == News::connections) return 0;
         log::event(Level::warning, "vault_down",
                    {{"reason", "not reachable yet at " + config_.vault_socket}});
         return 0;
@@ -100,54 +100,55 @@ std::vector<os::UniqueFd> VaultKeeper::take_connections() {
     return std::exchange(fresh_, {});
 }
 
-bool VaultKeeper::turn(bool readable) {
-    if (readable && on_lifeline()) return true;
-    if (!due_ || now() < *due_) return false;
+VaultKeeper::News VaultKeeper::tend(Instant now) {
+    if (!due_ || now < *due_) return News::none;
     due_.reset();
-    if (spawned()) {
-        if (auto begun = begin(); !begun) {
-            log::limited(Level::error, "vault_failed", {{"reason", begun.error().text()}});
-            retry_later();
-        } else {
-            ::fcntl(process_.lifeline.get(), F_SETFL, O_NONBLOCK);
-        }
-        return false;
+    if (!spawned()) return connect_wanted();
+    if (auto begun = begin(); !begun) {
+        log::limited(Level::error, "vault_failed", {{"reason", begun.error().text()}});
+        retry_later();
+    } else {
+        ::fcntl(process_.lifeline.get(), F_SETFL, O_NONBLOCK);
     }
+    return News::none;
+}
+
+// To a vault that is a unit of its own: for the workers that lack a connection.
+VaultKeeper::News VaultKeeper::connect_wanted() {
     fresh_ = std::vector<os::UniqueFd>(connections_);
-    bool any = false;
+    News news = News::none;
     for (std::size_t i = 0; i < connections_; ++i) {
         if (!wanted_[i]) continue;
         auto connection = connect_to_unit();
         if (!connection) {
             log::limited(Level::error, "vault_failed", {{"reason", connection.error().text()}});
             retry_later();
-            return any;
+            return news;
         }
         fresh_[i] = std::move(*connection);
         wanted_[i] = false;
-        any = true;
+        news = News::connections;
     }
     backoff_ = kFirstBackoff;
     log::event(Level::info, "vault_up", {{"socket", config_.vault_socket}});
-    return any;
+    return news;
 }
 
-// True: the vault has become ready.
-bool VaultKeeper::on_lifeline() {
+VaultKeeper::News VaultKeeper::read_lifeline() {
     auto answer = net::vault_answer(process_.lifeline.get());
-    if (answer && !*answer) return false;
+    if (answer && !*answer) return News::none;
     if (!ready_ && answer && (*answer)->exit_code == 0) {
         ready_ = true;
         backoff_ = kFirstBackoff;
         log::event(Level::info, "vault_up", {{"pid", process_.pid}});
-        return true;
+        return News::connections;
     }
     std::string why = "ended";
     if (!ready_) why = answer ? (*answer)->why : answer.error().text();
     log::event(Level::error, "vault_down", {{"pid", process_.pid}, {"reason", why}});
     process_.lifeline.reset();
     retry_later();
-    return false;
+    return News::none;
 }
 
 void VaultKeeper::retry_later() {
@@ -159,7 +160,7 @@ void VaultKeeper::retry_later() {
 
 void VaultKeeper::reaped(int pid) {
     if (pid != process_.pid) return;
-    if (process_.lifeline) (void)on_lifeline();  // what it said last, then its end
+    if (process_.lifeline) (void)read_lifeline();  // what it said last, then its end
     process_.pid = -1;
 }
 

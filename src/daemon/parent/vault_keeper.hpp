@@ -25,8 +25,10 @@ class VaultKeeper {
 
     [[nodiscard]] int descriptor() const noexcept { return process_.lifeline.get(); }  ///< to poll; -1: none
     [[nodiscard]] std::optional<Instant> next_deadline() const noexcept { return due_; }
-    /// After a poll. True: take_connections() has new ones.
-    [[nodiscard]] bool turn(bool readable);
+    /// Whether take_connections() has new ones.
+    enum class News { none, connections };
+    [[nodiscard]] News read_lifeline();      ///< descriptor() is readable
+    [[nodiscard]] News tend(Instant now);    ///< starts or connects again what is due
     void reaped(int pid);                    ///< a child ended
     void lost(std::size_t connection);       ///< a worker's connection ended
     void not_taken(std::size_t connection);  ///< the front had no descriptor left for it
@@ -36,7 +38,7 @@ class VaultKeeper {
   private:
     [[nodiscard]] bool spawned() const noexcept { return config_.vault_socket.empty(); }
     [[nodiscard]] Result<> begin();
-    [[nodiscard]] bool on_lifeline();
+    [[nodiscard]] News connect_wanted();
     void retry_later();
     [[nodiscard]] Result<os::UniqueFd> connect_to_unit() const;
 
