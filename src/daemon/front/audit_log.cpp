@@ -10,10 +10,10 @@ void AuditLog::open(os::UniqueFd file) {
     file_.open(std::move(file));
 }
 
-void AuditLog::configure(std::uint32_t generation, bool required) {
+void AuditLog::configure(std::uint32_t generation, AuditNeed need) {
     const std::lock_guard lock(mutex_);
     generation_ = generation;
-    required_ = required;
+    need_ = need;
 }
 
 void AuditLog::decided(const audit::Entry& entry) {
@@ -35,8 +35,8 @@ void AuditLog::finish() {
 
 bool AuditLog::let_in(const net::AuditRecord& who) {
     const std::lock_guard lock(mutex_);
-    if (!file_.is_open()) return !required_;  // it may have been lost on its way here
-    return write_record("handshake_ok", who) || !required_;
+    if (!file_.is_open()) return need_ != AuditNeed::required;  // it may have been lost on its way here
+    return write_record("handshake_ok", who) || need_ != AuditNeed::required;
 }
 
 void AuditLog::refused(const net::AuditRecord& who) {

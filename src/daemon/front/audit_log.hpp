@@ -11,6 +11,12 @@
 
 namespace curvegate::daemon::front {
 
+/// What becomes of a session whose line cannot be written.
+enum class AuditNeed {
+    attempted,  ///< it begins without one
+    required,   ///< it does not begin
+};
+
 /// Writes what the front decides into the audit file. Any thread; one lock, one write() a line, no fsync.
 /// What cannot be written is counted, and told in a line `lines_lost` as soon as lines can be written again.
 class AuditLog final : public net::Audit {
@@ -18,7 +24,7 @@ class AuditLog final : public net::Audit {
     /// From now on lines go there; no descriptor: nowhere.
     void open(os::UniqueFd file);
     /// Of the configuration that is in force: its number, and whether a session needs its line.
-    void configure(std::uint32_t generation, bool required);
+    void configure(std::uint32_t generation, AuditNeed need);
     /// A decision about the daemon itself.
     void decided(const audit::Entry& entry);
     /// Lines that are owed: refusals that were only counted.
@@ -42,7 +48,7 @@ class AuditLog final : public net::Audit {
     AuditFile file_;
     audit::Limiter limiter_;
     std::uint32_t generation_ = 1;
-    bool required_ = false;
+    AuditNeed need_ = AuditNeed::attempted;
     std::uint64_t lost_ = 0;  // lines, since the last that was written
     std::string last_fault_;  // empty: the last line was written
     std::atomic<std::uint64_t> failures_{0};

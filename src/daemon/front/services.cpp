@@ -1,0 +1,92 @@
+#include "daemon/front/services.hpp"
+
+namespace curvegate::daemon::front {
+namespace {
+
+net::Target target_of(const config::Address& address) {
+    using Kind = net::Target::UnixSocket;
+    const bool records = address.kind == config::Address::Kind::seqpacket;
+    return {address.host, address.port, address.path, records ? Kind::seqpacket : Kind::stream};
+}
+
+net::PlainSide plain_side(const config::Service& service) {
+    switch (config::plain_form(service.plain())) {
+        case config::PlainForm::stream: return net::PlainSide::stream;
+        case config::PlainForm::datagrams: return net::PlainSide::datagrams;
+        case config::PlainForm::records: return net::PlainSide::records;
+    }
+    return net::PlainSide::stream;
+}
+
+void set_targets(net::ServiceSpec& spec, const config::Service& service) {
+    const bool client = service.side == config::Side::client;
+    for (const config::Address& address : service.connect)
+        spec.lead_to({target_of(address), client ? service.peer_of(address) : "", address.text()});
+    spec.failover = service.failover == config::Failover::round_robin ? net::Failover::round_robin
+                                                                      : net::Failover::prio;
+    spec.counters->targets.keep(spec.target_texts);
+    if (!client) return;
+    for (const std::string& name : service.peers()) spec.peer += (spec.peer.empty() ? "" : ", ") + name;
+}
+
+void set_limits(net::ServiceSpec& spec, const config::Service& service, const config::Config& config) {
+    spec.connect_timeout = service.limits.connect_timeout;
+    spec.idle = service.limits.idle_timeout;
+    spec.dead_peer = service.limits.dead_peer;
+    spec.max_session = service.limits.max_session;
+    spec.drain = config.timeouts.drain;
+    spec.most = {service.limits.sessions_per_peer, service.limits.sessions_per_source,
+                 service.limits.sessions_per_service, config.sessions};
+}
+
+}  // namespace
+
+net::ServiceSpec Services::spec_of(const config::Config& config, const config::Service& service) const {
+    net::ServiceSpec out;
+    out.id = ids_.of(service.name);
+    out.counters = counters_->service(service.name);
+    out.name = service.name;
+    out.side = service.side == config::Side::client ? net::Side::client : net::Side::server;
+    set_targets(out, service);
+    out.allow = service.allow;
+    out.carrier = service.tunnel().kind == config::Address::Kind::udp ? net::Carrier::curvecp
+                                                                      : net::Carrier::curve_tun;
+    out.plain = plain_side(service);
+    if (service.server_name != "*") out.server_name = wire::curvecp::encode_server_name(service.server_name);
+    out.extensions = {{service.server_extension}, {service.client_extension}};
+    out.flow_idle = service.flow_idle;
+    // The kernel spreads the sources over the workers; a socket that was passed is one worker's.
+    const std::size_t takers = service.accept.passed.empty() ? workers_ : 1;
+    out.flows = (service.flows + takers - 1) / takers;
+    out.end_of_stream = service.end_of_stream == config::EndOfStream::close ? net::EndOfStream::close
+                                                                            : net::EndOfStream::message;
+    set_limits(out, service, config);
+    out.proxy = service.proxy == config::Proxy::v2;
+    out.proxy_from = service.proxy_from;
+    out.accept_port = service.accept.port;
+    return out;
+}
+
+std::vector<std::vector<net::Door>> Services::follow(const config::Config& config, DoorSockets opened) {
+    counters_->rename(ids_.follow(config));
+    std::vector<net::SpecPtr> specs;
+    specs.reserve(config.services.size());
+    for (const auto& service : config.services)
+        specs.push_back(std::make_shared<const net::ServiceSpec>(spec_of(config, service)));
+    const auto plans = doors_of(config);
+    std::vector<std::vector<net::Door>> out(workers_);
+    for (std::size_t worker = 0; worker < workers_; ++worker) {
+        for (const DoorPlan& plan : plans) {
+            net::Door& door = out[worker].emplace_back();
+            door.key = plan.key;
+            for (const std::size_t service : plan.services) door.specs.push_back(specs[service]);
+            // Of a UDP endpoint the sockets of sessions come first, one for each worker, then the others.
+            auto& row = opened[plan.key];
+            for (std::size_t s = worker; s < row.size(); s += workers_)
+                door.sockets.push_back(std::move(row[s]));
+        }
+    }
+    return out;
+}
+
+}  // namespace curvegate::daemon::front

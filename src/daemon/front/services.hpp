@@ -1,0 +1,35 @@
+#pragma once
+
+#include "config/config.hpp"
+#include "daemon/doors.hpp"
+#include "daemon/front/service_ids.hpp"
+#include "net/counters.hpp"
+#include "net/service.hpp"
+
+#include <memory>
+#include <vector>
+
+namespace curvegate::daemon::front {
+
+/// From a configuration to what each worker serves: where it listens, and by which specification. Sections
+/// keep their numbers and their counts as ServiceIds says.
+class Services {
+  public:
+    Services(std::shared_ptr<net::Counters> counters, std::size_t workers)
+        : counters_(std::move(counters)), workers_(workers) {}
+
+    /// `config` is in force. `opened` are the sockets of its doors that were not open before. Gives the doors
+    /// of each worker; those that were open before have no sockets with them.
+    [[nodiscard]] std::vector<std::vector<net::Door>> follow(const config::Config& config,
+                                                               DoorSockets opened);
+
+  private:
+    [[nodiscard]] net::ServiceSpec spec_of(const config::Config& config,
+                                             const config::Service& service) const;
+
+    std::shared_ptr<net::Counters> counters_;
+    std::size_t workers_;
+    ServiceIds ids_;
+};
+
+}  // namespace curvegate::daemon::front

@@ -1,0 +1,10 @@
+#pragma once
+
+#include "net/counters.hpp"
+
+namespace curvegate::daemon::front {
+
+/// Logs what has been counted since the start of the front: one line, `status`.
+void log_status(const net::Counters& counters);
+
+}  // namespace curvegate::daemon::front
