@@ -252,6 +252,28 @@ def test_status_group_may_ask_for_the_status_and_no_more(
     site.close()
 
 
+def test_a_new_front_lets_in_the_groups_that_the_socket_was_opened_for(tmp_path: Path, backend: s.Backend) -> None:
+    """A reload says that control-group changes after a restart: a front that dies does not change it either."""
+    s.need_root()
+    site = s.Site(tmp_path)
+    end = s.server_end(site, backend, control_group="games")
+    path = site.folder / "control.sock"
+    open_folders(path)
+    conf = site.folder / "curvegate.conf"
+    conf.write_text(conf.read_text().replace("control-group = games", "control-group = users"))
+    told = said(control(site, "reload"))
+    assert "! control-group: changes after a restart only" in told, told
+    mark = end.daemon.mark()
+    os.kill(end.daemon.front_pid(), signal.SIGKILL)
+    end.daemon.wait_event("ready", since=mark)
+    path.chmod(0o666)  # only the front decides now
+    for groups in as_member("games"):
+        assert "end 0\n" in ask_as_nobody(path, "status json", groups)
+    for groups in as_member("users"):
+        assert is_no_answer(ask_as_nobody(path, "status json", groups))
+    site.close()
+
+
 def test_an_unknown_group_is_told_at_the_start(tmp_path: Path, backend: s.Backend) -> None:
     site = s.Site(tmp_path)
     code, text = site.start_refused(

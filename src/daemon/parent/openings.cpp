@@ -118,7 +118,6 @@ void Openings::adopt(const config::Config& next, DoorSockets opened) {
     for (DoorPlan& plan : doors_of(next)) keys.insert(std::move(plan.key));
     std::erase_if(doors_, [&](const auto& door) { return !keys.contains(door.first); });
     doors_.merge(opened);
-    control_access_ = access_of(next);
     tell_unused(next);
 }
 
