@@ -7,6 +7,8 @@
 #include <map>
 #include <set>
 #include <string>
+#include <string_view>
+#include <unordered_map>
 
 namespace curvegate::daemon::front {
 namespace {
@@ -35,6 +37,14 @@ status::Service service_of(const config::Service& service, const net::Counters& 
     out.truncations = counted->truncations;
     out.refused = counted->refused;
     out.traffic = {counted->bytes_in, counted->bytes_out};
+    return out;
+}
+
+// There may be thousands of services and many more sessions: nobody searches the one for each of the other.
+std::unordered_map<std::string_view, status::Service*> by_name(std::vector<status::Service>& services) {
+    std::unordered_map<std::string_view, status::Service*> out;
+    out.reserve(services.size());
+    for (status::Service& service : services) out.emplace(service.name, &service);
     return out;
 }
 
@@ -116,6 +126,7 @@ void fill(status::Snapshot& snapshot, const Sources& sources) {
     snapshot.vault.workers = sources.reports.size();
     std::ranges::sort(sessions, {}, [](const auto* session) { return session->lasted; });
     ServerKeys server_keys;
+    const auto services = by_name(snapshot.services);
     for (const auto* session : sessions) {
         server_keys.add(*session);
         const auto known = peers.find(session->peer);
@@ -123,10 +134,9 @@ void fill(status::Snapshot& snapshot, const Sources& sources) {
         ++peer.sessions;
         peer.traffic.bytes_in += session->bytes_in;
         peer.traffic.bytes_out += session->bytes_out;
-        const auto service = std::ranges::find(snapshot.services, session->service, &status::Service::name);
-        if (service != snapshot.services.end()) {
-            service->traffic.bytes_in += session->bytes_in;
-            service->traffic.bytes_out += session->bytes_out;
+        if (const auto service = services.find(session->service); service != services.end()) {
+            service->second->traffic.bytes_in += session->bytes_in;
+            service->second->traffic.bytes_out += session->bytes_out;
         }
         if (snapshot.connections.size() == kMostConnections) {
             ++snapshot.connections_left_out;
