@@ -7,6 +7,7 @@ import json
 import os
 import random
 import signal
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -36,6 +37,39 @@ def test_an_idle_daemon_ends_at_once_with_0(site: s.Site, echo_backend: s.Backen
     assert gate.daemon.wait_exit() == 0
     assert time.monotonic() - start < 20
     s.until(lambda: not any(s.alive(process.pid) for process in family), "vault and front end too")
+
+
+def socket_files(site: s.Site) -> set[str]:
+    return {path.name for path in site.folder.iterdir() if path.is_socket()}
+
+
+def test_an_orderly_end_leaves_no_socket_file(site: s.Site, echo_backend: s.Backend) -> None:
+    gate = s.server_end(site, echo_backend)
+    assert socket_files(site) == {"control.sock", "vault-control.sock"}
+    gate.daemon.stop()
+    assert socket_files(site) == set()
+
+
+def test_the_socket_file_of_a_later_vault_is_removed_too(site: s.Site, echo_backend: s.Backend) -> None:
+    gate = s.server_end(site, echo_backend)
+    mark = gate.daemon.mark()
+    os.kill(gate.daemon.vault_pid(), signal.SIGKILL)
+    gate.daemon.wait_event("vault_up", since=mark)
+    gate.check_honest()
+    gate.daemon.stop()
+    assert socket_files(site) == set()
+
+
+def test_a_socket_file_that_took_the_place_of_the_vaults_is_left_alone(
+    site: s.Site, echo_backend: s.Backend
+) -> None:
+    gate = s.server_end(site, echo_backend)
+    path = site.folder / "vault-control.sock"
+    path.unlink()
+    with socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET) as other:
+        other.bind(str(path))
+        gate.daemon.stop()
+        assert socket_files(site) == {"vault-control.sock"}
 
 
 def test_sessions_that_end_within_the_drain_are_served_to_their_end(site: s.Site, echo_backend: s.Backend) -> None:

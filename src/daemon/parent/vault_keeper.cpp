@@ -24,6 +24,12 @@ constexpr Duration kFirstBackoff = std::chrono::milliseconds(100);
 constexpr Duration kLongestBackoff = std::chrono::seconds(10);
 constexpr Duration kSendAgain = std::chrono::seconds(1);
 
+// Of `curvegate rotate`; empty: there is none.
+std::string control_path(const config::Config& config) {
+    if (!config.vault_control.empty() || config.control.empty()) return config.vault_control;
+    return os::folder_of(config.control) + "/vault-control.sock";
+}
+
 net::VaultOptions options_of(const config::Config& config) {
     net::VaultOptions out;
     // A key that is needed and has no path is a credential: main() saw to that.
@@ -35,9 +41,7 @@ net::VaultOptions options_of(const config::Config& config) {
     out.known_hosts = config.known_hosts;
     out.state_dir = config.state_dir;
     out.passphrase_file = config.passphrase_file;
-    out.control = config.vault_control;
-    if (out.control.empty() && !config.control.empty())
-        out.control = os::folder_of(config.control) + "/vault-control.sock";
+    out.control = control_path(config);
     out.require_sandbox = config.sandbox == config::Strictness::require;
     out.require_locked_memory = config.lock_memory == config::Strictness::require;
     return out;
@@ -52,6 +56,7 @@ VaultKeeper::VaultKeeper(config::Config config, std::size_t connections)
       backoff_(kFirstBackoff) {}
 
 VaultKeeper::~VaultKeeper() {
+    control_file_.remove_all();
     net::end_vault(process_);
 }
 
@@ -59,6 +64,7 @@ void VaultKeeper::forget() noexcept {
     process_.lifeline.reset();
     process_.pid = -1;
     fresh_.clear();
+    control_file_.forget();
 }
 
 int VaultKeeper::start() {
@@ -82,9 +88,17 @@ int VaultKeeper::start() {
         log::event(Level::error, "vault_failed", {{"reason", failure.why}});
         return failure.exit_code;
     }
+    is_up();
+    return 0;
+}
+
+void VaultKeeper::is_up() {
     ready_ = true;
     log::event(Level::info, "vault_up", {{"pid", process_.pid}});
-    return 0;
+    control_file_.forget();  // one of a vault before it: this one has put its own in its place
+    // Without a server key there is nothing to rotate, and the vault makes no such socket.
+    if (const auto path = control_path(config_); !path.empty() && config_.needs_server_key())
+        control_file_.add(path);
 }
 
 Result<> VaultKeeper::begin() {
@@ -138,9 +152,8 @@ VaultKeeper::News VaultKeeper::read_lifeline() {
     auto answer = net::vault_answer(process_.lifeline.get());
     if (answer && !*answer) return News::none;
     if (!ready_ && answer && (*answer)->exit_code == 0) {
-        ready_ = true;
         backoff_ = kFirstBackoff;
-        log::event(Level::info, "vault_up", {{"pid", process_.pid}});
+        is_up();
         return News::connections;
     }
     std::string why = "ended";

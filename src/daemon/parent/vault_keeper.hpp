@@ -3,6 +3,7 @@
 #include "config/config.hpp"
 #include "net/vault_process.hpp"
 #include "os/socket.hpp"
+#include "os/socket_files.hpp"
 
 #include <optional>
 #include <vector>
@@ -11,6 +12,10 @@ namespace curvegate::daemon::parent {
 
 /// Sees to it that there is a vault: starts one and restarts it with back-off, or keeps connections to one
 /// that runs as a unit of its own (`vault = unix:PATH`).
+///
+/// A vault that it started has confined itself and can remove no file, so the file of its control socket is
+/// removed here, at the end and while the vault still listens: no other program has taken the path then. What
+/// stands there must be that very file (os::SocketFiles).
 class VaultKeeper {
   public:
     VaultKeeper(config::Config config, std::size_t connections);
@@ -39,6 +44,7 @@ class VaultKeeper {
     [[nodiscard]] bool spawned() const noexcept { return config_.vault_socket.empty(); }
     [[nodiscard]] Result<> begin();
     [[nodiscard]] News connect_wanted();
+    void is_up();
     void retry_later();
     [[nodiscard]] Result<os::UniqueFd> connect_to_unit() const;
 
@@ -50,6 +56,7 @@ class VaultKeeper {
     std::optional<Instant> due_;
     Duration backoff_;
     bool ready_ = false;
+    os::SocketFiles control_file_;  // of a vault that was started here
 };
 
 }  // namespace curvegate::daemon::parent
