@@ -57,7 +57,7 @@ std::string limits_of(const config::Service& service) {
                                    ", sessions-per-source = " + std::to_string(limits.sessions_per_source);
     const bool datagrams = service.accept.kind == config::Address::Kind::udp;
     if (service.side == config::Side::server) return "      " + of_service + of_clients;
-    return "      " + (datagrams ? "flows = " + std::to_string(service.flows) : of_service);
+    return "      " + (datagrams ? "flows = " + std::to_string(service.limits.flows) : of_service);
 }
 std::string limits_in_all(const config::Config& config) {
     const auto& strangers = config.admission;

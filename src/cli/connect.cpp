@@ -299,8 +299,8 @@ int connect(const Verb& self, const Arguments& arguments) {
     if (!parsed) return parsed.error();
     const auto service = find_client_end(parsed->config, options.operands().front());
     if (!service) return service.error();
-    if (const auto form = config::plain_form((*service)->plain()); form != config::PlainForm::stream) {
-        const bool records = form == config::PlainForm::records;
+    if (const auto side = (*service)->plain_side(); side != service::PlainSide::stream) {
+        const bool records = side == service::PlainSide::records;
         return complain(exit_code::kUsage, "[" + (*service)->name + "] carries " +
                                                (records ? "records" : "datagrams") +
                                                ", and standard input is a stream");

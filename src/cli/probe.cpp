@@ -161,8 +161,7 @@ int shake_hands_over_tcp(const Dialled& dialled, const Vault& vault, net::asio::
         if (!closes_soon(context, tunnel->stream)) {
             print("accepted: the server keeps the connection");
             // Where the plain side is datagrams, an empty message would be one.
-            if (config::plain_form(service.plain()) != config::PlainForm::datagrams)
-                end_stream(context, *tunnel);
+            if (service.plain_side() != service::PlainSide::datagrams) end_stream(context, *tunnel);
             return finish_output();
         }
         return complain(kFailed, "refused: the server closed after our vouch." + std::string(kReadItsLog) +

@@ -97,7 +97,8 @@ Value<Address> parse_port(Address::Kind kind, std::string_view text, Use use) {
     if (error != std::errc{} || end != port_text.data() + port_text.size() || port == 0) {
         return Refused(quoted(port_text) + " is not a port: want 1 to 65535");
     }
-    return Address{.kind = kind, .host = std::move(*host), .port = port, .path = {}, .passed = {}};
+    return Address{
+        .kind = kind, .wire = {}, .host = std::move(*host), .port = port, .path = {}, .passed = {}};
 }
 
 /// What stands right of "systemd:".
@@ -105,7 +106,7 @@ Value<Address> parse_passed(Address::Kind kind, std::string_view name, Use use) 
     if (use == Use::connect) return Refused("systemd: names a socket that listens: it belongs into accept");
     if (!registry::is_valid_name(name) || name.contains(':'))
         return Refused(quoted(name) + " is not a name: write FileDescriptorName= of the .socket unit");
-    return Address{.kind = kind, .host = {}, .port = 0, .path = {}, .passed = std::string(name)};
+    return Address{.kind = kind, .wire = {}, .host = {}, .port = 0, .path = {}, .passed = std::string(name)};
 }
 
 /// What stands right of "tcp:" or "udp:".
@@ -133,7 +134,8 @@ Value<Address> parse_tunnel(std::string_view text, Use use) {
 
 Value<Address> parse_plain(std::string_view text, Use use) {
     if (use == Use::accept && text == kNone)
-        return Address{.kind = Address::Kind::none, .host = {}, .port = 0, .path = {}, .passed = {}};
+        return Address{
+            .kind = Address::Kind::none, .wire = {}, .host = {}, .port = 0, .path = {}, .passed = {}};
     if (text.starts_with(kSystemd)) return parse_carried(Address::Kind::tcp, text, use);
     if (text.starts_with(kTcp)) return parse_carried(Address::Kind::tcp, text.substr(kTcp.size()), use);
     if (text.starts_with(kUdp)) return parse_carried(Address::Kind::udp, text.substr(kUdp.size()), use);
@@ -142,16 +144,7 @@ Value<Address> parse_plain(std::string_view text, Use use) {
     auto path = parse_socket_path(text.substr(records ? kSeqpacket.size() : kUnix.size()));
     if (!path) return Refused(std::move(path.error()));
     const auto kind = records ? Address::Kind::seqpacket : Address::Kind::unix_socket;
-    return Address{.kind = kind, .host = {}, .port = 0, .path = std::move(*path), .passed = {}};
-}
-
-std::string Address::text() const {
-    if (kind == Kind::none) return std::string(kNone);
-    if (kind == Kind::unix_socket) return std::string(kUnix) + path;
-    if (kind == Kind::seqpacket) return std::string(kSeqpacket) + path;
-    const std::string carrier(kind == Kind::udp ? kUdp : std::string_view());
-    if (!passed.empty()) return carrier + std::string(kSystemd) + passed;
-    return carrier + (host.contains(':') ? "[" + host + "]" : host) + ":" + std::to_string(port);
+    return Address{.kind = kind, .wire = {}, .host = {}, .port = 0, .path = std::move(*path), .passed = {}};
 }
 
 Value<Address> parse_metrics(std::string_view text) {

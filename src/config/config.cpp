@@ -184,17 +184,6 @@ bool needs(const Config& config, Side side) {
 
 }  // namespace
 
-PlainForm plain_form(const Address& plain) noexcept {
-    switch (plain.kind) {
-        case Address::Kind::udp: return PlainForm::datagrams;
-        case Address::Kind::seqpacket: return PlainForm::records;
-        case Address::Kind::tcp:
-        case Address::Kind::unix_socket:
-        case Address::Kind::none: return PlainForm::stream;
-    }
-    return PlainForm::stream;
-}
-
 const Address& Service::first() const noexcept {
     static const Address kNone;  // while a section is read that has none, or a wrong one
     return connect.empty() ? kNone : connect.front();

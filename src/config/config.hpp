@@ -3,6 +3,8 @@
 #include "base/problem.hpp"
 #include "base/time.hpp"
 #include "registry/registry.hpp"
+#include "service/address.hpp"
+#include "service/service.hpp"
 
 #include <array>
 #include <cstdint>
@@ -16,63 +18,13 @@
 
 namespace curvegate::config {
 
-/// Where something listens or is reached. `host` is a literal address or a name (resolved when dialling).
-struct Address {
-    enum class Kind {
-        tcp,          ///< tunnel: curve_tun; plain: a stream
-        unix_socket,  ///< plain only: a stream
-        udp,          ///< tunnel: CurveCP; plain: datagrams
-        seqpacket,    ///< plain only: a unix socket whose records are messages
-        none,         ///< plain side of a client end: nobody listens; for `curvegate connect` alone
-    };
-    Kind kind = Kind::tcp;
-    std::string host;
-    std::uint16_t port = 0;
-    std::string path;
-    /// Of `accept`: the name of sockets that the service manager passes; then there is neither host nor path,
-    /// and `tcp` means any stream. Empty if the address is of another kind.
-    std::string passed;
-    /// As it is written in the file: "127.0.0.1:80", "[::1]:80", "unix:/path", "udp:127.0.0.1:53",
-    /// "seqpacket:/path", "systemd:name", "udp:systemd:name", "none".
-    [[nodiscard]] std::string text() const;
-    friend bool operator==(const Address&, const Address&) = default;
-};
-
-/// What an application sees on the plain side.
-enum class PlainForm { stream, datagrams, records };
-[[nodiscard]] PlainForm plain_form(const Address& plain) noexcept;
-
-/// How a connection chooses among several targets.
-enum class Failover {
-    prio,         ///< in the order of the file, those that failed lately last
-    round_robin,  ///< each connection begins with the next one
-};
-
-enum class Side { client, server };  ///< client: plain in, tunnel out; server: tunnel in, plain out
-
-/// How the end of one direction is told to the peer (PROTOCOL 5.4).
-enum class EndOfStream {
-    message,  ///< an authenticated empty message; a bare FIN is a truncation
-    close,    ///< for foreign peers: FIN ends both directions
-};
-
-/// What an application is told of its clients.
-enum class Proxy {
-    none,
-    v2,  ///< a header of version 2 of the PROXY protocol before their bytes
-};
-
-/// What a service may set for itself; globals give the defaults.
-struct ServiceLimits {
-    Duration connect_timeout = std::chrono::seconds(10);  ///< name, TCP and handshake together
-    Duration idle_timeout = std::chrono::hours(12);
-    Duration dead_peer = std::chrono::seconds(60);
-    std::optional<Duration> max_session;       ///< nullopt: no bound
-    std::size_t sessions_per_peer = 16'384;    ///< of one key, over all services
-    std::size_t sessions_per_source = 65'536;  ///< of one IPv4 address or IPv6 /64, over all services
-    std::size_t sessions_per_service = 131'072;
-    friend bool operator==(const ServiceLimits&, const ServiceLimits&) = default;
-};
+using service::Address;
+using service::EndOfStream;
+using service::Failover;
+using service::PlainSide;
+using service::Proxy;
+using service::Side;
+using service::Wire;
 
 struct Service {
     std::string name;
@@ -80,29 +32,31 @@ struct Service {
     std::size_t accept_line = 0;  ///< of its `accept`, likewise
     Side side = Side::server;
     Address accept;
-    /// Never empty. Client: all tcp or all udp. Server: all of one PlainForm. None stands twice.
+    /// Never empty. Client: all of one wire. Server: all of one PlainSide. None stands twice.
     std::vector<Address> connect;
     Failover failover = Failover::prio;
     /// Client: the name in known_hosts whose key must answer, whatever the target; empty: that of each
     /// target's host, and the hosts differ. See peer_of().
     std::string peer;
     registry::AllowList allow;  ///< server
-    /// For a tunnel over udp: the name that a client asks for and a server answers to; never empty. "*": a
-    /// server that answers to every name that no other service on its address has.
+    /// For curvecp: the name that a client asks for and a server answers to; never empty. "*": a server that
+    /// answers to every name that no other service on its address has.
     std::string server_name;
-    std::array<std::uint8_t, 16> server_extension{};   ///< tunnel over udp
-    std::array<std::uint8_t, 16> client_extension{};   ///< client end of a tunnel over udp
-    EndOfStream end_of_stream = EndOfStream::message;  ///< streams over tcp alone; else always `message`
-    Duration flow_idle = std::chrono::seconds(60);  ///< client end with datagrams: how long a source may rest
-    std::size_t flows = 1'024;                      ///< the same: sources at once
-    Proxy proxy = Proxy::none;                      ///< server end, plain side a stream
-    std::vector<IpBlock> proxy_from;                ///< server end over tcp
-    ServiceLimits limits;
+    std::array<std::uint8_t, 16> server_extension{};  ///< curvecp
+    std::array<std::uint8_t, 16> client_extension{};  ///< curvecp, client end
+    EndOfStream end_of_stream =
+        EndOfStream::message;         ///< streams over curve_tun alone; else always `message`
+    Proxy proxy = Proxy::none;        ///< server end, plain side a stream
+    std::vector<IpBlock> proxy_from;  ///< server end of curve_tun
+    service::Limits limits;
     friend bool operator==(const Service&, const Service&) = default;
 
     /// The address on the tunnel's side, and the one on the application's; of several targets the first.
     [[nodiscard]] const Address& tunnel() const noexcept { return side == Side::server ? accept : first(); }
     [[nodiscard]] const Address& plain() const noexcept { return side == Side::server ? first() : accept; }
+    /// What is spoken in the tunnel.
+    [[nodiscard]] Wire wire() const noexcept { return tunnel().wire.value_or(Wire::curve_tun); }
+    [[nodiscard]] PlainSide plain_side() const noexcept { return service::plain_side(plain()); }
     /// Client: the name whose key must answer at `target`.
     [[nodiscard]] const std::string& peer_of(const Address& target) const noexcept {
         return peer.empty() ? target.host : peer;

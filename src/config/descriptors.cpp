@@ -9,7 +9,7 @@ constexpr std::uint64_t kOfAProcess = 32;  // standard ones, the log, the audit,
 constexpr std::uint64_t kOfAWorker = 4;    // its event loop and its connection to the vault
 
 bool has_flows(const Service& service) {
-    return service.side == Side::client && plain_form(service.plain()) == PlainForm::datagrams;
+    return service.side == Side::client && service.plain_side() == PlainSide::datagrams;
 }
 
 // A server's UDP port has two a worker, anything else one.
@@ -39,7 +39,7 @@ DescriptorNeeds descriptors_of(const Config& config, std::size_t workers, std::u
     if (std::ranges::any_of(config.services, by_tcp)) out.half_open = config.admission.half_open;
     for (const auto& service : config.services) {
         out.listening += listeners(service, workers);
-        if (has_flows(service)) out.flows += service.flows;
+        if (has_flows(service)) out.flows += service.limits.flows;
     }
     if (!std::ranges::all_of(config.services, has_flows)) out.sessions = 2 * std::uint64_t{config.sessions};
     return out;
@@ -58,7 +58,8 @@ std::optional<std::string> fit_to_descriptors(Config& config, std::size_t worker
     // Strangers never have more than half.
     if (needs.half_open > 0) out += lower(config.admission.half_open, room / 2, "half-open");
     for (auto& service : config.services) {
-        if (has_flows(service)) out += lower(service.flows, room / 2, "flows of [" + service.name + "]");
+        if (has_flows(service))
+            out += lower(service.limits.flows, room / 2, "flows of [" + service.name + "]");
     }
     return out + "; set LimitNOFILE=" + std::to_string(needs.sum()) +
            " in the unit (or ulimit -Hn), or lower sessions, half-open and flows";

@@ -152,9 +152,9 @@ constexpr auto kKeys = std::to_array<Key>({
      [](Setting& s) { s.store(s.service.service.client_extension, parse_extension(s.value)); }},
     {"flow-idle", either, "DURATION",
      "client with accept = udp:...: how long a source may carry nothing (default 60s)",
-     [](Setting& s) { s.store(s.service.service.flow_idle, parse_duration(s.value, kLong)); }},
+     [](Setting& s) { s.store(s.service.service.limits.flow_idle, parse_duration(s.value, kLong)); }},
     {"flows", either, "NUMBER", "client with accept = udp:...: sources at once (default 1024)",
-     [](Setting& s) { s.store(s.service.service.flows, parse_count(s.value, kMany)); }},
+     [](Setting& s) { s.store(s.service.service.limits.flows, parse_count(s.value, kMany)); }},
 
     {"client", service, "yes|no", "yes: plain in, tunnel out; no: tunnel in, plain out (default no)",
      [](Setting& s) { s.store(s.service.service.side, parse_choice(s.value, kSides)); }},

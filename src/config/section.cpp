@@ -49,7 +49,7 @@ std::string why_not_beside(const Service& service, const Address& target) {
         return target.text() + " and " + first.text() +
                " are of two carriers: the targets of a client end are all tcp: or all udp:";
     }
-    if (plain_form(first) == plain_form(target)) return {};
+    if (plain_side(first) == plain_side(target)) return {};
     return target.text() + " and " + first.text() +
            " carry different things: the targets of a service are all streams (HOST:PORT, unix:), all udp: "
            "or "
@@ -116,8 +116,8 @@ void check_proxy(const ServiceDraft& draft, registry::ProblemList& problems) {
                          "belongs to a server end: a client end has nobody to introduce: remove it",
                          problems);
     }
-    if (const auto form = plain_form(service.plain()); form != PlainForm::stream) {
-        const std::string kind = form == PlainForm::datagrams ? "udp:" : "seqpacket:";
+    if (const auto side = service.plain_side(); side != PlainSide::stream) {
+        const std::string kind = side == PlainSide::datagrams ? "udp:" : "seqpacket:";
         tell_each(draft, {"proxy"}, "begins a stream, and connect is " + kind + ", without one: remove it",
                   problems);
     }
@@ -174,15 +174,15 @@ void check_carrier(const ServiceDraft& draft, registry::ProblemList& problems) {
 void check_plain(const ServiceDraft& draft, registry::ProblemList& problems,
                  registry::ProblemList& warnings) {
     const Service& service = draft.service;
-    const PlainForm form = plain_form(service.plain());
-    if (form == PlainForm::records && draft.lines.contains("end-of-stream") &&
+    const PlainSide side = service.plain_side();
+    if (side == PlainSide::records && draft.lines.contains("end-of-stream") &&
         service.end_of_stream == EndOfStream::close) {
         problems.add(
             line_of(draft, "end-of-stream"),
             "end-of-stream = close has no word for the end of records; the plain side is seqpacket:, "
             "whose end is a message: remove it");
     }
-    if (form != PlainForm::datagrams) {
+    if (side != PlainSide::datagrams) {
         return tell_each(
             draft, {"flow-idle", "flows"},
             "belongs to a service whose plain side is udp:; connections are bounded by idle-timeout "
@@ -272,7 +272,7 @@ void finish_section(ServiceDraft& draft, registry::ProblemList& problems, regist
     check_plain(draft, problems, warnings);
     check_proxy(draft, problems);
     const bool stream_over_tcp =
-        service.tunnel().kind != Address::Kind::udp && plain_form(service.plain()) == PlainForm::stream;
+        service.tunnel().kind != Address::Kind::udp && service.plain_side() == PlainSide::stream;
     // A global `close` speaks of the others.
     if (!stream_over_tcp) service.end_of_stream = EndOfStream::message;
 }

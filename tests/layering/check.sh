@@ -25,6 +25,7 @@ src/session: base crypto wire
 src/stream: base wire
 src/cookie: base crypto wire
 src/registry: base crypto
+src/service: base crypto wire registry
 vault/protocol: base crypto
 src/handshake: base crypto wire session cookie registry vault/protocol
 src/status: base
@@ -32,12 +33,12 @@ src/audit: base crypto status
 src/os: base
 src/log: base os
 src/net: base crypto wire session stream cookie registry handshake vault/protocol os log curvegate
-src/config: base crypto registry
-src/daemon: base audit config os registry
+src/config: base crypto registry service
+src/daemon: base audit config os registry service
 src/daemon/main.cpp: base config crypto log os daemon daemon/parent daemon/front
-src/daemon/parent: base config crypto daemon log os registry net/clock net/host net/listen net/vault_process
-src/daemon/front: base audit config crypto daemon log net os registry status
-src/cli: base crypto wire session cookie registry handshake vault audit os log net config curvegate
+src/daemon/parent: base config service crypto daemon log os registry net/clock net/host net/listen net/vault_process
+src/daemon/front: base audit config service crypto daemon log net os registry status
+src/cli: base crypto wire session cookie registry service handshake vault audit os log net config curvegate
 vault: base crypto registry os
 include/curvegate: curvegate
 docs/examples: curvegate
@@ -81,7 +82,7 @@ done
 
 # ---- 2. what no part of the core may use ----
 
-core="src/base src/status src/audit src/crypto src/wire src/session src/stream src/cookie src/registry src/handshake vault/protocol"
+core="src/base src/status src/audit src/crypto src/wire src/session src/stream src/cookie src/registry src/service src/handshake vault/protocol"
 # The vault's core: what vault/CMakeLists.txt makes curvegate_vault_core of, and its headers.
 vault_core="vault/counter_slot vault/key_seal vault/key_text vault/nonce_counter vault/nonce_source
             vault/permissions vault/queue vault/rate_limit vault/rotation_state vault/service vault/shared_keys"

@@ -54,7 +54,7 @@ TEST_CASE("limits that cannot be held are lowered, and the words say to what and
     REQUIRE(told.has_value());
     CHECK(config.sessions == 500);
     CHECK(config.admission.half_open == 500);
-    CHECK(config.services[1].flows == 70);
+    CHECK(config.services[1].limits.flows == 70);
     CHECK(told->contains("limit of descriptors is 1236"));
     CHECK(told->contains("sessions is lowered to 500, half-open is lowered to 500;"));
     CHECK(told->contains("LimitNOFILE=3206 "));
@@ -65,7 +65,7 @@ TEST_CASE("no limit is lowered to nothing", "[config][descriptors]") {
     REQUIRE(fit_to_descriptors(config, 2, 20, 2).has_value());
     CHECK(config.sessions == 1);
     CHECK(config.admission.half_open == 1);
-    CHECK(config.services[1].flows == 1);
+    CHECK(config.services[1].limits.flows == 1);
 }
 
 }  // namespace

@@ -73,10 +73,10 @@ TEST_CASE(
     CHECK(a.services[1].peer == b.services[1].peer);
     CHECK(a.services[1].server_extension == b.services[1].server_extension);
     CHECK(a.services[1].client_extension == b.services[1].client_extension);
-    CHECK(a.services[1].flow_idle == b.services[1].flow_idle);
-    CHECK(a.services[1].flows == b.services[1].flows);
-    const ServiceLimits& x = a.services[0].limits;
-    const ServiceLimits& y = b.services[0].limits;
+    CHECK(a.services[1].limits.flow_idle == b.services[1].limits.flow_idle);
+    CHECK(a.services[1].limits.flows == b.services[1].limits.flows);
+    const service::Limits& x = a.services[0].limits;
+    const service::Limits& y = b.services[0].limits;
     CHECK(x.connect_timeout == y.connect_timeout);
     CHECK(x.idle_timeout == y.idle_timeout);
     CHECK(x.dead_peer == y.dead_peer);

@@ -49,8 +49,12 @@ server-name = web
     CHECK(server.name == "web");
     CHECK(server.line == 11);
     CHECK(server.side == Side::server);
-    CHECK(server.accept ==
-          Address{.kind = Address::Kind::tcp, .host = "0.0.0.0", .port = 4433, .path = "", .passed = ""});
+    CHECK(server.accept == Address{.kind = Address::Kind::tcp,
+                                   .wire = {},
+                                   .host = "0.0.0.0",
+                                   .port = 4433,
+                                   .path = "",
+                                   .passed = ""});
     CHECK(server.connect_text() == "127.0.0.1:8080");
     CHECK(server.allow.names == std::vector<std::string>{"laptop", "phone"});
     const Service& client = config.services[1];
@@ -72,7 +76,7 @@ TEST_CASE("what a file does not set has the documented default", "[config]") {
     CHECK(config.timeouts.drain == 5s);
     CHECK(config.admission.handshake_burst == 2'048);
     CHECK(config.admission.half_open == 16'384);
-    const ServiceLimits& limits = config.services[0].limits;
+    const service::Limits& limits = config.services[0].limits;
     CHECK(limits.connect_timeout == 10s);
     CHECK(limits.idle_timeout == 12h);
     CHECK(limits.dead_peer == 60s);

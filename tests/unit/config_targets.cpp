@@ -68,7 +68,7 @@ TEST_CASE("seqpacket: is a plain side on both ends", "[config][seqpacket]") {
     CHECK(server.connect[0].kind == Address::Kind::seqpacket);
     CHECK(server.connect[0].path == "/run/a.sock");
     CHECK(server.connect_text() == "seqpacket:/run/a.sock");
-    CHECK(plain_form(server.plain()) == PlainForm::records);
+    CHECK(server.plain_side() == PlainSide::records);
     const Service client =
         good(kHead + "[c]\nclient = yes\naccept = seqpacket:/b\nconnect = udp:h:1\n").services[0];
     CHECK(client.accept.text() == "seqpacket:/b");

@@ -70,8 +70,8 @@ TEST_CASE("what udp does not set has the documented default", "[config]") {
     const Service service = good(kHead + client()).services[0];
     CHECK(service.server_extension == Extension{});
     CHECK(service.client_extension == Extension{});
-    CHECK(service.flow_idle == 60s);
-    CHECK(service.flows == 1'024);
+    CHECK(service.limits.flow_idle == 60s);
+    CHECK(service.limits.flows == 1'024);
     CHECK(service.end_of_stream == EndOfStream::message);
     CHECK(service.limits.dead_peer == 60s);
     CHECK(service.limits.connect_timeout == 10s);
@@ -89,8 +89,8 @@ TEST_CASE("the keys of udp land in their places, from a section or from the glob
         CHECK(service.server_extension == kBytes);
         CHECK(service.client_extension[0] == 0xff);
         CHECK(service.client_extension[15] == 0xff);
-        CHECK(service.flow_idle == 5s);
-        CHECK(service.flows == 7);
+        CHECK(service.limits.flow_idle == 5s);
+        CHECK(service.limits.flows == 7);
         CHECK(service.limits.dead_peer == 1min);
         CHECK(service.limits.idle_timeout == 2min);
         CHECK(service.limits.connect_timeout == 3s);

@@ -10,10 +10,10 @@ net::Target target_of(const config::Address& address) {
 }
 
 net::PlainSide plain_side(const config::Service& service) {
-    switch (config::plain_form(service.plain())) {
-        case config::PlainForm::stream: return net::PlainSide::stream;
-        case config::PlainForm::datagrams: return net::PlainSide::datagrams;
-        case config::PlainForm::records: return net::PlainSide::records;
+    switch (service.plain_side()) {
+        case service::PlainSide::stream: return net::PlainSide::stream;
+        case service::PlainSide::datagrams: return net::PlainSide::datagrams;
+        case service::PlainSide::records: return net::PlainSide::records;
     }
     return net::PlainSide::stream;
 }
@@ -54,10 +54,10 @@ net::ServiceSpec Services::spec_of(const config::Config& config, const config::S
     out.plain = plain_side(service);
     if (service.server_name != "*") out.server_name = wire::curvecp::encode_server_name(service.server_name);
     out.extensions = {{service.server_extension}, {service.client_extension}};
-    out.flow_idle = service.flow_idle;
+    out.flow_idle = service.limits.flow_idle;
     // The kernel spreads the sources over the workers; a socket that was passed is one worker's.
     const std::size_t takers = service.accept.passed.empty() ? workers_ : 1;
-    out.flows = (service.flows + takers - 1) / takers;
+    out.flows = (service.limits.flows + takers - 1) / takers;
     out.end_of_stream = service.end_of_stream == config::EndOfStream::close ? net::EndOfStream::close
                                                                             : net::EndOfStream::message;
     set_limits(out, service, config);

@@ -1,0 +1,48 @@
+#pragma once
+
+#include "base/time.hpp"
+
+#include <chrono>
+#include <cstddef>
+#include <optional>
+
+namespace curvegate::service {
+
+enum class Side { client, server };  ///< client: plain in, tunnel out; server: tunnel in, plain out
+
+/// What an application sees on the plain side.
+enum class PlainSide { stream, datagrams, records };
+
+/// How the end of one direction is told to the peer (PROTOCOL 5.4).
+enum class EndOfStream {
+    message,  ///< an authenticated empty message; a bare FIN is a truncation
+    close,    ///< for foreign peers: FIN ends both directions
+};
+
+/// How a connection chooses among several targets.
+enum class Failover {
+    prio,         ///< in the order of the file, those that failed lately last
+    round_robin,  ///< each connection begins with the next one
+};
+
+/// What an application is told of its clients.
+enum class Proxy {
+    none,
+    v2,  ///< a header of version 2 of the PROXY protocol before their bytes
+};
+
+/// What a service may set for itself.
+struct Limits {
+    Duration connect_timeout = std::chrono::seconds(10);  ///< name, connection and handshake together
+    Duration idle_timeout = std::chrono::hours(12);
+    Duration dead_peer = std::chrono::seconds(60);
+    std::optional<Duration> max_session;       ///< nullopt: no bound
+    std::size_t sessions_per_peer = 16'384;    ///< server: of one key, over all services
+    std::size_t sessions_per_source = 65'536;  ///< server: of one IPv4 address or IPv6 /64, over all services
+    std::size_t sessions_per_service = 131'072;
+    Duration flow_idle = std::chrono::seconds(60);  ///< client end with datagrams: how long a source may rest
+    std::size_t flows = 1'024;                      ///< the same: sources at once
+    friend bool operator==(const Limits&, const Limits&) = default;
+};
+
+}  // namespace curvegate::service

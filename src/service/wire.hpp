@@ -1,0 +1,39 @@
+#pragma once
+
+#include <array>
+#include <cstdint>
+#include <optional>
+#include <string_view>
+
+/// What a service is, in the words that the configuration, the daemon and the command share: each word and
+/// each default stands here once. No I/O.
+namespace curvegate::service {
+
+/// What the packets of a tunnel are sent by.
+enum class Transport : std::uint8_t { tcp, udp };
+
+/// What is spoken in a tunnel. Both ends name it in their address; it is never negotiated.
+enum class Wire : std::uint8_t {
+    curve_tun,  ///< PROTOCOL 3 to 5
+    curvecp,    ///< PROTOCOL 7 to 10
+};
+
+inline constexpr std::array kWires = {Wire::curve_tun, Wire::curvecp};
+
+/// The word of a wire: before an address (`curve_tun:HOST:PORT`), and wherever a wire is shown.
+[[nodiscard]] constexpr std::string_view word(Wire wire) noexcept {
+    return wire == Wire::curve_tun ? "curve_tun" : "curvecp";
+}
+[[nodiscard]] constexpr Transport transport_of(Wire wire) noexcept {
+    return wire == Wire::curve_tun ? Transport::tcp : Transport::udp;
+}
+
+/// The wire that an address begins with, or nullopt if the text before its first colon is no wire's word.
+[[nodiscard]] constexpr std::optional<Wire> wire_before(std::string_view address) noexcept {
+    for (const Wire wire : kWires) {
+        if (address.substr(0, address.find(':')) == word(wire) && address.contains(':')) return wire;
+    }
+    return std::nullopt;
+}
+
+}  // namespace curvegate::service
