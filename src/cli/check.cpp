@@ -18,9 +18,9 @@ WallTime now() {
     return std::chrono::floor<std::chrono::seconds>(std::chrono::system_clock::now());
 }
 
-/// An address of the tunnel's side with its carrier, and over udp: the service that is asked for there.
+/// An address of the tunnel's side, and with curvecp the service that is asked for there.
 std::string tunnel_text(const config::Service& service, const config::Address& tunnel) {
-    if (tunnel.kind != config::Address::Kind::udp) return "tcp:" + tunnel.text();
+    if (service.wire() != service::Wire::curvecp) return tunnel.text();
     if (service.server_name == "*") return tunnel.text() + " (any server-name)";
     return tunnel.text() + " (server-name " + service.server_name + ")";
 }

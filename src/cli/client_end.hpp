@@ -31,7 +31,7 @@ struct NoVault {
 /// The peer's keys that known_hosts holds and that are good now, in its order.
 [[nodiscard]] std::vector<crypto::PublicKey> pinned_keys(const Vault& vault, const std::string& peer);
 
-/// One of the service's targets over udp, as dial_stream() wants it.
+/// A target of a curvecp section, as dial_stream() wants it.
 [[nodiscard]] net::StreamTarget stream_target(const config::Service& service, net::Target address,
                                               std::string peer, std::vector<crypto::PublicKey> keys);
 

@@ -93,7 +93,7 @@ class Connection {
     void dial() {
         const Instant deadline = net::now() + service_.limits.connect_timeout;
         auto& with = *vault_.impl();
-        if (service_.tunnel().kind == config::Address::Kind::udp) {
+        if (service_.wire() == service::Wire::curvecp) {
             return dial_any<net::DialedStream>(
                 deadline, [this, &with, deadline](const auto& target, Instant until, auto tried) {
                     auto server = stream_target(service_, target.address, target.peer,

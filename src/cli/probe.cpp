@@ -105,8 +105,8 @@ struct Dialled {
     [[nodiscard]] const std::string& peer() const { return service.peer_of(target); }
 };
 
-/// CurveCP. The one place in which the command meets a tunnel over udp.
-int shake_hands_over_udp(const Dialled& dialled, const Vault& vault, net::asio::io_context& context) {
+/// CurveCP. The one place in which the probe meets it.
+int shake_hands_by_curvecp(const Dialled& dialled, const Vault& vault, net::asio::io_context& context) {
     auto& with = *vault.impl();
     const auto& service = dialled.service;
     auto target =
@@ -139,7 +139,7 @@ int shake_hands_over_udp(const Dialled& dialled, const Vault& vault, net::asio::
     return finish_output();
 }
 
-int shake_hands_over_tcp(const Dialled& dialled, const Vault& vault, net::asio::io_context& context) {
+int shake_hands_by_curve_tun(const Dialled& dialled, const Vault& vault, net::asio::io_context& context) {
     auto& with = *vault.impl();
     const auto& service = dialled.service;
     const net::Target target{dialled.target.host, dialled.target.port, {}};
@@ -178,9 +178,8 @@ int shake_hands(const config::Service& service, const config::Address& target, c
     if (keys.empty()) return complain(kFailed, "pin: known_hosts has no valid key for " + peer);
     print("pin: " + std::to_string(keys.size()) + " key(s) for " + peer);
     const Dialled dialled{service, target, keys};
-    const bool over_udp = target.kind == config::Address::Kind::udp;
-    return over_udp ? shake_hands_over_udp(dialled, vault, context)
-                    : shake_hands_over_tcp(dialled, vault, context);
+    return service.wire() == service::Wire::curvecp ? shake_hands_by_curvecp(dialled, vault, context)
+                                                    : shake_hands_by_curve_tun(dialled, vault, context);
 }
 
 /// All targets, whatever becomes of each. One that serves is enough.

@@ -77,7 +77,7 @@ Value<std::string> parse_host(std::string_view host, Use use) {
                    quoted(host));
 }
 
-/// What stands right of "tcp:" or "udp:".
+/// HOST:PORT.
 Value<Address> parse_port(Address::Kind kind, std::string_view text, Use use) {
     const auto [host_text, port_text] = split(text);
     if (host_text.empty()) {
@@ -109,30 +109,99 @@ Value<Address> parse_passed(Address::Kind kind, std::string_view name, Use use) 
     return Address{.kind = kind, .wire = {}, .host = {}, .port = 0, .path = {}, .passed = std::string(name)};
 }
 
-/// What stands right of "tcp:" or "udp:".
+/// What stands right of "tcp:", "udp:" or the word of a wire.
 Value<Address> parse_carried(Address::Kind kind, std::string_view text, Use use) {
     return text.starts_with(kSystemd) ? parse_passed(kind, text.substr(kSystemd.size()), use)
                                       : parse_port(kind, text, use);
 }
 
+/// Does the text have the shape of HOST:PORT, with a number for a port?
+bool is_bare_port(std::string_view text) {
+    const auto [host, port] = split(text);
+    return !host.empty() && !port.empty() && port.find_first_not_of("0123456789") == std::string_view::npos;
+}
+
+/// The text without what stands behind a space: a mistaken comment.
+std::string_view first_word(std::string_view text) {
+    return text.substr(0, text.find_first_of(" \t"));
+}
+
+/// What stands right of the word of a wire.
+Value<Address> parse_on(Wire wire, std::string_view text, Use use) {
+    const bool over_udp = service::transport_of(wire) == service::Transport::udp;
+    if (over_udp && use == Use::accept && text.starts_with(kSystemd)) {
+        return Refused(
+            "a tunnel's UDP port needs two sockets for each worker, and a program in the kernel that "
+            "chooses between them, so the daemon opens it: write curvecp:ADDRESS:PORT");
+    }
+    auto address = parse_carried(over_udp ? Address::Kind::udp : Address::Kind::tcp, text, use);
+    if (address) address->wire = wire;
+    return address;
+}
+
+/// The address to write for one that was written with the wrong word, or none. One that is wrong itself is
+/// not repeated.
+std::string advice_on(std::optional<Wire> wire, std::string_view written, Use use) {
+    const auto text = first_word(written);
+    const auto address = wire ? parse_on(*wire, text, use) : parse_carried(Address::Kind::tcp, text, use);
+    if (address) return address->text();
+    return (wire ? std::string(service::word(*wire)) + ":" : std::string()) +
+           (use == Use::accept ? "ADDRESS:PORT" : "HOST:PORT");
+}
+
+/// With `accept`, whoever wrote an address of the plain side may have forgotten what makes it one.
+std::string_view hint_on_side(Use use) {
+    return use == Use::accept ? " (a client end needs client = yes)" : "";
+}
+
+/// Why the tunnel's side refuses what is no wire's word with an address. `tcp:`, `udp:` and an address
+/// without a word will name version 2, and are not read as anything else before that.
+std::string why_no_tunnel(std::string_view text, Use use) {
+    const std::string head = quoted(text) + ": ";
+    const auto kept = [&](std::string_view what, const std::string& advice) {
+        return head + "on the tunnel's side " + std::string(what) +
+               " is kept for version 2, which this program does not speak yet: write " + advice;
+    };
+    if (text.starts_with(kUdp)) return kept(kUdp, advice_on(Wire::curvecp, text.substr(kUdp.size()), use));
+    if (text.starts_with(kTcp)) return kept(kTcp, advice_on(Wire::curve_tun, text.substr(kTcp.size()), use));
+    if (text.starts_with(kSystemd)) return kept(kSystemd, advice_on(Wire::curve_tun, text, use));
+    if (is_bare_port(first_word(text))) {
+        return kept("a bare HOST:PORT", advice_on(Wire::curve_tun, text, use) + ", or " +
+                                            advice_on(Wire::curvecp, text, use) + " over UDP") +
+               std::string(hint_on_side(use));
+    }
+    const auto words = registry::words_of(service::kWires, [](Wire wire) { return service::word(wire); });
+    return head + "the tunnel's side begins with curve_tun: or curvecp:, e.g. curve_tun:" +
+           (use == Use::accept ? "0.0.0.0:4433" : "server.example:4433") + std::string(hint_on_side(use)) +
+           registry::did_you_mean(text.substr(0, text.find(':')), words);
+}
+
+/// Why the plain side refuses an address with the word of a wire.
+std::string why_no_plain(std::string_view text, Wire wire, Use use) {
+    const std::string word(service::word(wire));
+    const std::string address = advice_on(std::nullopt, text.substr(word.size() + 1), use);
+    const std::string_view hint =
+        use == Use::accept ? " (a server end, whose accept is the tunnel's side, has no client = yes)"
+                           : " (a client end, whose connect is the tunnel's side, needs client = yes)";
+    return quoted(text) + ": " + word +
+           ": names what is spoken in a tunnel, and this is the plain side: write " + address +
+           " for streams, udp:" + address + " for datagrams" + std::string(hint);
+}
+
 }  // namespace
 
 Value<Address> parse_tunnel(std::string_view text, Use use) {
-    if (text.starts_with(kTcp)) return parse_carried(Address::Kind::tcp, text.substr(kTcp.size()), use);
-    if (text.starts_with(kSystemd)) return parse_carried(Address::Kind::tcp, text, use);
-    if (text.starts_with(kUdp)) {
-        auto address = parse_carried(Address::Kind::udp, text.substr(kUdp.size()), use);
-        if (!address || address->passed.empty()) return address;
-        return Refused(
-            "a tunnel's UDP port needs two sockets for each worker, and a program in the kernel that "
-            "chooses between them, so the daemon opens it: write udp:ADDRESS:PORT");
-    }
-    return Refused(
-        quoted(text) + ": the tunnel's side begins with tcp: or udp:, e.g. tcp:" +
-        (use == Use::accept ? "0.0.0.0:4433 (a client end needs client = yes)" : "server.example:4433"));
+    // Of connect that is wrong whatever the word before it is.
+    if (use == Use::connect &&
+        (text.starts_with(kSystemd) || text.starts_with("tcp:systemd:") || text.starts_with("udp:systemd:")))
+        return parse_passed(Address::Kind::tcp, {}, use);
+    const auto wire = service::wire_before(text);
+    if (!wire) return Refused(why_no_tunnel(text, use));
+    return parse_on(*wire, text.substr(service::word(*wire).size() + 1), use);
 }
 
 Value<Address> parse_plain(std::string_view text, Use use) {
+    if (const auto wire = service::wire_before(text)) return Refused(why_no_plain(text, *wire, use));
     if (use == Use::accept && text == kNone)
         return Address{
             .kind = Address::Kind::none, .wire = {}, .host = {}, .port = 0, .path = {}, .passed = {}};
@@ -148,14 +217,16 @@ Value<Address> parse_plain(std::string_view text, Use use) {
 }
 
 Value<Address> parse_metrics(std::string_view text) {
+    constexpr auto kWhoMayAsk =
+        "counters are for this machine only: write 127.0.0.1:PORT, [::1]:PORT or unix:/path";
+    if (service::wire_before(text)) return Refused(kWhoMayAsk);
     auto address = parse_plain(text, Use::accept);
     if (!address || address->kind == Address::Kind::unix_socket) return address;
     const auto ip = IpAddress::parse(address->host == "localhost" ? "127.0.0.1" : address->host);
     const bool loopback =
         ip && (IpBlock::parse("127.0.0.0/8")->contains(*ip) || *ip == *IpAddress::parse("::1"));
     const bool good = address->kind == Address::Kind::tcp && loopback;
-    if (!good)
-        return Refused("counters are for this machine only: write 127.0.0.1:PORT, [::1]:PORT or unix:/path");
+    if (!good) return Refused(kWhoMayAsk);
     return address;
 }
 

@@ -9,12 +9,13 @@ namespace curvegate::config {
 
 enum class Use { accept, connect };
 
-/// The tunnel's side: `tcp:HOST:PORT` (curve_tun) or `udp:HOST:PORT` (CurveCP); to accept by also
-/// `[tcp:]systemd:NAME`.
+/// The tunnel's side: `curve_tun:HOST:PORT` or `curvecp:HOST:PORT`; to accept by also
+/// `curve_tun:systemd:NAME`. `tcp:`, `udp:` and an address without a word are kept for version 2: until then
+/// they are refused, with the word to write instead.
 [[nodiscard]] Value<Address> parse_tunnel(std::string_view text, Use use);
 /// The side of the application: `[tcp:]HOST:PORT` or `unix:/path` for streams, `udp:HOST:PORT` for datagrams,
 /// `seqpacket:/path` for messages; to accept by also `[tcp:]systemd:NAME` for streams, `udp:systemd:NAME` for
-/// datagrams, and `none`: nobody listens.
+/// datagrams, and `none`: nobody listens. The word of a wire is refused: it belongs to the tunnel's side.
 [[nodiscard]] Value<Address> parse_plain(std::string_view text, Use use);
 
 /// Where counters are served: a loopback address with its port, or `unix:/path`; nobody else may ask.

@@ -15,7 +15,8 @@ bool has_flows(const Service& service) {
 // A server's UDP port has two a worker, anything else one.
 std::uint64_t listeners(const Service& service, std::size_t workers) {
     if (service.accept.kind == Address::Kind::none) return 0;
-    const bool endpoint = service.side == Side::server && service.tunnel().kind == Address::Kind::udp;
+    const bool endpoint =
+        service.side == Side::server && service::transport_of(service.wire()) == service::Transport::udp;
     return workers * (endpoint ? 2 : 1);
 }
 
@@ -34,7 +35,8 @@ DescriptorNeeds descriptors_of(const Config& config, std::size_t workers, std::u
     DescriptorNeeds out;
     out.own = kOfAProcess + kOfAWorker * workers + kept_back;
     const auto by_tcp = [](const Service& service) {
-        return service.side == Side::server && service.tunnel().kind == Address::Kind::tcp;
+        return service.side == Side::server &&
+               service::transport_of(service.wire()) == service::Transport::tcp;
     };
     if (std::ranges::any_of(config.services, by_tcp)) out.half_open = config.admission.half_open;
     for (const auto& service : config.services) {

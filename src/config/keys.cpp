@@ -146,9 +146,9 @@ constexpr auto kKeys = std::to_array<Key>({
     {"end-of-stream", either, "message|close",
      "how an end is told: authenticated, or (foreign peers) by FIN (default message)",
      [](Setting& s) { s.store(s.service.service.end_of_stream, parse_choice(s.value, kEndsOfStream)); }},
-    {"server-extension", either, "HEX", "over udp: the server's 16 bytes of CurveCP (default 0...0)",
+    {"server-extension", either, "HEX", "with curvecp: the server's 16 bytes of extension (default 0...0)",
      [](Setting& s) { s.store(s.service.service.server_extension, parse_extension(s.value)); }},
-    {"client-extension", either, "HEX", "client over udp: its 16 bytes of CurveCP (default 0...0)",
+    {"client-extension", either, "HEX", "client with curvecp: its 16 bytes of extension (default 0...0)",
      [](Setting& s) { s.store(s.service.service.client_extension, parse_extension(s.value)); }},
     {"flow-idle", either, "DURATION",
      "client with accept = udp:...: how long a source may carry nothing (default 60s)",
@@ -171,13 +171,13 @@ constexpr auto kKeys = std::to_array<Key>({
     {"allow", service, "NAME,...|*", "server: who may use the service (default: nobody)",
      [](Setting& s) { s.store(s.service.service.allow, parse_allow(s.value)); }},
     {"server-name", service, "NAME|*",
-     "over udp: the service that a client asks for and a server answers to (default: this one's name; *: "
+     "with curvecp: the service that a client asks for and a server answers to (default: this one's name; *: "
      "any)",
      [](Setting& s) { s.store(s.service.service.server_name, parse_server_name(s.value)); }},
     {"proxy", service, "none|v2", "server: tell the service who connects, by a PROXY header (default none)",
      [](Setting& s) { s.store(s.service.service.proxy, parse_choice(s.value, kProxies)); }},
     {"proxy-from", service, "ADDRESS[/BITS],...",
-     "server over tcp: the fronts that begin each connection with a PROXY header (default: none)",
+     "server with curve_tun: the fronts that begin each connection with a PROXY header (default: none)",
      [](Setting& s) { s.store(s.service.service.proxy_from, parse_blocks(s.value)); }},
 
 });

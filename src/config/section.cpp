@@ -45,9 +45,9 @@ void finish_accept(ServiceDraft& draft, registry::ProblemList& problems) {
 std::string why_not_beside(const Service& service, const Address& target) {
     const Address& first = service.connect.front();
     if (service.side == Side::client) {
-        if (first.kind == target.kind) return {};
+        if (first.wire == target.wire) return {};
         return target.text() + " and " + first.text() +
-               " are of two carriers: the targets of a client end are all tcp: or all udp:";
+               " are of two wires: the targets of a client end are all curve_tun: or all curvecp:";
     }
     if (plain_side(first) == plain_side(target)) return {};
     return target.text() + " and " + first.text() +
@@ -121,25 +121,25 @@ void check_proxy(const ServiceDraft& draft, registry::ProblemList& problems) {
         tell_each(draft, {"proxy"}, "begins a stream, and connect is " + kind + ", without one: remove it",
                   problems);
     }
-    if (service.accept.kind == Address::Kind::udp) {
-        tell_each(draft, {"proxy-from"},
-                  "belongs to a tunnel over tcp:, where a front has its say first: remove it", problems);
+    if (service.wire() == Wire::curvecp) {
+        tell_each(draft, {"proxy-from"}, "belongs to curve_tun:, where a front has its say first: remove it",
+                  problems);
     }
 }
 
 void finish_server_name(ServiceDraft& draft, registry::ProblemList& problems,
                         registry::ProblemList& warnings) {
     Service& service = draft.service;
-    const bool over_udp = service.tunnel().kind == Address::Kind::udp;
+    const bool has_names = service.wire() == Wire::curvecp;
     if (!draft.lines.contains("server-name")) {
         service.server_name = service.name;
         const auto as_sent = parse_server_name(service.name);
-        if (over_udp && !as_sent) {
+        if (has_names && !as_sent) {
             problems.add(
                 service.line,
                 "server-name = NAME is missing, since the section's name cannot be it: " + as_sent.error());
         }
-    } else if (over_udp && service.server_name == "*") {
+    } else if (has_names && service.server_name == "*") {
         if (service.side == Side::client) {
             problems.add(line_of(draft, "server-name"),
                          "server-name: a client end asks for one service: write its name, not *");
@@ -151,17 +151,14 @@ void finish_server_name(ServiceDraft& draft, registry::ProblemList& problems,
     }
 }
 
-/// What the tunnel's carrier has no use for.
-void check_carrier(const ServiceDraft& draft, registry::ProblemList& problems) {
-    if (draft.service.tunnel().kind != Address::Kind::udp) {
+/// What the wire has no use for.
+void check_wire(const ServiceDraft& draft, registry::ProblemList& problems) {
+    if (draft.service.wire() == Wire::curve_tun) {
         return tell_each(draft, {"server-name", "server-extension", "client-extension"},
-                         "belongs to a tunnel over udp: (CurveCP); curve_tun, over tcp:, has none: remove it",
-                         problems);
+                         "belongs to curvecp:; curve_tun has none: remove it", problems);
     }
-    tell_each(
-        draft, {"end-of-stream"},
-        "belongs to a tunnel over tcp:; CurveCP, over udp:, has an authenticated end of its own: remove it",
-        problems);
+    tell_each(draft, {"end-of-stream"},
+              "belongs to curve_tun:; CurveCP has an authenticated end of its own: remove it", problems);
     if (draft.service.side == Side::server) {
         tell_each(
             draft, {"client-extension"},
@@ -189,7 +186,7 @@ void check_plain(const ServiceDraft& draft, registry::ProblemList& problems,
             "and sessions-per-peer: remove it",
             problems);
     }
-    if (service.tunnel().kind != Address::Kind::udp) {
+    if (service.wire() == Wire::curve_tun) {
         tell_each(draft, {"end-of-stream"},
                   "belongs to streams; the plain side is udp:, and datagrams have no end: remove it",
                   problems);
@@ -202,7 +199,7 @@ void check_plain(const ServiceDraft& draft, registry::ProblemList& problems,
 
 /// Many such services may listen on one address: the name that a client asks for tells them apart.
 bool takes_names(const Service& service) {
-    return service.side == Side::server && service.accept.kind == Address::Kind::udp;
+    return service.side == Side::server && service.wire() == Wire::curvecp;
 }
 
 /// Two sections whose listeners overlap, the later one first.
@@ -211,7 +208,7 @@ class Neighbours {
     Neighbours(const Parsed& parsed, const Service& later, const Service& first)
         : parsed_(parsed), later_(later), first_(first) {}
 
-    /// Why they cannot listen side by side; empty: they share one udp: address.
+    /// Why they cannot listen side by side; empty: they share one curvecp: address.
     [[nodiscard]] std::string why_apart() const {
         const std::string head = "accept: " + later_.accept.text();
         if (!takes_names(later_) || !takes_names(first_)) return head + " is taken by " + first_at("accept");
@@ -267,14 +264,14 @@ void finish_section(ServiceDraft& draft, registry::ProblemList& problems, regist
     }
     if (service.tunnel() == Address{}) return;  // and told
     finish_server_name(draft, problems, warnings);
-    check_carrier(draft, problems);
+    check_wire(draft, problems);
     if (service.plain() == Address{}) return;
     check_plain(draft, problems, warnings);
     check_proxy(draft, problems);
-    const bool stream_over_tcp =
-        service.tunnel().kind != Address::Kind::udp && service.plain_side() == PlainSide::stream;
+    const bool may_choose_end =
+        service.wire() == Wire::curve_tun && service.plain_side() == PlainSide::stream;
     // A global `close` speaks of the others.
-    if (!stream_over_tcp) service.end_of_stream = EndOfStream::message;
+    if (!may_choose_end) service.end_of_stream = EndOfStream::message;
 }
 
 namespace {

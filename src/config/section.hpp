@@ -6,11 +6,11 @@
 namespace curvegate::config {
 
 /// What a section says as a whole, once all its lines are read: completes `draft.service` (addresses, default
-/// peer and server name) and reports what is missing, stands on the wrong end or belongs to another carrier.
+/// peer and server name) and reports what is missing, stands on the wrong end or belongs to another wire.
 void finish_section(ServiceDraft& draft, registry::ProblemList& problems, registry::ProblemList& warnings);
 
-/// What the sections say together: reports listeners that keep each other out, and services that share a udp:
-/// address but cannot be told apart there.
+/// What the sections say together: reports listeners that keep each other out, and services that share a
+/// curvecp: address but cannot be told apart there.
 void check_listeners(const Parsed& parsed, registry::ProblemList& problems);
 
 }  // namespace curvegate::config

@@ -10,10 +10,11 @@ constexpr const char* kTunnel = " (CurveCP)";
 }  // namespace
 
 std::string door_key(const config::Service& service) {
-    const bool tunnel =
-        service.side == config::Side::server && service.accept.kind == config::Address::Kind::udp;
-    // One place has one form, however it is written: a second socket there would not be a second door.
+    const bool tunnel = service.side == config::Side::server && service.wire() == service::Wire::curvecp;
+    // One place has one form, however it is written: a second socket there would not be a second door. What
+    // is spoken there does not make it another.
     config::Address place = service.accept;
+    place.wire.reset();
     const auto host = IpAddress::parse(place.host == "localhost" ? "127.0.0.1" : place.host);
     if (host) place.host = host->text();
     return place.text() + (tunnel ? kTunnel : "");

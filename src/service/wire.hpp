@@ -1,5 +1,7 @@
 #pragma once
 
+#include "curvegate/wire.hpp"
+
 #include <array>
 #include <cstdint>
 #include <optional>
@@ -12,11 +14,7 @@ namespace curvegate::service {
 /// What the packets of a tunnel are sent by.
 enum class Transport : std::uint8_t { tcp, udp };
 
-/// What is spoken in a tunnel. Both ends name it in their address; it is never negotiated.
-enum class Wire : std::uint8_t {
-    curve_tun,  ///< PROTOCOL 3 to 5
-    curvecp,    ///< PROTOCOL 7 to 10
-};
+using curvegate::Wire;  // the library's users name it too
 
 inline constexpr std::array kWires = {Wire::curve_tun, Wire::curvecp};
 

@@ -39,7 +39,7 @@ void write_all(JsonWriter& out, std::string_view key, const Items& items) {
 
 void write(JsonWriter& out, const Service& service) {
     out.open('{').key("service").text(service.name).key("side").text(service.side);
-    out.key("carrier").text(service.carrier).key("accept").text(service.accept);
+    out.key("wire").text(service.wire).key("accept").text(service.accept);
     out.key("connect").text(service.connect).key("sessions").number(service.sessions);
     out.key("accepted").number(service.accepted).key("handshakes").number(service.handshakes);
     out.key("refused").number(service.refused).key("truncations").number(service.truncations);

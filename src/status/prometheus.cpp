@@ -171,7 +171,7 @@ void put_services(Page& page, const Snapshot& snapshot) {
     const auto services = merged(snapshot.services);
     page.family("service_info", Type::gauge, "Always 1; what the service is, as labels.");
     for (const auto& [_, service] : services) {
-        page.sample(1, {{"service", service.name}, {"side", service.side}, {"carrier", service.carrier}});
+        page.sample(1, {{"service", service.name}, {"side", service.side}, {"wire", service.wire}});
     }
     page.family("connections", Type::gauge, "Sessions that are open, by service.");
     family_of(page, services, "service", &Service::sessions);

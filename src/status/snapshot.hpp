@@ -36,9 +36,9 @@ struct Target {
 /// A section of the configuration, over all workers.
 struct Service {
     std::string name;
-    std::string side;     ///< "server" or "client"
-    std::string carrier;  ///< "tcp" or "udp"
-    std::string accept;   ///< addresses as the configuration writes them
+    std::string side;    ///< "server" or "client"
+    std::string wire;    ///< the word before the address of the tunnel: "curve_tun" or "curvecp"
+    std::string accept;  ///< addresses as the configuration writes them
     std::string connect;
     std::uint64_t sessions = 0;     ///< now
     std::uint64_t accepted = 0;     ///< these and the following: since the start

@@ -67,12 +67,12 @@ Line what_goes_on(const View& view) {
     return fields(view, texts);
 }
 
-Line what_goes_on_over_udp(const View& view) {
+Line hellos_and_datagrams(const View& view) {
     const auto& s = view.snapshot;
-    return fields(view,
-                  {"udp: hellos " + count_text(s.hellos_answered), "dropped " + count_text(s.hellos_dropped),
-                   "datagrams in " + count_text(s.datagrams_in), "out " + count_text(s.datagrams_out),
-                   "dropped " + count_text(s.datagrams_dropped)});
+    return fields(
+        view, {"curvecp hellos " + count_text(s.hellos_answered), "dropped " + count_text(s.hellos_dropped),
+               "datagrams in " + count_text(s.datagrams_in), "out " + count_text(s.datagrams_out),
+               "dropped " + count_text(s.datagrams_dropped)});
 }
 
 /// Who is still here under which of our keys; of interest while there are two.
@@ -118,7 +118,7 @@ std::vector<Line> head(const View& view) {
     const auto& s = view.snapshot;
     std::vector<Line> out = {what_runs(view), what_goes_on(view)};
     if ((s.hellos_answered | s.hellos_dropped | s.datagrams_in | s.datagrams_out | s.datagrams_dropped) != 0)
-        out.push_back(what_goes_on_over_udp(view));
+        out.push_back(hellos_and_datagrams(view));
     add_server_keys(out, view);
     const auto trouble = [&](std::string text) { add_wrapped(out, view, std::move(text)); };
     if (s.draining)

@@ -25,7 +25,7 @@ src/session: base crypto wire
 src/stream: base wire
 src/cookie: base crypto wire
 src/registry: base crypto
-src/service: base crypto wire registry
+src/service: base crypto wire registry curvegate
 vault/protocol: base crypto
 src/handshake: base crypto wire session cookie registry vault/protocol
 src/status: base

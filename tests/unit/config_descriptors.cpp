@@ -14,9 +14,10 @@ Config config_of(const std::string& sections, const std::string& globals = {}) {
     return std::move(parsed->config);
 }
 
-constexpr auto kServer = "[web]\naccept = tcp:127.0.0.1:1\nconnect = 127.0.0.1:2\nallow = a\n";
-constexpr auto kUdpServer = "[web]\naccept = udp:127.0.0.1:1\nconnect = 127.0.0.1:2\nallow = a\n";
-constexpr auto kFlows = "[dns]\nclient = yes\naccept = udp:127.0.0.1:3\nconnect = tcp:a:4\nflows = 70\n";
+constexpr auto kServer = "[web]\naccept = curve_tun:127.0.0.1:1\nconnect = 127.0.0.1:2\nallow = a\n";
+constexpr auto kUdpServer = "[web]\naccept = curvecp:127.0.0.1:1\nconnect = 127.0.0.1:2\nallow = a\n";
+constexpr auto kFlows =
+    "[dns]\nclient = yes\naccept = udp:127.0.0.1:3\nconnect = curve_tun:a:4\nflows = 70\n";
 
 TEST_CASE("each kind of limit counts with the descriptors that it takes", "[config][descriptors]") {
     const std::string globals = "sessions = 1000\nhalf-open = 300\n";

@@ -11,10 +11,10 @@ using Texts = std::vector<std::string>;
 
 const std::string kMain =
     "known-hosts = /k\nidle-timeout = 5m\ninclude = /d\ninclude = /one\n"
-    "[main]\naccept = tcp:127.0.0.1:1\nconnect = 127.0.0.1:2\nallow = a\n";
+    "[main]\naccept = curve_tun:127.0.0.1:1\nconnect = 127.0.0.1:2\nallow = a\n";
 
 std::string section(const std::string& name, int port) {
-    return "[" + name + "]\naccept = tcp:127.0.0.1:" + std::to_string(port) +
+    return "[" + name + "]\naccept = curve_tun:127.0.0.1:" + std::to_string(port) +
            "\nconnect = 127.0.0.1:2\nallow = a\n";
 }
 
@@ -130,7 +130,8 @@ TEST_CASE("problems name the file and its line", "[config][include]") {
 }
 
 TEST_CASE("warnings name the file too", "[config][include]") {
-    const auto parsed = parse({{"/m", kMain}, {"/one", "[x]\naccept = tcp:[::]:3\nconnect = 127.0.0.1:2\n"}});
+    const auto parsed =
+        parse({{"/m", kMain}, {"/one", "[x]\naccept = curve_tun:[::]:3\nconnect = 127.0.0.1:2\n"}});
     REQUIRE(parsed);
     REQUIRE(parsed->warnings.size() == 1);
     CHECK(parsed->warnings[0].message().starts_with("/one:1: nobody may use [x]"));

@@ -7,8 +7,8 @@ namespace {
 using Catch::Matchers::Contains;
 using Catch::Matchers::Equals;
 
-const std::string kWeb = kHead + "[web]\naccept = tcp:0.0.0.0:4433\nallow = a\n";  // 4 lines
-const std::string kOut = kHead + "[out]\nclient = yes\naccept = 127.0.0.1:1\n";    // 4 lines
+const std::string kWeb = kHead + "[web]\naccept = curve_tun:0.0.0.0:4433\nallow = a\n";  // 4 lines
+const std::string kOut = kHead + "[out]\nclient = yes\naccept = 127.0.0.1:1\n";          // 4 lines
 
 std::vector<std::string> texts(const Service& service) {
     std::vector<std::string> out;
@@ -29,7 +29,7 @@ TEST_CASE("targets come from lists and from several lines, in their order", "[co
 }
 
 TEST_CASE("each target's host is its peer, or one name is that of all", "[config][targets]") {
-    const std::string two = "connect = tcp:one.example:4433\nconnect = tcp:two.example:4433\n";
+    const std::string two = "connect = curve_tun:one.example:4433\nconnect = curve_tun:two.example:4433\n";
     const Service apart = good(kOut + two).services[0];
     CHECK(apart.peer.empty());
     CHECK(apart.peers() == std::vector<std::string>{"one.example", "two.example"});
@@ -37,7 +37,7 @@ TEST_CASE("each target's host is its peer, or one name is that of all", "[config
     const Service together = good(kOut + two + "peer = gate\n").services[0];
     CHECK(together.peers() == std::vector<std::string>{"gate"});
     CHECK(together.peer_of(together.connect[1]) == "gate");
-    const Service ports = good(kOut + "connect = udp:one.example:1, udp:one.example:2\n").services[0];
+    const Service ports = good(kOut + "connect = curvecp:one.example:1, curvecp:one.example:2\n").services[0];
     CHECK(ports.peer == "one.example");
 }
 
@@ -57,8 +57,8 @@ TEST_CASE("what is wrong with targets is told with the line of each", "[config][
             "6: connect: udp:127.0.0.1:1 and 127.0.0.1:1 carry different things");
     refused(kWeb + "connect = seqpacket:/a, unix:/b\n",
             "5: connect: unix:/b and seqpacket:/a carry different");
-    refused(kOut + "connect = tcp:a:1\nconnect = udp:b:1\n",
-            "6: connect: udp:b:1 and a:1 are of two carriers");
+    refused(kOut + "connect = curve_tun:a:1\nconnect = curvecp:b:1\n",
+            "6: connect: curvecp:b:1 and curve_tun:a:1 are of two wires");
     refused(kWeb + "connect = 127.0.0.1:1\nfailover = first\n", "6: failover: ");
     refused(kWeb + "connect = 127.0.0.1:1\nfailover = rr\nfailover = rr\n", "7: \"failover\" stands twice");
 }
@@ -70,12 +70,13 @@ TEST_CASE("seqpacket: is a plain side on both ends", "[config][seqpacket]") {
     CHECK(server.connect_text() == "seqpacket:/run/a.sock");
     CHECK(server.plain_side() == PlainSide::records);
     const Service client =
-        good(kHead + "[c]\nclient = yes\naccept = seqpacket:/b\nconnect = udp:h:1\n").services[0];
+        good(kHead + "[c]\nclient = yes\naccept = seqpacket:/b\nconnect = curvecp:h:1\n").services[0];
     CHECK(client.accept.text() == "seqpacket:/b");
     CHECK_THAT(parse_plain("seqpacket:a", Use::accept).error(), Contains("write it from the root"));
     CHECK_THAT(parse_plain("seqpacket:/" + std::string(200, 'a'), Use::accept).error(),
                Contains("at most 107"));
-    CHECK_THAT(parse_tunnel("seqpacket:/a", Use::accept).error(), Contains("begins with tcp: or udp:"));
+    CHECK_THAT(parse_tunnel("seqpacket:/a", Use::accept).error(),
+               Contains("begins with curve_tun: or curvecp:"));
     CHECK_FALSE(parse_metrics("seqpacket:/a").has_value());
 }
 

@@ -21,7 +21,7 @@ std::string server(const std::string& name, const std::string& accept, const std
     return "[" + name + "]\nallow = a\naccept = " + accept + "\nconnect = " + connect + "\n" + more;
 }
 std::string server(const std::string& name, const std::string& more = "") {
-    return server(name, "udp:0.0.0.0:4433", "127.0.0.1:80", more);
+    return server(name, "curvecp:0.0.0.0:4433", "127.0.0.1:80", more);
 }
 /// A client end in four lines.
 std::string client(const std::string& name, const std::string& accept, const std::string& connect,
@@ -29,7 +29,7 @@ std::string client(const std::string& name, const std::string& accept, const std
     return "[" + name + "]\nclient = yes\naccept = " + accept + "\nconnect = " + connect + "\n" + more;
 }
 std::string client(const std::string& more = "") {
-    return client("out", "127.0.0.1:8080", "udp:server.example:4433", more);
+    return client("out", "127.0.0.1:8080", "curvecp:server.example:4433", more);
 }
 
 /// The one problem of a text, or none.
@@ -39,16 +39,16 @@ std::string problem_of(const std::string& text) {
     return problems.empty() ? "" : problems.front();
 }
 
-TEST_CASE("a tunnel over udp and datagrams go together with everything", "[config]") {
+TEST_CASE("either wire goes together with streams and datagrams", "[config]") {
     struct Case {
         std::string tunnel;
         std::string plain;
     };
-    for (const auto& [tunnel, plain] : std::vector<Case>{{"udp:127.0.0.1:1", "127.0.0.1:2"},
-                                                         {"udp:127.0.0.1:1", "unix:/a"},
-                                                         {"udp:127.0.0.1:1", "udp:127.0.0.1:2"},
-                                                         {"tcp:127.0.0.1:1", "udp:127.0.0.1:2"},
-                                                         {"tcp:127.0.0.1:1", "tcp:127.0.0.1:2"}}) {
+    for (const auto& [tunnel, plain] : std::vector<Case>{{"curvecp:127.0.0.1:1", "127.0.0.1:2"},
+                                                         {"curvecp:127.0.0.1:1", "unix:/a"},
+                                                         {"curvecp:127.0.0.1:1", "udp:127.0.0.1:2"},
+                                                         {"curve_tun:127.0.0.1:1", "udp:127.0.0.1:2"},
+                                                         {"curve_tun:127.0.0.1:1", "tcp:127.0.0.1:2"}}) {
         CAPTURE(tunnel, plain);
         for (const Service& service : good(kHead + server("in", tunnel, plain)).services) {
             CHECK(service.tunnel() == *parse_tunnel(tunnel, Use::accept));
@@ -61,12 +61,12 @@ TEST_CASE("a tunnel over udp and datagrams go together with everything", "[confi
     }
 }
 
-TEST_CASE("over udp a peer defaults to the host of connect", "[config]") {
+TEST_CASE("with curvecp a peer defaults to the host of connect", "[config]") {
     CHECK(good(kHead + client()).services[0].peer == "server.example");
     CHECK(good(kHead + client("peer = b\n")).services[0].peer == "b");
 }
 
-TEST_CASE("what udp does not set has the documented default", "[config]") {
+TEST_CASE("what a section of curvecp does not set has the documented default", "[config]") {
     const Service service = good(kHead + client()).services[0];
     CHECK(service.server_extension == Extension{});
     CHECK(service.client_extension == Extension{});
@@ -77,12 +77,12 @@ TEST_CASE("what udp does not set has the documented default", "[config]") {
     CHECK(service.limits.connect_timeout == 10s);
 }
 
-TEST_CASE("the keys of udp land in their places, from a section or from the globals", "[config]") {
+TEST_CASE("the keys of curvecp land in their places, from a section or from the globals", "[config]") {
     const std::string keys =
         "server-extension = " + kDigits + "\nclient-extension = ff" + kDigits.substr(2) +
         "\nflow-idle = 5s\nflows = 7\ndead-peer = 1m\nidle-timeout = 2m\nconnect-timeout = 3s\n"
         "max-session = 4h\nsessions-per-peer = 5\n";
-    const std::string section = client("dns", "udp:127.0.0.1:53", "udp:server.example:4433");
+    const std::string section = client("dns", "udp:127.0.0.1:53", "curvecp:server.example:4433");
     for (const auto& text : {kHead + section + keys, kHead + keys + section}) {
         CAPTURE(text);
         const Service service = good(text).services[0];
@@ -117,8 +117,8 @@ TEST_CASE("a server name defaults to the section's", "[config]") {
     CHECK(good(kHead + server("web", "server-name = a.b\n")).services[0].server_name == "a.b");
     CHECK(good(kHead + client("server-name = a.b\n")).services[0].server_name == "a.b");
     CHECK(good(kHead + server("web", "server-name = *\n")).services[0].server_name == "*");
-    CHECK(good(kHead + server("web", "tcp:0.0.0.0:1", "unix:/a")).services[0].server_name == "web");
-    CHECK(good(kHead + client("a..b", "unix:/a", "tcp:h:1")).services[0].server_name == "a..b");
+    CHECK(good(kHead + server("web", "curve_tun:0.0.0.0:1", "unix:/a")).services[0].server_name == "web");
+    CHECK(good(kHead + client("a..b", "unix:/a", "curve_tun:h:1")).services[0].server_name == "a..b");
 }
 
 TEST_CASE("a server name is what DNS labels can say", "[config]") {
@@ -160,9 +160,10 @@ TEST_CASE("a server name is what DNS labels can say", "[config]") {
 TEST_CASE("a section's name that the wire cannot carry needs a server name beside it", "[config]") {
     const std::string words = ": server-name = NAME is missing, since the section's name cannot be it: ";
     CHECK_THAT(problem_of(kHead + server("a..b")), Contains("2" + words + "\"a..b\" has an empty part"));
-    CHECK_THAT(problem_of(kHead + client(std::string(64, 'a'), "unix:/a", "udp:h:1")), Contains("2" + words));
+    CHECK_THAT(problem_of(kHead + client(std::string(64, 'a'), "unix:/a", "curvecp:h:1")),
+               Contains("2" + words));
     CHECK(good(kHead + server("a..b", "server-name = b\n")).services[0].server_name == "b");
-    CHECK(problem_of(kHead + server("a..b", "tcp:0.0.0.0:1", "unix:/a")).empty());
+    CHECK(problem_of(kHead + server("a..b", "curve_tun:0.0.0.0:1", "unix:/a")).empty());
 }
 
 TEST_CASE("a client asks for one name, a server that answers to all is warned of", "[config]") {
@@ -175,27 +176,29 @@ TEST_CASE("a client asks for one name, a server that answers to all is warned of
     CHECK(warnings_of(kHead + client("server-name = web\n")).empty());
 }
 
-TEST_CASE("a service over udp warns of what it lets in as one over tcp does", "[config]") {
-    const std::string open = "[web]\naccept = udp:0.0.0.0:1\nconnect = udp:127.0.0.1:53\n";
+TEST_CASE("a service of curvecp warns of what it lets in as one of curve_tun does", "[config]") {
+    const std::string open = "[web]\naccept = curvecp:0.0.0.0:1\nconnect = udp:127.0.0.1:53\n";
     CHECK_THAT(warnings_of(kHead + open).at(0), Contains("2: nobody may use [web]"));
     CHECK_THAT(warnings_of(kHead + open + "allow = *\n").at(0),
                Contains("5: allow = * lets any key into [web]"));
 }
 
-TEST_CASE("many services share one udp address by their names", "[config]") {
-    const Config config = good(kHead + server("web") + server("dns", "udp:0.0.0.0:4433", "udp:127.0.0.1:53") +
-                               server("rest", "server-name = *\n"));
+TEST_CASE("many services share one curvecp: address by their names", "[config]") {
+    const Config config =
+        good(kHead + server("web") + server("dns", "curvecp:0.0.0.0:4433", "udp:127.0.0.1:53") +
+             server("rest", "server-name = *\n"));
     REQUIRE(config.services.size() == 3);
     CHECK(config.services[0].accept == config.services[2].accept);
-    CHECK(good(kHead + server("a", "udp:[::1]:1", "unix:/a") + server("b", "udp:[0:0::1]:1", "unix:/b"))
-              .services[1]
-              .accept.host == "::1");
-    CHECK(problem_of(kHead + server("a", "udp:[::ffff:127.0.0.1]:1", "unix:/a") +
-                     server("b", "udp:127.0.0.1:1", "unix:/b"))
+    CHECK(
+        good(kHead + server("a", "curvecp:[::1]:1", "unix:/a") + server("b", "curvecp:[0:0::1]:1", "unix:/b"))
+            .services[1]
+            .accept.host == "::1");
+    CHECK(problem_of(kHead + server("a", "curvecp:[::ffff:127.0.0.1]:1", "unix:/a") +
+                     server("b", "curvecp:127.0.0.1:1", "unix:/b"))
               .empty());
 }
 
-TEST_CASE("services on one udp address differ in their names", "[config]") {
+TEST_CASE("services on one curvecp: address differ in their names", "[config]") {
     CHECK(problem_of(kHead + server("a") + server("b", "server-name = a\n")) ==
           "10: server-name: a is taken by [a] in line 2, on the same address: give each section a name of "
           "its own");
@@ -205,12 +208,13 @@ TEST_CASE("services on one udp address differ in their names", "[config]") {
                      server("b", "server-name = *\n")) ==
           "15: server-name: * is taken by [a] in line 6: only one section on an address may answer to every "
           "name");
-    CHECK(problem_of(kHead + server("a") + server("b", "udp:0.0.0.0:4434", "unix:/a", "server-name = a\n"))
-              .empty());
+    CHECK(
+        problem_of(kHead + server("a") + server("b", "curvecp:0.0.0.0:4434", "unix:/a", "server-name = a\n"))
+            .empty());
     CHECK(problem_of(kHead + server("a", "server-name = A\n") + server("b", "server-name = a\n")).empty());
 }
 
-TEST_CASE("services on one udp address have one server extension", "[config]") {
+TEST_CASE("services on one curvecp: address have one server extension", "[config]") {
     const std::string one = "server-extension = " + std::string(31, '0') + "1\n";
     const std::string advice =
         ", on the same address: write the same in both, or one above the first [section]";
@@ -220,45 +224,43 @@ TEST_CASE("services on one udp address have one server extension", "[config]") {
           "7: server-extension is not that of [a] in line 6" + advice);
     CHECK(problem_of(kHead + server("a", one) + server("b", one)).empty());
     CHECK(problem_of(kHead + one + server("a") + server("b")).empty());
-    CHECK(problem_of(kHead + server("a") + server("b", "udp:0.0.0.0:4434", "unix:/a", one)).empty());
+    CHECK(problem_of(kHead + server("a") + server("b", "curvecp:0.0.0.0:4434", "unix:/a", one)).empty());
     // Each is compared with the first alone: one odd section of many is told once.
     CHECK(problems_of(kHead + server("a") + server("b", one) + server("c")).size() == 1);
 }
 
 TEST_CASE("listeners that keep each other out are told, whatever listens", "[config]") {
-    const std::string wide = server("a", "udp:0.0.0.0:1", "unix:/a");
-    CHECK(
-        problem_of(kHead + wide + server("b", "udp:127.0.0.1:1", "unix:/b")) ==
-        "8: accept: udp:127.0.0.1:1 overlaps udp:0.0.0.0:1 of [a] in line 4: services that share a port must "
-        "write the same address");
-    CHECK_THAT(problem_of(kHead + wide + server("b", "udp:[::]:1", "unix:/b")),
-               Contains("8: accept: udp:[::]:1"));
-    CHECK(problem_of(kHead + wide + client("b", "udp:127.0.0.1:1", "udp:h:1")) ==
+    const std::string wide = server("a", "curvecp:0.0.0.0:1", "unix:/a");
+    CHECK(problem_of(kHead + wide + server("b", "curvecp:127.0.0.1:1", "unix:/b")) ==
+          "8: accept: curvecp:127.0.0.1:1 overlaps curvecp:0.0.0.0:1 of [a] in line 4: services that share a "
+          "port must "
+          "write the same address");
+    CHECK_THAT(problem_of(kHead + wide + server("b", "curvecp:[::]:1", "unix:/b")),
+               Contains("8: accept: curvecp:[::]:1"));
+    CHECK(problem_of(kHead + wide + client("b", "udp:127.0.0.1:1", "curvecp:h:1")) ==
           "8: accept: udp:127.0.0.1:1 is taken by [a] in line 4");
-    CHECK_THAT(problem_of(kHead + client("a", "udp:127.0.0.1:1", "tcp:h:1") +
-                          server("b", "udp:0.0.0.0:1", "unix:/b")),
-               Contains("8: accept: udp:0.0.0.0:1 is taken by [a] in line 4"));
-    CHECK_THAT(problem_of(kHead + client("a", "udp:127.0.0.1:1", "udp:h:1") +
-                          client("b", "udp:127.0.0.1:1", "udp:h:1")),
+    CHECK_THAT(problem_of(kHead + client("a", "udp:127.0.0.1:1", "curve_tun:h:1") +
+                          server("b", "curvecp:0.0.0.0:1", "unix:/b")),
+               Contains("8: accept: curvecp:0.0.0.0:1 is taken by [a] in line 4"));
+    CHECK_THAT(problem_of(kHead + client("a", "udp:127.0.0.1:1", "curvecp:h:1") +
+                          client("b", "udp:127.0.0.1:1", "curvecp:h:1")),
                Contains("8: accept: udp:127.0.0.1:1 is taken by [a]"));
     // Each is told of the first that stands in its way.
-    CHECK(problems_of(kHead + wide + client("b", "udp:0.0.0.0:1", "tcp:h:1") +
-                      client("c", "udp:0.0.0.0:1", "tcp:h:1"))
+    CHECK(problems_of(kHead + wide + client("b", "udp:0.0.0.0:1", "curve_tun:h:1") +
+                      client("c", "udp:0.0.0.0:1", "curve_tun:h:1"))
               .size() == 2);
-    CHECK(problem_of(kHead + wide + server("b", "tcp:0.0.0.0:1", "unix:/b")).empty());
-    CHECK(problem_of(kHead + wide + client("b", "127.0.0.1:1", "udp:h:1")).empty());
-    CHECK(problem_of(kHead + wide + server("b", "udp:[::1]:1", "unix:/b")).empty());
+    CHECK(problem_of(kHead + wide + server("b", "curve_tun:0.0.0.0:1", "unix:/b")).empty());
+    CHECK(problem_of(kHead + wide + client("b", "127.0.0.1:1", "curvecp:h:1")).empty());
+    CHECK(problem_of(kHead + wide + server("b", "curvecp:[::1]:1", "unix:/b")).empty());
 }
 
-TEST_CASE("what belongs to CurveCP is refused in a section over tcp, and ignored there as a global",
+TEST_CASE("what belongs to CurveCP is refused in a section of curve_tun, and ignored there as a global",
           "[config]") {
-    const std::string in = server("in", "tcp:0.0.0.0:1", "127.0.0.1:80");
-    const std::string out = client("out", "127.0.0.1:80", "tcp:h:1");
+    const std::string in = server("in", "curve_tun:0.0.0.0:1", "127.0.0.1:80");
+    const std::string out = client("out", "127.0.0.1:80", "curve_tun:h:1");
     for (const std::string key : {"server-name", "server-extension", "client-extension"}) {
         const std::string line = key + " = " + kDigits + "\n";
-        const std::string problem = "6: " + key +
-                                    " belongs to a tunnel over udp: (CurveCP); curve_tun, over tcp:, "
-                                    "has none: remove it";
+        const std::string problem = "6: " + key + " belongs to curvecp:; curve_tun has none: remove it";
         CHECK(problem_of(kHead + in + line) == problem);
         CHECK(problem_of(kHead + out + line) == problem);
         if (key != "server-name") CHECK(problem_of(kHead + line + in + out).empty());
@@ -274,21 +276,21 @@ TEST_CASE("a client's extension is the client's", "[config]") {
     CHECK(good(kHead + line + server("in") + client()).services[1].client_extension == kBytes);
 }
 
-TEST_CASE("end-of-stream belongs to streams through a tunnel over tcp", "[config]") {
+TEST_CASE("end-of-stream belongs to streams through curve_tun", "[config]") {
     const std::string line = "end-of-stream = close\n";
-    const std::string over_udp =
-        "6: end-of-stream belongs to a tunnel over tcp:; CurveCP, over udp:, has an "
-        "authenticated end of its own: remove it";
+    const std::string by_curvecp =
+        "6: end-of-stream belongs to curve_tun:; CurveCP has an authenticated end of its own: remove it";
     const std::string datagrams =
         "6: end-of-stream belongs to streams; the plain side is udp:, and datagrams have no end: remove it";
-    CHECK(problem_of(kHead + server("in", line)) == over_udp);
-    CHECK(problem_of(kHead + client(line)) == over_udp);
-    CHECK(problem_of(kHead + client("out", "udp:127.0.0.1:1", "udp:h:1", line)) == over_udp);
-    CHECK(problem_of(kHead + server("in", "tcp:0.0.0.0:1", "udp:127.0.0.1:1", line)) == datagrams);
-    CHECK(problem_of(kHead + client("out", "udp:127.0.0.1:1", "tcp:h:1", line)) == datagrams);
+    CHECK(problem_of(kHead + server("in", line)) == by_curvecp);
+    CHECK(problem_of(kHead + client(line)) == by_curvecp);
+    CHECK(problem_of(kHead + client("out", "udp:127.0.0.1:1", "curvecp:h:1", line)) == by_curvecp);
+    CHECK(problem_of(kHead + server("in", "curve_tun:0.0.0.0:1", "udp:127.0.0.1:1", line)) == datagrams);
+    CHECK(problem_of(kHead + client("out", "udp:127.0.0.1:1", "curve_tun:h:1", line)) == datagrams);
 
-    const Config config = good(kHead + line + server("a") + server("b", "tcp:0.0.0.0:1", "udp:127.0.0.1:1") +
-                               server("c", "tcp:0.0.0.0:2", "127.0.0.1:1"));
+    const Config config =
+        good(kHead + line + server("a") + server("b", "curve_tun:0.0.0.0:1", "udp:127.0.0.1:1") +
+             server("c", "curve_tun:0.0.0.0:2", "127.0.0.1:1"));
     CHECK(config.services[0].end_of_stream == EndOfStream::message);
     CHECK(config.services[1].end_of_stream == EndOfStream::message);
     CHECK(config.services[2].end_of_stream == EndOfStream::close);
@@ -302,10 +304,10 @@ TEST_CASE("flows belong to datagrams", "[config]") {
                                     "bounded by idle-timeout and sessions-per-peer: remove it";
         CHECK(problem_of(kHead + client(line)) == problem);
         CHECK(problem_of(kHead + server("in", line)) == problem);
-        CHECK(problem_of(kHead + client("out", "unix:/a", "tcp:h:1", line)) == problem);
+        CHECK(problem_of(kHead + client("out", "unix:/a", "curve_tun:h:1", line)) == problem);
         CHECK(problem_of(kHead + line + client() + server("in")).empty());
-        CHECK(warnings_of(kHead + client("out", "udp:127.0.0.1:1", "tcp:h:1", line)).empty());
-        CHECK(warnings_of(kHead + server("in", "tcp:0.0.0.0:1", "udp:127.0.0.1:1", line)) ==
+        CHECK(warnings_of(kHead + client("out", "udp:127.0.0.1:1", "curve_tun:h:1", line)).empty());
+        CHECK(warnings_of(kHead + server("in", "curve_tun:0.0.0.0:1", "udp:127.0.0.1:1", line)) ==
               Lines{"6: " + key +
                     " does nothing on a server end: the client end counts the sources of datagrams"});
     }
@@ -314,15 +316,15 @@ TEST_CASE("flows belong to datagrams", "[config]") {
     CHECK(problem_of(kHead + "flow-idle = 0s\n" + client()) == "2: flow-idle: shorter than 1s");
 }
 
-TEST_CASE("an address that is wrong brings no further problems of its carrier", "[config]") {
+TEST_CASE("an address that is wrong brings no further problems of its wire", "[config]") {
     CHECK(
         problems_of(kHead +
-                    server("in", "udp:name:1", "127.0.0.1:1", "server-extension = " + kDigits + "\n")) ==
+                    server("in", "curvecp:name:1", "127.0.0.1:1", "server-extension = " + kDigits + "\n")) ==
         Lines{
             "4: accept: accept needs an address such as 0.0.0.0, 127.0.0.1 or [::], not the name \"name\""});
-    CHECK(problems_of(kHead + client("out", "udp:name:1", "udp:h:1", "flows = 5\n")).size() == 1);
+    CHECK(problems_of(kHead + client("out", "udp:name:1", "curvecp:h:1", "flows = 5\n")).size() == 1);
     // What the good one of the two addresses says is told all the same.
-    CHECK(problems_of(kHead + server("in", "tcp:0.0.0.0:1", "udp:1", "server-name = a\n")).size() == 2);
+    CHECK(problems_of(kHead + server("in", "curve_tun:0.0.0.0:1", "udp:1", "server-name = a\n")).size() == 2);
 }
 
 }  // namespace

@@ -13,6 +13,7 @@ namespace {
 
 using namespace std::chrono_literals;
 using Catch::Matchers::Contains;
+using Catch::Matchers::EndsWith;
 
 constexpr Range<Duration> kDay = {1ms, 24h};
 
@@ -105,17 +106,18 @@ TEST_CASE("an address reads back as it was written", "[config]") {
     }
     CHECK(parse_plain("tcp:127.0.0.1:80", Use::accept)->text() == "127.0.0.1:80");
     CHECK(parse_plain("server.example:80", Use::connect)->host == "server.example");
-    CHECK(parse_tunnel("tcp:[::]:4433", Use::accept)->host == "::");
-    CHECK(parse_tunnel("tcp:server_1.example:4433", Use::connect)->text() == "server_1.example:4433");
-    CHECK(parse_tunnel("udp:[::]:4433", Use::accept)->text() == "udp:[::]:4433");
-    CHECK(parse_tunnel("udp:server.example:4433", Use::connect)->kind == Address::Kind::udp);
+    CHECK(parse_tunnel("curve_tun:[::]:4433", Use::accept)->host == "::");
+    CHECK(parse_tunnel("curve_tun:server_1.example:4433", Use::connect)->text() ==
+          "curve_tun:server_1.example:4433");
+    CHECK(parse_tunnel("curvecp:[::]:4433", Use::accept)->text() == "curvecp:[::]:4433");
+    CHECK(parse_tunnel("curvecp:server.example:4433", Use::connect)->kind == Address::Kind::udp);
     CHECK(parse_plain("localhost:80", Use::accept)->text() == "127.0.0.1:80");
     CHECK(parse_plain("localhost:80", Use::connect)->text() == "localhost:80");
 }
 
 TEST_CASE("an address to listen on has one spelling, one to connect to keeps its own", "[config]") {
     CHECK(parse_plain("[0:0::0:1]:80", Use::accept) == parse_plain("[::1]:80", Use::accept));
-    CHECK(parse_tunnel("udp:[::ffff:127.0.0.1]:80", Use::accept)->text() == "udp:127.0.0.1:80");
+    CHECK(parse_tunnel("curvecp:[::ffff:127.0.0.1]:80", Use::accept)->text() == "curvecp:127.0.0.1:80");
     CHECK(parse_plain("[2001:DB8::1]:80", Use::connect)->host == "2001:DB8::1");
     CHECK(parse_plain("[FE80:0::1%eth0]:80", Use::accept)->host == "fe80::1%eth0");
     CHECK(parse_plain("[FE80:0::1%eth0]:80", Use::connect)->host == "FE80:0::1%eth0");
@@ -165,26 +167,113 @@ TEST_CASE("what is no address is told", "[config]") {
         REQUIRE_FALSE(parsed);
         CHECK_THAT(parsed.error(), Contains(words));
     }
-    CHECK_THAT(parse_tunnel("tcp:*:4433", Use::accept).error(), Contains("[::] means every address"));
-    for (const char* text : {"tcp:4433", "udp:4433", "tcp::4433"})
+    CHECK_THAT(parse_tunnel("curve_tun:*:4433", Use::accept).error(), Contains("[::] means every address"));
+    for (const char* text : {"curve_tun:4433", "curvecp:4433", "curve_tun::4433"})
         CHECK_THAT(parse_tunnel(text, Use::accept).error(),
                    Contains("write [::]:PORT to listen on every one"));
-    CHECK_THAT(parse_tunnel("tcp:::1:80", Use::accept).error(), Contains("[v6]:PORT"));
+    CHECK_THAT(parse_tunnel("curve_tun:::1:80", Use::accept).error(), Contains("[v6]:PORT"));
     CHECK_THAT(parse_plain("server.example:80", Use::accept).error(),
                Contains("not the name \"server.example\""));
-    CHECK_THAT(parse_tunnel("0.0.0.0:4433", Use::accept).error(), Contains("begins with tcp: or udp:"));
-    CHECK_THAT(parse_tunnel("unix:/a", Use::connect).error(), Contains("begins with tcp: or udp:"));
-    CHECK_THAT(parse_tunnel("systemd:a:b", Use::accept).error(), Contains("FileDescriptorName="));
+    CHECK_THAT(parse_tunnel("unix:/a", Use::connect).error(), Contains("begins with curve_tun: or curvecp:"));
+    CHECK_THAT(parse_tunnel("curve_tun:systemd:a:b", Use::accept).error(), Contains("FileDescriptorName="));
     CHECK_THAT(parse_plain("systemd:", Use::accept).error(), Contains("is not a name"));
-    CHECK_THAT(parse_tunnel("udp:systemd:a", Use::accept).error(), Contains("write udp:ADDRESS:PORT"));
+    CHECK_THAT(parse_tunnel("curvecp:systemd:a", Use::accept).error(),
+               Contains("write curvecp:ADDRESS:PORT"));
     CHECK_THAT(parse_metrics("systemd:a").error(), Contains("for this machine only"));
 }
 
-TEST_CASE("accept may name sockets that the service manager passes", "[config]") {
-    for (const auto* text : {"systemd:web", "tcp:systemd:web"}) {
-        CHECK(parse_tunnel(text, Use::accept)->passed == "web");
-        CHECK(parse_plain(text, Use::accept)->text() == "systemd:web");
+TEST_CASE("the word before the address of a tunnel is its wire", "[config][wire]") {
+    for (const Use use : {Use::accept, Use::connect}) {
+        const auto by_tcp = parse_tunnel("curve_tun:192.0.2.1:4433", use);
+        REQUIRE(by_tcp);
+        CHECK(by_tcp->wire == Wire::curve_tun);
+        CHECK(by_tcp->kind == Address::Kind::tcp);
+        const auto by_udp = parse_tunnel("curvecp:192.0.2.1:4433", use);
+        REQUIRE(by_udp);
+        CHECK(by_udp->wire == Wire::curvecp);
+        CHECK(by_udp->kind == Address::Kind::udp);
+        CHECK(by_udp->text() == "curvecp:192.0.2.1:4433");
+        CHECK_FALSE(parse_plain("192.0.2.1:4433", use)->wire);
+        CHECK_FALSE(parse_plain("udp:192.0.2.1:4433", use)->wire);
     }
+}
+
+TEST_CASE("what is kept for version 2 is refused with the word to write", "[config][wire]") {
+    const std::string kept = " is kept for version 2, which this program does not speak yet: write ";
+    const auto why = [](std::string_view text, Use use) {
+        const auto address = parse_tunnel(text, use);
+        REQUIRE_FALSE(address);
+        return address.error();
+    };
+    for (const Use use : {Use::accept, Use::connect}) {
+        CHECK(why("udp:0.0.0.0:4433", use) ==
+              "\"udp:0.0.0.0:4433\": on the tunnel's side udp:" + kept + "curvecp:0.0.0.0:4433");
+        CHECK(why("tcp:[::]:4433", use) ==
+              "\"tcp:[::]:4433\": on the tunnel's side tcp:" + kept + "curve_tun:[::]:4433");
+        CHECK_THAT(why("udp:0.0.0.0:4433 # all", use), EndsWith("write curvecp:0.0.0.0:4433"));
+    }
+    // What is wrong behind the word is not repeated.
+    for (const std::string text : {"udp:", "udp:nonsense", "udp:name:", "udp:\x01:1", "udp:unix:/a"}) {
+        CAPTURE(text);
+        CHECK_THAT(why(text, Use::connect), EndsWith("write curvecp:HOST:PORT"));
+        CHECK_THAT(why(text, Use::accept), EndsWith("write curvecp:ADDRESS:PORT"));
+    }
+    CHECK_THAT(why("udp:systemd:web", Use::accept), EndsWith("side udp:" + kept + "curvecp:ADDRESS:PORT"));
+    CHECK(why("192.0.2.1:4433", Use::connect) ==
+          "\"192.0.2.1:4433\": on the tunnel's side a bare HOST:PORT" + kept +
+              "curve_tun:192.0.2.1:4433, or curvecp:192.0.2.1:4433 over UDP");
+    CHECK_THAT(why("[::]:4433", Use::accept),
+               EndsWith("curvecp:[::]:4433 over UDP (a client end needs client = yes)"));
+    CHECK_THAT(why("systemd:web", Use::accept), EndsWith("side systemd:" + kept + "curve_tun:systemd:web"));
+    CHECK_THAT(why("tcp:systemd:web", Use::accept), EndsWith("side tcp:" + kept + "curve_tun:systemd:web"));
+    for (const auto* text : {"systemd:web", "tcp:systemd:web", "udp:systemd:web", "curve_tun:systemd:web"})
+        CHECK_THAT(why(text, Use::connect), Contains("belongs into accept"));
+}
+
+TEST_CASE("the tunnel's side has the words of the wires and no others", "[config][wire]") {
+    for (const auto* text :
+         {"unix:/a", "seqpacket:/a", "none", "", "curve_tun", "CURVECP:0.0.0.0:1", " curvecp:0.0.0.0:1",
+          "http://a:80", ":4433", "4433", "server.example", "server.example:http", "::1:80"}) {
+        CAPTURE(text);
+        const auto address = parse_tunnel(text, Use::accept);
+        REQUIRE_FALSE(address);
+        CHECK_THAT(address.error(), Contains("the tunnel's side begins with curve_tun: or curvecp:, e.g. "
+                                             "curve_tun:0.0.0.0:4433 (a client end needs client = yes)"));
+    }
+    CHECK_THAT(parse_tunnel("curvetun:a:1", Use::connect).error(),
+               EndsWith("e.g. curve_tun:server.example:4433 (did you mean \"curve_tun\"?)"));
+    for (const auto* text : {"curve_tun:", "curvecp:", "curvecp:unix:/a", "curve_tun:curvecp:0.0.0.0:1",
+                             "curvecp:udp:0.0.0.0:1", "curve_tun::1:80", "curvecp:0.0.0.0:0"}) {
+        CAPTURE(text);
+        CHECK_FALSE(parse_tunnel(text, Use::accept));
+        CHECK_FALSE(parse_tunnel(text, Use::connect));
+    }
+}
+
+TEST_CASE("the plain side has no wire", "[config][wire]") {
+    CHECK(
+        parse_plain("curvecp:127.0.0.1:53", Use::connect).error() ==
+        "\"curvecp:127.0.0.1:53\": curvecp: names what is spoken in a tunnel, and this is the plain side: "
+        "write 127.0.0.1:53 for streams, udp:127.0.0.1:53 for datagrams (a client end, whose connect is the "
+        "tunnel's side, needs client = yes)");
+    CHECK(
+        parse_plain("curve_tun:127.0.0.1:80", Use::accept).error() ==
+        "\"curve_tun:127.0.0.1:80\": curve_tun: names what is spoken in a tunnel, and this is the plain "
+        "side: write 127.0.0.1:80 for streams, udp:127.0.0.1:80 for datagrams (a server end, whose accept is "
+        "the tunnel's side, has no client = yes)");
+    CHECK_THAT(parse_plain("curve_tun:systemd:web", Use::accept).error(), Contains("write systemd:web"));
+    for (const auto* text : {"curve_tun:127.0.0.1:9", "curvecp:127.0.0.1:9"})
+        CHECK_THAT(parse_metrics(text).error(), Contains("write 127.0.0.1:PORT"));
+}
+
+TEST_CASE("accept may name sockets that the service manager passes", "[config]") {
+    for (const auto* text : {"systemd:web", "tcp:systemd:web"})
+        CHECK(parse_plain(text, Use::accept)->text() == "systemd:web");
+    const auto tunnel = parse_tunnel("curve_tun:systemd:web", Use::accept);
+    REQUIRE(tunnel);
+    CHECK(tunnel->passed == "web");
+    CHECK(tunnel->text() == "curve_tun:systemd:web");
+    CHECK(overlap(*tunnel, *parse_plain("systemd:web", Use::accept)));
     const auto datagrams = parse_plain("udp:systemd:dns", Use::accept);
     REQUIRE(datagrams);
     CHECK(datagrams->kind == Address::Kind::udp);

@@ -10,7 +10,8 @@ std::string server(const std::string& name, const std::string& accept, const std
     return "[" + name + "]\naccept = " + accept + "\nconnect = 127.0.0.1:9\nallow = alice\n" + more;
 }
 std::string client(const std::string& name, const std::string& accept) {
-    return "[" + name + "]\nclient = yes\naccept = " + accept + "\nconnect = tcp:192.0.2.1:9\npeer = gate\n";
+    return "[" + name + "]\nclient = yes\naccept = " + accept +
+           "\nconnect = curve_tun:192.0.2.1:9\npeer = gate\n";
 }
 config::Config parsed(const std::string& sections) {
     auto out = config::parse("known-hosts = /k\nserver-key = /s\nclient-key = /c\n" + sections, "t.conf");
@@ -24,8 +25,8 @@ struct Reload {
     std::vector<ServiceIds::Renamed> to(const std::string& after) { return ids.follow(parsed(after)); }
 };
 
-const std::string kDoor = "tcp:127.0.0.1:1000";
-const std::string kOther = "tcp:127.0.0.1:2000";
+const std::string kDoor = "curve_tun:127.0.0.1:1000";
+const std::string kOther = "curve_tun:127.0.0.1:2000";
 
 TEST_CASE("a section keeps its number as long as its name stays", "[daemon][services]") {
     Reload reload(server("a", kDoor) + server("b", kOther));
@@ -38,8 +39,8 @@ TEST_CASE("a section keeps its number as long as its name stays", "[daemon][serv
     SECTION("when it moves, and when two change places") {
         CHECK(reload.to(server("a", kOther) + server("b", kDoor)).empty());
     }
-    SECTION("when it moves to the other carrier") {
-        CHECK(reload.to(server("a", "udp:127.0.0.1:1000") + server("b", kOther)).empty());
+    SECTION("when it moves to another wire") {
+        CHECK(reload.to(server("a", "curvecp:127.0.0.1:1000") + server("b", kOther)).empty());
     }
     CHECK(reload.ids.of("a") == a);
     CHECK(reload.ids.of("b") == b);
@@ -47,7 +48,7 @@ TEST_CASE("a section keeps its number as long as its name stays", "[daemon][serv
 
 TEST_CASE("a renamed section keeps its number", "[daemon][services]") {
     using Names = std::vector<ServiceIds::Renamed>;
-    SECTION("of a server over tcp") {
+    SECTION("of a server of curve_tun") {
         Reload reload(server("a", kDoor));
         const auto a = reload.ids.of("a");
         CHECK(reload.to(server("c", kDoor)) == Names{{"a", "c"}});
@@ -60,7 +61,7 @@ TEST_CASE("a renamed section keeps its number", "[daemon][services]") {
         CHECK(reload.ids.of("c") == a);
     }
     SECTION("of a server's UDP port, if clients may ask for it as before") {
-        const std::string udp = "udp:127.0.0.1:1000";
+        const std::string udp = "curvecp:127.0.0.1:1000";
         Reload reload(server("a", udp, "server-name = web\n") + server("b", udp));
         const auto a = reload.ids.of("a");
         const auto b = reload.ids.of("b");

@@ -9,10 +9,12 @@
 namespace curvegate::daemon::parent {
 namespace {
 
-const std::string kServer = "[web]\naccept = tcp:127.0.0.1:1000\nconnect = 127.0.0.1:9\nallow = alice\n";
-const std::string kUdpServer = "[web]\naccept = udp:127.0.0.1:1000\nconnect = 127.0.0.1:9\nallow = alice\n";
+const std::string kServer =
+    "[web]\naccept = curve_tun:127.0.0.1:1000\nconnect = 127.0.0.1:9\nallow = alice\n";
+const std::string kUdpServer =
+    "[web]\naccept = curvecp:127.0.0.1:1000\nconnect = 127.0.0.1:9\nallow = alice\n";
 const std::string kUdpClient =
-    "[web]\nclient = yes\naccept = udp:127.0.0.1:1000\nconnect = udp:127.0.0.1:9\npeer = gate\n";
+    "[web]\nclient = yes\naccept = udp:127.0.0.1:1000\nconnect = curvecp:127.0.0.1:9\npeer = gate\n";
 
 enum class Reload {
     applies,   ///< "~ KEY", or for a section's key "~ service NAME"
@@ -69,12 +71,17 @@ const std::map<std::string, Sample, std::less<>>& samples() {
         {"client-extension", {std::string(32, '1'), std::string(32, '2'), applies, kUdpClient}},
         {"flow-idle", {"1s", "2s", applies, kUdpClient}},
         {"flows", {"1", "2", applies, kUdpClient}},
-        {"client", {"no", "yes", applies, "[web]\naccept = tcp:127.0.0.1:1000\nconnect = tcp:127.0.0.1:9\n"}},
-        {"accept", {"tcp:127.0.0.1:1", "tcp:127.0.0.1:2", applies, "[web]\nconnect = 127.0.0.1:9\n"}},
-        {"connect", {"127.0.0.1:1", "127.0.0.1:2", applies, "[web]\naccept = tcp:127.0.0.1:1000\n"}},
+        // No address is good on both ends.
+        {"client",
+         {"no\naccept = curve_tun:127.0.0.1:1000\nconnect = 127.0.0.1:9",
+          "yes\naccept = 127.0.0.1:1000\nconnect = curve_tun:127.0.0.1:9", applies, "[web]\n"}},
+        {"accept",
+         {"curve_tun:127.0.0.1:1", "curve_tun:127.0.0.1:2", applies, "[web]\nconnect = 127.0.0.1:9\n"}},
+        {"connect", {"127.0.0.1:1", "127.0.0.1:2", applies, "[web]\naccept = curve_tun:127.0.0.1:1000\n"}},
         {"failover", {"prio", "rr", applies}},
-        {"peer", {"a", "b", applies, "[web]\nclient = yes\naccept = 127.0.0.1:1000\nconnect = tcp:c:9\n"}},
-        {"allow", {"a", "b", applies, "[web]\naccept = tcp:127.0.0.1:1000\nconnect = 127.0.0.1:9\n"}},
+        {"peer",
+         {"a", "b", applies, "[web]\nclient = yes\naccept = 127.0.0.1:1000\nconnect = curve_tun:c:9\n"}},
+        {"allow", {"a", "b", applies, "[web]\naccept = curve_tun:127.0.0.1:1000\nconnect = 127.0.0.1:9\n"}},
         {"server-name", {"a", "b", applies, kUdpServer}},
         {"proxy", {"none", "v2", applies}},
         {"proxy-from", {"10.0.0.1", "10.0.0.2", applies}},

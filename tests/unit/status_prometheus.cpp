@@ -44,8 +44,8 @@ TEST_CASE("services and peers are labels, what was never seen is absent", "[stat
           "curvegate_config_last_reload_success_timestamp_seconds 1795345200\n");
     CHECK(family(page, "service_info") ==
           "# TYPE curvegate_service_info gauge\n"
-          "curvegate_service_info{service=\"dns\",side=\"client\",carrier=\"udp\"} 1\n"
-          "curvegate_service_info{service=\"web\",side=\"server\",carrier=\"tcp\"} 1\n");
+          "curvegate_service_info{service=\"dns\",side=\"client\",wire=\"curvecp\"} 1\n"
+          "curvegate_service_info{service=\"web\",side=\"server\",wire=\"curve_tun\"} 1\n");
     CHECK(family(page, "connections") ==
           "# TYPE curvegate_connections gauge\n"
           "curvegate_connections{service=\"dns\"} 0\ncurvegate_connections{service=\"web\"} 2\n");
@@ -61,7 +61,7 @@ TEST_CASE("services and peers are labels, what was never seen is absent", "[stat
           "curvegate_bytes_total{service=\"web\",direction=\"out\"} 1024\n");
     CHECK(family(page, "target_up") ==
           "# TYPE curvegate_target_up gauge\n"
-          "curvegate_target_up{service=\"dns\",target=\"udp:server.example:4433\"} 0\n"
+          "curvegate_target_up{service=\"dns\",target=\"curvecp:server.example:4433\"} 0\n"
           "curvegate_target_up{service=\"web\",target=\"127.0.0.1:8080\"} 1\n");
     CHECK(family(page, "peer_up") ==
           "# TYPE curvegate_peer_up gauge\n"

@@ -23,8 +23,8 @@ inline Snapshot small_snapshot() {
     out.workers = 4;
     out.services = {{"web",
                      "server",
-                     "tcp",
-                     "0.0.0.0:4433",
+                     "curve_tun",
+                     "curve_tun:0.0.0.0:4433",
                      "127.0.0.1:8080",
                      2,
                      1'204,
@@ -36,9 +36,9 @@ inline Snapshot small_snapshot() {
                      {}},
                     {"dns",
                      "client",
-                     "udp",
+                     "curvecp",
                      "udp:127.0.0.1:53",
-                     "udp:server.example:4433",
+                     "curvecp:server.example:4433",
                      0,
                      5,
                      5,
@@ -48,7 +48,7 @@ inline Snapshot small_snapshot() {
                      {},
                      {}}};
     out.services[0].targets = {{"127.0.0.1:8080", true, {}}};
-    out.services[1].targets = {{"udp:server.example:4433", false, 1'500ms}};
+    out.services[1].targets = {{"curvecp:server.example:4433", false, 1'500ms}};
     out.peers = {
         {"laptop", "oQ1W3osxXeyCUVM7u8xDxuuAQGkB2/2MsAeiGBPFnRQ=", 2, 1'200, {3'072, 1'024}, kNoon - 90s},
         {"phone", "", 0, 0, {0, 0}, std::nullopt}};

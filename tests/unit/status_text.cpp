@@ -192,11 +192,11 @@ TEST_CASE("troubles stand in the head, long ones in three lines at most", "[stat
 
 TEST_CASE("udp shows once it was used", "[status]") {
     auto snapshot = small_snapshot();
-    CHECK_FALSE(render_text(snapshot, nullptr, {}).contains("udp: hellos"));
+    CHECK_FALSE(render_text(snapshot, nullptr, {}).contains("curvecp hellos"));
     snapshot.hellos_answered = 1'234;
     snapshot.datagrams_dropped = 5;
     CHECK(lines_of(render_text(snapshot, nullptr, {}))[2] ==
-          "udp: hellos 1,234  dropped 0  datagrams in 0  out 0  dropped 5");
+          "curvecp hellos 1,234  dropped 0  datagrams in 0  out 0  dropped 5");
 }
 
 TEST_CASE("the newest connections come first, those that do not fit are counted", "[status]") {

@@ -7,8 +7,7 @@ namespace {
 
 std::string place_of(const config::Service& service) {
     if (service.accept.kind == config::Address::Kind::none) return {};
-    const bool is_shared =
-        service.side == config::Side::server && service.accept.kind == config::Address::Kind::udp;
+    const bool is_shared = service.side == config::Side::server && service.wire() == service::Wire::curvecp;
     return door_key(service) + (is_shared ? "\n" + service.server_name : "");
 }
 

@@ -49,8 +49,7 @@ net::ServiceSpec Services::spec_of(const config::Config& config, const config::S
     out.side = service.side == config::Side::client ? net::Side::client : net::Side::server;
     set_targets(out, service);
     out.allow = service.allow;
-    out.carrier = service.tunnel().kind == config::Address::Kind::udp ? net::Carrier::curvecp
-                                                                      : net::Carrier::curve_tun;
+    out.carrier = service.wire() == service::Wire::curvecp ? net::Carrier::curvecp : net::Carrier::curve_tun;
     out.plain = plain_side(service);
     if (service.server_name != "*") out.server_name = wire::curvecp::encode_server_name(service.server_name);
     out.extensions = {{service.server_extension}, {service.client_extension}};

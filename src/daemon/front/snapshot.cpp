@@ -20,7 +20,7 @@ status::Service service_of(const config::Service& service, const net::Counters& 
     status::Service out;
     out.name = service.name;
     out.side = service.side == config::Side::server ? "server" : "client";
-    out.carrier = service.tunnel().kind == config::Address::Kind::udp ? "udp" : "tcp";
+    out.wire = service::word(service.wire());
     out.accept = service.accept.text();
     out.connect = service.connect_text();
     out.limits = {service.limits.sessions_per_service, service.limits.sessions_per_peer,
