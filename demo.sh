@@ -89,12 +89,12 @@ known-hosts = $work/server/known_hosts
 control     = $work/server/control.sock
 
 [files]
-accept  = tcp:127.0.0.1:$tunnel
+accept  = curve_tun:127.0.0.1:$tunnel
 connect = 127.0.0.1:$http
 allow   = alice
 
 [files-udp]
-accept  = udp:127.0.0.1:$tunnel
+accept  = curvecp:127.0.0.1:$tunnel
 connect = 127.0.0.1:$http
 allow   = alice
 CONF
@@ -107,7 +107,7 @@ control     = $work/$1/control.sock
 [files-from-here]
 client  = yes
 accept  = 127.0.0.1:$2
-connect = tcp:127.0.0.1:$tunnel
+connect = curve_tun:127.0.0.1:$tunnel
 peer    = files.example
 CONF
 }
@@ -118,7 +118,7 @@ cat >>"$work/client/curvegate.conf" <<CONF
 [files-udp]
 client  = yes
 accept  = 127.0.0.1:$local_udp
-connect = udp:127.0.0.1:$network
+connect = curvecp:127.0.0.1:$network
 peer    = files.example
 CONF
 

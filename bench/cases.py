@@ -47,14 +47,14 @@ COLUMNS = {
 @dataclass(frozen=True)
 class Goal:
     column: str
-    tcp: float
-    udp: float
+    curve_tun: float
+    curvecp: float
     is_least: bool  # else it is the most
     is_ratio: bool = True
 
     def bound(self, tunnel: str) -> dict[str, Any]:
         """What Report.add() is to be told; nothing if the tunnel is not ours."""
-        value = {"tcp:": self.tcp, "udp:": self.udp}.get(tunnel)
+        value = {"curve_tun:": self.curve_tun, "curvecp:": self.curvecp}.get(tunnel)
         if value is None:
             return {}
         return {"at_least" if self.is_least else "at_most": value, "by_median": True}

@@ -320,10 +320,10 @@ def curvecp(place: Place, backend: int) -> Iterator[Tunnel]:
 # ---- ourselves ----
 
 
-def curvegate(carrier: str) -> Callable[[Place, int], AbstractContextManager[Tunnel]]:
+def curvegate(wire: str) -> Callable[[Place, int], AbstractContextManager[Tunnel]]:
     @contextmanager
     def run(place: Place, backend: int) -> Iterator[Tunnel]:
-        with rig.tunnel(carrier, f"127.0.0.1:{backend}", workers=place.workers, waits=False) as pair:
+        with rig.tunnel(wire, f"127.0.0.1:{backend}", workers=place.workers, waits=False) as pair:
             yield Tunnel(pair.local, [pair.client.pid, pair.server.pid])
 
     return run
@@ -375,12 +375,12 @@ KINDS = {
             cannot={"busy": "five processes a connection: not measured"},
             is_slow=True,
         ),
-        Kind("tcp:", "curvegate over TCP", curvegate("tcp")),
-        Kind("udp:", "curvegate over UDP", curvegate("udp")),
+        Kind("curve_tun:", "curvegate, curve_tun over TCP", curvegate("curve_tun")),
+        Kind("curvecp:", "curvegate, CurveCP over UDP", curvegate("curvecp")),
         Kind(
-            "udp: mtu 1500",
-            "curvegate over UDP, loopback's MTU 1,500",
-            curvegate("udp"),
+            "curvecp: mtu 1500",
+            "curvegate, CurveCP over UDP, loopback's MTU 1,500",
+            curvegate("curvecp"),
             cannot={case: "" for case in ("one", "busy", "connects", "idle")},
             mtu=1500,
         ),

@@ -27,10 +27,10 @@ from report import Report
 GOAL_MS = 100
 
 
-def one_round(carrier: str, sessions: int, report: Report) -> None:
+def one_round(wire: str, sessions: int, report: Report) -> None:
     # The backend is a program of its own: a thousand threads here would delay the one that measures.
-    with traffic.backend() as backend, rig.tunnel(carrier, f"127.0.0.1:{backend.port}") as tunnel:
-        tunnel.server.expected_exits.add(1)  # udp: a peer may be gone before it acknowledged the end
+    with traffic.backend() as backend, rig.tunnel(wire, f"127.0.0.1:{backend.port}") as tunnel:
+        tunnel.server.expected_exits.add(1)  # curvecp: a peer may be gone before it acknowledged the end
         held = [rig.connect(tunnel.local) for _ in range(sessions)]
         for sock in held:
             sock.sendall(b"x")
@@ -49,7 +49,7 @@ def one_round(carrier: str, sessions: int, report: Report) -> None:
         assert counted and int(counted[1]) == sessions and process.returncode == 0, line
         wait_reset(held)
         last = (time.monotonic() - start) * 1e3
-        what = f"{carrier}: {sessions} sessions"
+        what = f"{wire}: {sessions} sessions"
         report.add("revoke", f"{what}, all ended", "ms", ended, at_most=GOAL_MS)
         report.add("revoke", f"{what}, known_hosts written", "ms", written)
         report.add("revoke", f"{what}, the last seen reset by the application", "ms", last)
@@ -78,8 +78,8 @@ def main() -> int:
     given = parser.parse_args()
     report = Report()
     for _ in range(given.rounds):
-        for carrier in ("tcp", "udp"):
-            one_round(carrier, given.sessions, report)
+        for wire in ("curve_tun", "curvecp"):
+            one_round(wire, given.sessions, report)
     print(report.table())
     return 1 if report.missed() else 0
 

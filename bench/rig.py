@@ -55,9 +55,9 @@ class Tunnel:
 
 @contextmanager
 def tunnel(
-    carrier: str, backend: str, *, workers: int = 2, line: dict[str, Any] | None = None, waits: bool = True
+    wire: str, backend: str, *, workers: int = 2, line: dict[str, Any] | None = None, waits: bool = True
 ) -> Iterator[Tunnel]:
-    """`carrier` is "udp" or "tcp", `backend` as a configuration writes it; `line` makes the UDP line bad.
+    """`wire` is "curve_tun" or "curvecp", `backend` as a configuration writes it; `line` makes the UDP line bad.
     At the end the server waits until the client has acknowledged everything; not with a bad line, or without `waits`.
     """
     port = s.free_port()
@@ -68,14 +68,14 @@ def tunnel(
             target = stack.enter_context(s.UdpRelay(target, **line)).address
         near = stack.enter_context(site("near"))  # the first to end
         far.know("phone", near.key("client").public)
-        accept = {"accept": f"{carrier}:127.0.0.1:{port}", "connect": backend, "allow": "phone"}
+        accept = {"accept": f"{wire}:127.0.0.1:{port}", "connect": backend, "allow": "phone"}
         hurries = bool(line) or not waits
         more: dict[str, Any] = {"drain_timeout": "1s"} if hurries else {}
         server = far.start({"web": accept}, workers=workers, **more)
         if hurries:
             server.expected_exits.add(1)  # the last acknowledgments may be lost, or end with the relay or the client
         key = far.key("server").public
-        make = s.udp_client_end if carrier == "udp" else s.client_end
+        make = s.udp_client_end if wire == "curvecp" else s.client_end
         client = make(near, target, key, workers=workers)
         yield Tunnel(server, client.daemon, client.address, target, key)
 

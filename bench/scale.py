@@ -11,7 +11,7 @@ import traffic
 from peers import KINDS, Kind, Place, running
 from report import OtherPrograms, Progress, Report
 
-OURS = ("tcp:", "udp:")
+OURS = ("curve_tun:", "curvecp:")
 SCALED = ("plain", *OURS)  # what the kernel's share does by itself, and ours
 CONNECTIONS = (64, 256, 1000, 4000)
 WORKERS = (1, 2)

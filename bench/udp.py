@@ -143,7 +143,7 @@ def flood(this: Round) -> None:
     """Good Hellos at five times what a core answers: what they do to a stream, to newcomers and to memory."""
     size = this.size(512_000_000, 16_000_000)
     rates: dict[str, float] = {}
-    with s.Backend(rig.serve) as backend, rig.tunnel("udp", backend.address) as tunnel, sink() as nowhere:
+    with s.Backend(rig.serve) as backend, rig.tunnel("curvecp", backend.address) as tunnel, sink() as nowhere:
         with rig.connect(tunnel.local) as sock:
             rig.transfer(sock, 64_000_000, 0)  # its buffers have their size
             rate = 5 * one_core_answers(this, tunnel)
@@ -189,7 +189,7 @@ def lossy(this: Round) -> None:
     for loss in (0.01, 0.05):
         for delay in (0, 20, 100):
             line = {"seed": 1 + this.number, "loss": loss, "delay_ms": delay}
-            with s.Backend(rig.serve) as backend, rig.tunnel("udp", backend.address, line=line) as tunnel:
+            with s.Backend(rig.serve) as backend, rig.tunnel("curvecp", backend.address, line=line) as tunnel:
                 start = time.monotonic()
                 with rig.connect(tunnel.local) as sock:
                     rig.transfer(sock, 2 << 20, 0)

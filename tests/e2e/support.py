@@ -948,7 +948,7 @@ def server_end(
     client = ct.KeyPair.generate()
     site.know("laptop", client.public, known)
     port = free_port()
-    section = {"accept": f"tcp:127.0.0.1:{port}", "connect": backend.address, "allow": "laptop"} | (service or {})
+    section = {"accept": f"curve_tun:127.0.0.1:{port}", "connect": backend.address, "allow": "laptop"} | (service or {})
     daemon = site.start({"web": section}, **more)
     return ServerEnd(site, daemon, ("127.0.0.1", port), backend, client)
 
@@ -993,7 +993,7 @@ def udp_server_end(
     client = ct.KeyPair.generate()
     site.know("laptop", client.public, known)
     port = free_port()
-    section = {"accept": f"udp:127.0.0.1:{port}", "connect": backend.address, "allow": "laptop"} | (service or {})
+    section = {"accept": f"curvecp:127.0.0.1:{port}", "connect": backend.address, "allow": "laptop"} | (service or {})
     daemon = site.start({"web": section}, **more)
     return UdpServerEnd(site, daemon, ("127.0.0.1", port), backend, client)
 
@@ -1016,7 +1016,7 @@ def client_end(
     site.know("gate", server)
     port = free_port()
     host = f"[{target[0]}]" if ":" in target[0] else target[0]
-    section = {"client": "yes", "accept": f"127.0.0.1:{port}", "connect": f"tcp:{host}:{target[1]}", "peer": "gate"}
+    section = {"client": "yes", "accept": f"127.0.0.1:{port}", "connect": f"curve_tun:{host}:{target[1]}", "peer": "gate"}
     daemon = site.start({"app": section | (service or {})}, **more)
     return ClientEnd(site, daemon, ("127.0.0.1", port))
 
@@ -1026,7 +1026,7 @@ def udp_client_end(
 ) -> ClientEnd:
     """A plain service `app` that asks the CurveCP server at `target` for its service `web`."""
     host = f"[{target[0]}]" if ":" in target[0] else target[0]
-    section = {"connect": f"udp:{host}:{target[1]}", "server_name": "web"} | (service or {})
+    section = {"connect": f"curvecp:{host}:{target[1]}", "server_name": "web"} | (service or {})
     return client_end(site, target, server, section, **more)
 
 

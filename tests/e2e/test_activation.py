@@ -94,7 +94,7 @@ def test_a_server_end_takes_a_tcp_socket_and_keeps_it(site: s.Site, echo_backend
     site.know("laptop", client.public)
     web = passed("web")
     port = int(web.place.split(":")[1])
-    sections = {"web": {"accept": "systemd:web", "connect": echo_backend.address, "allow": "laptop"}}
+    sections = {"web": {"accept": "curve_tun:systemd:web", "connect": echo_backend.address, "allow": "laptop"}}
     daemon = start(site, sections, [web])
     end = s.ServerEnd(site, daemon, ("127.0.0.1", port), echo_backend, client)
     for _ in range(8):  # whichever worker takes it
@@ -104,13 +104,13 @@ def test_a_server_end_takes_a_tcp_socket_and_keeps_it(site: s.Site, echo_backend
     assert listener not in sockets_of(daemon.vault_pid)
     assert b"LISTEN_" not in Path(f"/proc/{daemon.vault_pid}/environ").read_bytes()
     # A reload that takes the service away and brings it back, and a front that dies.
-    other = {"accept": f"tcp:127.0.0.1:{s.free_port()}", "connect": echo_backend.address, "allow": "laptop"}
+    other = {"accept": f"curve_tun:127.0.0.1:{s.free_port()}", "connect": echo_backend.address, "allow": "laptop"}
     mark = daemon.mark()
     site.write_config({"other": other})
     assert "- service web" in command(site, "reload")
     daemon.wait_event("socket_unused", since=mark, name="web")
     site.write_config(sections | {"other": other})
-    assert "+ service web at systemd:web" in command(site, "reload")
+    assert "+ service web at curve_tun:systemd:web" in command(site, "reload")
     end.check_honest()
     mark = daemon.mark()
     os.kill(daemon.front_pid, signal.SIGKILL)
@@ -118,7 +118,7 @@ def test_a_server_end_takes_a_tcp_socket_and_keeps_it(site: s.Site, echo_backend
     end.check_honest()
     assert inode_of_listener(port) == listener
     # What was not passed can't come by a reload.
-    site.write_config(sections | {"other": other | {"accept": "systemd:other"}})
+    site.write_config(sections | {"other": other | {"accept": "curve_tun:systemd:other"}})
     told = command(site, "reload", code=UNAVAILABLE)
     assert "no socket of that name was passed, but: web" in told, told
     end.check_honest()
@@ -130,7 +130,7 @@ def test_what_waits_in_the_queue_while_the_daemon_drains_is_not_reset(site: s.Si
     site.know("laptop", client.public)
     web = passed("web")
     port = int(web.place.split(":")[1])
-    sections = {"web": {"accept": "systemd:web", "connect": sink_backend.address, "allow": "laptop"}}
+    sections = {"web": {"accept": "curve_tun:systemd:web", "connect": sink_backend.address, "allow": "laptop"}}
     daemon = start(site, sections, [web])
     with ct.Client.connect(("127.0.0.1", port), site.key("server").public, client) as first:
         assert first.session is not None
@@ -151,7 +151,7 @@ def test_a_client_end_takes_tcp_and_unix_sockets_of_one_name(make_site: MakeSite
     end = s.server_end(far, echo_backend)
     near.know("gate", end.key)
     sockets = [passed("app"), Passed("app", str(near.folder / "app.sock")), passed("spare")]
-    section = {"client": "yes", "accept": "systemd:app", "connect": f"tcp:127.0.0.1:{end.address[1]}", "peer": "gate"}
+    section = {"client": "yes", "accept": "systemd:app", "connect": f"curve_tun:127.0.0.1:{end.address[1]}", "peer": "gate"}
     daemon = start(near, {"app": section}, sockets)
     daemon.wait_event("socket_unused", name="spare")
     port = int(sockets[0].place.split(":")[1])
@@ -163,17 +163,17 @@ def test_a_client_end_takes_tcp_and_unix_sockets_of_one_name(make_site: MakeSite
     assert Path(sockets[1].place).exists()  # it is not ours
 
 
-@pytest.mark.parametrize("carrier", ["tcp", "udp"])
-def test_a_client_end_takes_a_socket_of_datagrams(make_site: MakeSite, carrier: str) -> None:
+@pytest.mark.parametrize("wire", ["curve_tun", "curvecp"])
+def test_a_client_end_takes_a_socket_of_datagrams(make_site: MakeSite, wire: str) -> None:
     far, near = make_site("far"), make_site("near")
     far.know("phone", near.key("client").public)
     near.know("gate", far.key("server").public)
-    accept = f"{carrier}:127.0.0.1:{s.free_port()}"
+    accept = f"{wire}:127.0.0.1:{s.free_port()}"
     with DatagramBackend() as backend:
         far.start({"web": {"accept": accept, "connect": backend.address, "allow": "phone"}})
         dns = passed("dns")
         section = {"client": "yes", "accept": "udp:systemd:dns", "connect": accept, "peer": "gate", "flows": 3}
-        section |= {"server_name": "web"} if carrier == "udp" else {}
+        section |= {"server_name": "web"} if wire == "curvecp" else {}
         start(near, {"app": section}, [dns], datagrams=True)
         host, port = dns.place.split(":")
         for round_ in range(2):
@@ -194,8 +194,8 @@ UNIX, TCP = "unix", "tcp"
 @pytest.mark.parametrize(
     ("section", "kind", "told"),
     [
-        ({"accept": "systemd:web"}, UNIX, "what was passed is a listening unix stream socket; wanted is a listening TCP"),
-        ({"accept": "systemd:wep"}, TCP, "no socket of that name was passed, but: web"),
+        ({"accept": "curve_tun:systemd:web"}, UNIX, "what was passed is a listening unix stream socket; wanted is a listening TCP"),
+        ({"accept": "curve_tun:systemd:wep"}, TCP, "no socket of that name was passed, but: web"),
         ({"client": "yes", "accept": "udp:systemd:web"}, TCP, "a listening TCP socket; wanted is a UDP socket"),
         ({"client": "yes", "accept": "systemd:web"}, "udp", r"a UDP socket; wanted is a listening TCP or unix"),
     ],
@@ -204,7 +204,7 @@ def test_a_socket_that_does_not_fit_is_told(
     site: s.Site, tmp_path: Path, section: dict[str, Any], kind: str, told: str
 ) -> None:
     if "client" in section:
-        section = section | {"connect": "tcp:127.0.0.1:1", "peer": "gate"}
+        section = section | {"connect": "curve_tun:127.0.0.1:1", "peer": "gate"}
     else:
         section = section | {"connect": "127.0.0.1:1", "allow": "laptop"}
     one = Passed("web", str(tmp_path / "web.sock")) if kind == UNIX else passed("web")
@@ -218,24 +218,24 @@ def test_a_reload_that_turns_the_end_round_looks_at_the_socket_again(site: s.Sit
     site.know("gate", ct.KeyPair.generate().public)
     site.key("server")
     place = tmp_path / "web.sock"
-    client = {"client": "yes", "accept": "systemd:web", "connect": "tcp:127.0.0.1:1", "peer": "gate"}
+    client = {"client": "yes", "accept": "systemd:web", "connect": "curve_tun:127.0.0.1:1", "peer": "gate"}
     start(site, {"web": client}, [Passed("web", str(place))])
-    site.write_config({"web": {"accept": "systemd:web", "connect": "127.0.0.1:1", "allow": "gate"}})
+    site.write_config({"web": {"accept": "curve_tun:systemd:web", "connect": "127.0.0.1:1", "allow": "gate"}})
     told = command(site, "reload", code=UNAVAILABLE)
     assert "what was passed is a listening unix stream socket; wanted is a listening TCP" in told, told
     assert '"generation":1' in command(site, "status", "--json")
-    site.write_config({"web": client | {"connect": "tcp:127.0.0.1:2"}})
+    site.write_config({"web": client | {"connect": "curve_tun:127.0.0.1:2"}})
     assert "~ service web" in command(site, "reload")
 
 
 def test_without_a_socket_unit_it_is_told_what_to_do(site: s.Site) -> None:
-    section = {"accept": "systemd:web", "connect": "127.0.0.1:1", "allow": "*"}
+    section = {"accept": "curve_tun:systemd:web", "connect": "127.0.0.1:1", "allow": "*"}
     code, text = site.start_refused({"web": section})
     assert code == UNAVAILABLE and "no socket was passed" in text and "FileDescriptorName=web" in text, text
 
 
 def test_a_list_of_sockets_that_cannot_be_is_refused(site: s.Site) -> None:
-    config = site.write_config({"web": {"accept": "systemd:web", "connect": "127.0.0.1:1", "allow": "*"}})
+    config = site.write_config({"web": {"accept": "curve_tun:systemd:web", "connect": "127.0.0.1:1", "allow": "*"}})
     script = 'LISTEN_PID=$$ LISTEN_FDS=many exec "$0" -c "$1"'
     done = s.run(["sh", "-c", script, s.binary("curvegated"), str(config)], timeout=30)
     assert done.returncode == UNAVAILABLE and b"LISTEN_FDS" in done.stderr, done

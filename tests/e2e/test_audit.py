@@ -22,7 +22,7 @@ import pytest
 import support as s
 
 ZEROS = "0" * 64
-CARRIERS = pytest.mark.parametrize("carrier", ["tcp", "udp"])
+WIRES = pytest.mark.parametrize("wire", ["curve_tun", "curvecp"])
 SEEN = re.compile(r"^(\d+) lines?, from (\d+) \([0-9T:Z-]+\) to (\d+) \([0-9T:Z-]+\), last hash ([0-9a-f]{64})\n$")
 Lines = list[dict[str, Any]]
 End = s.ServerEnd | s.UdpServerEnd
@@ -70,8 +70,8 @@ def wait_line(path: Path, event: str, **wanted: Any) -> dict[str, Any]:
     return found[0]
 
 
-def start(carrier: str, site: s.Site, backend: s.Backend, **more: Any) -> End:
-    make = s.udp_server_end if carrier == "udp" else s.server_end
+def start(wire: str, site: s.Site, backend: s.Backend, **more: Any) -> End:
+    make = s.udp_server_end if wire == "curvecp" else s.server_end
     return make(site, backend, **({"audit": audit_of(site)} | more))
 
 
@@ -101,11 +101,11 @@ def open_session(gate: End) -> Any:
 # ---- what stands in it ----
 
 
-@CARRIERS
-def test_decisions_stand_in_their_order(carrier: str, site: s.Site, echo_backend: s.Backend) -> None:
+@WIRES
+def test_decisions_stand_in_their_order(wire: str, site: s.Site, echo_backend: s.Backend) -> None:
     phone = ct.KeyPair.generate()
     site.know("phone", phone.public)
-    gate = start(carrier, site, echo_backend)
+    gate = start(wire, site, echo_backend)
     path = audit_of(site)
     assert path.stat().st_mode & 0o777 == 0o600
     client = open_session(gate)
@@ -154,14 +154,14 @@ def test_decisions_stand_in_their_order(carrier: str, site: s.Site, echo_backend
     assert all(line["src"].startswith("127.0.0.1:") for line in lines[1:4])
 
 
-@CARRIERS
+@WIRES
 def test_a_client_end_writes_down_which_server_it_trusts(
-    carrier: str,
+    wire: str,
     make_tunnel: Callable[..., s.Tunnel],
     make_udp_tunnel: Callable[..., s.UdpTunnel],
     echo_backend: s.Backend,
 ) -> None:
-    make = make_udp_tunnel if carrier == "udp" else make_tunnel
+    make = make_udp_tunnel if wire == "curvecp" else make_tunnel
     tunnel = make(echo_backend, client={"connect_timeout": "3s"})
     near = tunnel.client.site
     path = audit_of(near)
@@ -201,11 +201,11 @@ def test_a_client_end_writes_down_which_server_it_trusts(
     ],
     ids=["revoked", "expired", "address", "too-many"],
 )
-@CARRIERS
+@WIRES
 def test_a_known_key_that_is_refused_is_named_with_the_reason(
-    carrier: str, site: s.Site, echo_backend: s.Backend, known: str, service: dict[str, Any], reason: str
+    wire: str, site: s.Site, echo_backend: s.Backend, known: str, service: dict[str, Any], reason: str
 ) -> None:
-    gate = start(carrier, site, echo_backend, service=service, known=known, drain_timeout="1s")
+    gate = start(wire, site, echo_backend, service=service, known=known, drain_timeout="1s")
     gate.daemon.expected_exits = {0, 1}
     first = open_session(gate) if service else None
     stranger(gate, gate.client)
@@ -228,7 +228,7 @@ def test_a_service_that_nobody_has_is_refused_with_the_key(site: s.Site, echo_ba
 
 def test_an_expiry_that_ends_a_session_stands_there(site: s.Site, echo_backend: s.Backend) -> None:
     soon = datetime.now(UTC) + timedelta(seconds=8)
-    gate = start("tcp", site, echo_backend, known=f"valid-until={soon:%Y-%m-%dT%H:%M:%SZ}")
+    gate = start("curve_tun", site, echo_backend, known=f"valid-until={soon:%Y-%m-%dT%H:%M:%SZ}")
     client = open_session(gate)
     wait_line(audit_of(site), "session_end", peer="laptop", reason="the key's line has expired (valid-until=)")
     client.close()
@@ -237,7 +237,7 @@ def test_an_expiry_that_ends_a_session_stands_there(site: s.Site, echo_backend: 
 def test_a_reload_that_closes_a_udp_port_writes_down_whom_it_ended(site: s.Site, echo_backend: s.Backend) -> None:
     gate = s.udp_server_end(site, echo_backend, audit=audit_of(site))
     client = open_session(gate)
-    section = {"accept": f"udp:127.0.0.1:{s.free_port()}", "connect": echo_backend.address, "allow": "laptop"}
+    section = {"accept": f"curvecp:127.0.0.1:{s.free_port()}", "connect": echo_backend.address, "allow": "laptop"}
     site.write_config({"web": section}, audit=audit_of(site))
     assert control(site, "reload").returncode == 0
     line = wait_line(audit_of(site), "session_end", reason="a reload closed its port")
@@ -246,7 +246,7 @@ def test_a_reload_that_closes_a_udp_port_writes_down_whom_it_ended(site: s.Site,
 
 
 def test_a_flood_of_strangers_costs_few_lines_and_every_one_is_counted(site: s.Site, echo_backend: s.Backend) -> None:
-    gate = start("tcp", site, echo_backend)
+    gate = start("curve_tun", site, echo_backend)
     tries = 60
     for _ in range(tries):
         stranger(gate, ct.KeyPair.generate())
@@ -270,7 +270,7 @@ def written(module_site: Callable[[str], s.Site]) -> Iterator[Path]:
     """A file of a few lines, of a daemon that has ended."""
     site = module_site("written")
     with s.Backend(s.echo) as backend:
-        gate = start("tcp", site, backend)
+        gate = start("curve_tun", site, backend)
         for _ in range(2):
             gate.check_honest()
         gate.daemon.stop()
@@ -350,7 +350,7 @@ def is_refused(gate: End) -> bool:
 
 @pytest.mark.parametrize("room", [0, 100], ids=["no-byte", "a-part"])
 def test_required_and_full_means_no_new_session(site: s.Site, echo_backend: s.Backend, room: int) -> None:
-    gate = start("tcp", site, echo_backend, audit_required="yes")
+    gate = start("curve_tun", site, echo_backend, audit_required="yes")
     path = audit_of(site)
     outgrow_the_log(gate)
     before = len(read(path))
@@ -373,7 +373,7 @@ def test_required_and_full_means_no_new_session(site: s.Site, echo_backend: s.Ba
 
 
 def test_required_and_full_over_udp(site: s.Site, echo_backend: s.Backend) -> None:
-    gate = start("udp", site, echo_backend, audit_required="yes")
+    gate = start("curvecp", site, echo_backend, audit_required="yes")
     outgrow_the_log(gate)
     with full(gate.daemon.front_pid, audit_of(site)):
         with gate.dial() as client:
@@ -408,7 +408,7 @@ def test_required_and_full_holds_on_the_client_end_too(
 
 
 def test_not_required_and_full_costs_lines_alone(site: s.Site, echo_backend: s.Backend) -> None:
-    gate = start("tcp", site, echo_backend)
+    gate = start("curve_tun", site, echo_backend)
     path = audit_of(site)
     outgrow_the_log(gate)
     before = len(read(path))
@@ -427,7 +427,7 @@ def test_not_required_and_full_costs_lines_alone(site: s.Site, echo_backend: s.B
 
 
 def test_the_chain_goes_on_after_kills_and_torn_lines(site: s.Site, echo_backend: s.Backend) -> None:
-    gate = start("tcp", site, echo_backend)
+    gate = start("curve_tun", site, echo_backend)
     path = audit_of(site)
     gate.check_honest()
     mark = gate.daemon.mark()
@@ -450,7 +450,7 @@ def test_the_chain_goes_on_after_kills_and_torn_lines(site: s.Site, echo_backend
 
 
 def test_usr1_goes_on_in_a_new_file(site: s.Site, echo_backend: s.Backend) -> None:
-    gate = start("tcp", site, echo_backend)
+    gate = start("curve_tun", site, echo_backend)
     path, old = audit_of(site), site.folder / "audit.1"
     gate.check_honest()
     mark = gate.daemon.mark()
@@ -470,8 +470,8 @@ def test_usr1_goes_on_in_a_new_file(site: s.Site, echo_backend: s.Backend) -> No
 
 
 def test_what_cannot_be_a_chain_is_refused_and_left_alone(site: s.Site, echo_backend: s.Backend) -> None:
-    gate = start("tcp", site, echo_backend)
-    section = {"accept": f"tcp:127.0.0.1:{s.free_port()}", "connect": echo_backend.address, "allow": "laptop"}
+    gate = start("curve_tun", site, echo_backend)
+    section = {"accept": f"curve_tun:127.0.0.1:{s.free_port()}", "connect": echo_backend.address, "allow": "laptop"}
     refused: dict[str, Any] = {"control": site.folder / "other.sock", "audit": audit_of(site)}
     code, told = site.start_refused({"web": section}, **refused)
     assert code == 69 and "another daemon writes it" in told
@@ -496,10 +496,10 @@ def test_what_cannot_be_a_chain_is_refused_and_left_alone(site: s.Site, echo_bac
 # ---- other logs ----
 
 
-@CARRIERS
-def test_masked_addresses_stand_nowhere(carrier: str, site: s.Site, echo_backend: s.Backend) -> None:
+@WIRES
+def test_masked_addresses_stand_nowhere(wire: str, site: s.Site, echo_backend: s.Backend) -> None:
     metrics = site.folder / "metrics.sock"
-    gate = start(carrier, site, echo_backend, log_addresses="masked", metrics=f"unix:{metrics}", log_level="trace")
+    gate = start(wire, site, echo_backend, log_addresses="masked", metrics=f"unix:{metrics}", log_level="trace")
     source = "127.0.0.77"
     events = subprocess.Popen(
         [s.binary("curvegate"), "events", "--socket", str(site.folder / "control.sock")], stdout=subprocess.PIPE
@@ -571,7 +571,7 @@ def test_the_journal_gets_priorities_and_no_times(site: s.Site, echo_backend: s.
     ready = r'"ready"' if form == "json" else r" ready\b"
     env = os.environ | {"JOURNAL_STREAM": where}
     port = s.free_port()
-    section = {"accept": f"tcp:127.0.0.1:{port}", "connect": echo_backend.address}
+    section = {"accept": f"curve_tun:127.0.0.1:{port}", "connect": echo_backend.address}
     daemon = site.start({"web": section}, log_format=form, popen={"env": env}, ready=ready)
     with ct.Client.connect(("127.0.0.1", port), site.key("server").public, ct.KeyPair.generate()) as client:
         assert client.session is not None
@@ -589,6 +589,6 @@ def test_the_journal_gets_priorities_and_no_times(site: s.Site, echo_backend: s.
 def test_another_stream_is_no_journal(site: s.Site, echo_backend: s.Backend) -> None:
     where = journal(site.folder / "another")
     env = os.environ | {"JOURNAL_STREAM": where}
-    section = {"accept": f"tcp:127.0.0.1:{s.free_port()}", "connect": echo_backend.address}
+    section = {"accept": f"curve_tun:127.0.0.1:{s.free_port()}", "connect": echo_backend.address}
     daemon = site.start({"web": section}, popen={"env": env})
     assert all(re.match(r"20\d\d-", line) for line in daemon.log.text().splitlines())

@@ -30,7 +30,7 @@ class Place:
     """A server end whose vault is a program of ours, so that it can be away for as long as we like."""
 
     end: s.ServerEnd | s.UdpServerEnd
-    carrier: str
+    wire: str
     vault: s.Daemon
 
     @property
@@ -41,7 +41,7 @@ class Place:
         return s.status_kib(self.front, "VmRSS")
 
     def hello(self) -> bytes:
-        if self.carrier == "tcp":
+        if self.wire == "curve_tun":
             return ct.frame(ct.hello_packet(self.end.key, ct.KeyPair.generate()))
         return cp.hello_packet(self.end.key, cp.KeyPair.generate(), 1)
 
@@ -55,14 +55,14 @@ def start_vault(site: s.Site) -> s.Daemon:
     return vault
 
 
-@pytest.fixture(params=["tcp", "udp"])
+@pytest.fixture(params=["curve_tun", "curvecp"])
 def place(request: pytest.FixtureRequest, site: s.Site, echo_backend: s.Backend) -> Iterator[Place]:
-    carrier = str(request.param)
+    wire = str(request.param)
     site.write_known_hosts()
     vault = start_vault(site)
     options: dict[str, Any] = {"vault": f"unix:{site.folder / 'vault.sock'}", "vault_timeout": "1s", "workers": 1}
-    start: Callable[..., Any] = s.server_end if carrier == "tcp" else s.udp_server_end
-    made = Place(start(site, echo_backend, **options), carrier, vault)
+    start: Callable[..., Any] = s.server_end if wire == "curve_tun" else s.udp_server_end
+    made = Place(start(site, echo_backend, **options), wire, vault)
     made.end.check_honest()
     try:
         yield made
@@ -161,7 +161,7 @@ def test_what_waits_for_a_vault_costs_no_memory_that_stays(
 ) -> None:
     if s.is_sanitized():
         s.skip_loudly("a sanitizer keeps memory that was given back")
-    strangers = strangers_by_tcp if place.carrier == "tcp" else strangers_by_udp
+    strangers = strangers_by_tcp if place.wire == "curve_tun" else strangers_by_udp
     weights = []
     with trouble(place):
         for _ in range(ROUNDS):
@@ -169,7 +169,7 @@ def test_what_waits_for_a_vault_costs_no_memory_that_stays(
             honest(place)
             wait_out(place)
             weights.append(place.rss())
-    print(f"{place.carrier}, {trouble.__name__}: {weights} KiB")
+    print(f"{place.wire}, {trouble.__name__}: {weights} KiB")
     # The first rounds touch memory that is used again by all later ones.
     assert weights[-1] - weights[1] < GROWTH, weights
     s.until(lambda: served(place), "an honest client is served again")

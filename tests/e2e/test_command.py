@@ -201,7 +201,7 @@ def test_weak_and_non_canonical_keys_are_refused_everywhere(site: s.Site, key: b
     done = s.curvegate("peers", "add", "friend", s.b64(key), "--known-hosts", site.known_hosts)
     assert done.returncode == BAD_DATA and not site.known_hosts.exists()
     site.know("friend", key)
-    code, text = site.start_refused({"web": {"accept": f"tcp:127.0.0.1:{s.free_port()}", "connect": "127.0.0.1:9"}})
+    code, text = site.start_refused({"web": {"accept": f"curve_tun:127.0.0.1:{s.free_port()}", "connect": "127.0.0.1:9"}})
     assert code == CONFIG and f"{site.known_hosts}:1:" in text
 
 
@@ -223,7 +223,7 @@ def test_a_key_sealed_by_a_passphrase_is_opened_by_passphrase_file(site: s.Site,
     phrase.chmod(0o600)
     s.server_end(site, echo_backend, passphrase_file=phrase).check_honest()
     phrase.write_text("open barley\n")
-    service = {"web": {"accept": f"tcp:127.0.0.1:{s.free_port()}", "connect": "127.0.0.1:9", "allow": "laptop"}}
+    service = {"web": {"accept": f"curve_tun:127.0.0.1:{s.free_port()}", "connect": "127.0.0.1:9", "allow": "laptop"}}
     site.daemons[0].stop()
     code, words = site.start_refused(service, passphrase_file=phrase)
     assert code in (BAD_DATA, NO_PERMISSION, CONFIG) and "passphrase" in words and str(path) in words
@@ -384,7 +384,7 @@ def test_a_hex_key_that_was_cut_is_no_other_key(site: s.Site, verb: str, digits:
     words = f"{digits} hexadecimal digits"
     if verb == "check":
         site.know("laptop", ct.KeyPair.generate().public)
-        path = site.write_config({"web": {"accept": "tcp:127.0.0.1:4433", "connect": "127.0.0.1:9", "allow": "laptop"}})
+        path = site.write_config({"web": {"accept": "curve_tun:127.0.0.1:4433", "connect": "127.0.0.1:9", "allow": "laptop"}})
         done = check(path, "--peer", text, "--service", "web")
     elif verb == "fingerprint":
         done = s.curvegate("fingerprint", stdin=text.encode())
@@ -473,8 +473,8 @@ def good_config(site: s.Site, **more: Any) -> Path:
     site.know("laptop", ct.KeyPair.generate().public)
     site.know("gate", ct.KeyPair.generate().public)
     services = {
-        "web": {"accept": "tcp:0.0.0.0:4433", "connect": "127.0.0.1:8080", "allow": "laptop"},
-        "out": {"client": "yes", "accept": "127.0.0.1:8081", "connect": "tcp:gate:4433"},
+        "web": {"accept": "curve_tun:0.0.0.0:4433", "connect": "127.0.0.1:8080", "allow": "laptop"},
+        "out": {"client": "yes", "accept": "127.0.0.1:8081", "connect": "curve_tun:gate:4433"},
     }
     return site.write_config(services, **more)
 
@@ -489,10 +489,10 @@ def udp_config(site: s.Site, **more: Any) -> Path:
     site.know("laptop", ct.KeyPair.generate().public)
     site.know("gate", ct.KeyPair.generate().public)
     services = {
-        "web": {"accept": "udp:[::]:4433", "connect": "127.0.0.1:8080", "allow": "laptop"},
-        "dns": {"accept": "udp:[::]:4433", "connect": "udp:127.0.0.1:53", "allow": "laptop"},
-        "ask": {"client": "yes", "accept": "udp:127.0.0.1:5353", "connect": "udp:gate:4433", "server-name": "dns"},
-        "old": {"client": "yes", "accept": "udp:127.0.0.1:5354", "connect": "tcp:gate:4433"},
+        "web": {"accept": "curvecp:[::]:4433", "connect": "127.0.0.1:8080", "allow": "laptop"},
+        "dns": {"accept": "curvecp:[::]:4433", "connect": "udp:127.0.0.1:53", "allow": "laptop"},
+        "ask": {"client": "yes", "accept": "udp:127.0.0.1:5353", "connect": "curvecp:gate:4433", "server-name": "dns"},
+        "old": {"client": "yes", "accept": "udp:127.0.0.1:5354", "connect": "curve_tun:gate:4433"},
     }
     return site.write_config(services, **more)
 
@@ -505,16 +505,16 @@ def test_check_says_where_each_service_listens_and_what_it_dials(site: s.Site) -
     laptop = s.curvegate("fingerprint", site.peers["laptop"][0].split()[-1]).stdout.decode().strip()
     assert done.stdout.decode().splitlines() == [
         f"{path} is fine: 4 services",
-        "  [web] server end: listens on udp:[::]:4433 (server-name web), connects to 127.0.0.1:8080",
+        "  [web] server end: listens on curvecp:[::]:4433 (server-name web), connects to 127.0.0.1:8080",
         f"      allows laptop {laptop}",
-        "  [dns] server end: listens on udp:[::]:4433 (server-name dns), connects to udp:127.0.0.1:53",
+        "  [dns] server end: listens on curvecp:[::]:4433 (server-name dns), connects to udp:127.0.0.1:53",
         f"      allows laptop {laptop}",
-        "  [ask] client end: listens on udp:127.0.0.1:5353, connects to udp:gate:4433 (server-name dns), "
+        "  [ask] client end: listens on udp:127.0.0.1:5353, connects to curvecp:gate:4433 (server-name dns), "
         "where gate must answer",
-        "  [old] client end: listens on udp:127.0.0.1:5354, connects to tcp:gate:4433, where gate must answer",
+        "  [old] client end: listens on udp:127.0.0.1:5354, connects to curve_tun:gate:4433, where gate must answer",
     ]
     done = check(good_config(site))
-    assert "listens on tcp:0.0.0.0:4433, connects to 127.0.0.1:8080" in done.stdout.decode()
+    assert "listens on curve_tun:0.0.0.0:4433, connects to 127.0.0.1:8080" in done.stdout.decode()
 
 
 def test_check_says_who_may_use_each_service(site: s.Site) -> None:
@@ -523,7 +523,7 @@ def test_check_says_who_may_use_each_service(site: s.Site) -> None:
         site.know("laptop", ct.KeyPair.generate().public, prefix)
     site.know("phone", ct.KeyPair.generate().public)
     prints = [s.curvegate("fingerprint", line.split()[-1]).stdout.decode().strip() for line in site.peers["laptop"]]
-    one = {"accept": "tcp:0.0.0.0:4433", "connect": "127.0.0.1:8080"}
+    one = {"accept": "curve_tun:0.0.0.0:4433", "connect": "127.0.0.1:8080"}
     path = site.write_config({"web": one | {"allow": "laptop"}})
     listed = [line for line in check(path).stdout.decode().splitlines() if line.startswith("      ")]
     assert listed == [
@@ -546,13 +546,13 @@ def test_check_explains_a_verdict_for_a_service_over_udp(site: s.Site) -> None:
 @pytest.mark.parametrize(
     ("old", "new", "words"),
     [
-        ("[dns]\naccept = udp:[::]:4433", "[dns]\naccept = udp:127.0.0.1:4433", "overlaps udp:.*the same address"),
+        ("[dns]\naccept = curvecp:[::]:4433", "[dns]\naccept = curvecp:127.0.0.1:4433", "overlaps curvecp:.*the same address"),
         ("[dns]", "[dns]\nserver-name = web", r"server-name: web is taken by \[web\] in line [0-9]+"),
         ("[dns]", "[dns]\nserver-name = a..b", 'empty part beside a dot.*write "a.b"'),
         ("[dns]", "[dns]\nserver-extension = " + "0" * 31 + "1", r"server-extension is not that of \[web\]"),
-        ("[dns]", "[dns]\nend-of-stream = close", "end-of-stream belongs to a tunnel over tcp"),
+        ("[dns]", "[dns]\nend-of-stream = close", "end-of-stream belongs to curve_tun:"),
         ("[web]", "[web]\nflows = 5", "flows belongs to a service whose plain side is udp"),
-        ("[old]", "[old]\nserver-name = dns", "server-name belongs to a tunnel over udp.*remove it"),
+        ("[old]", "[old]\nserver-name = dns", "server-name belongs to curvecp:.*remove it"),
         ("[old]", "[old]\nend-of-stream = close", "end-of-stream belongs to streams"),
         ("[ask]", "[ask]\nclient-extension = 00", "32 hexadecimal digits"),
     ],
@@ -574,7 +574,7 @@ def test_check_warns_of_what_answers_to_every_name(site: s.Site) -> None:
     path.write_text(path.read_text().replace("[dns]", "[dns]\nserver-name = *"))
     done = check(path)
     assert done.returncode == OK and re.search(r"warning: server-name = \* lets \[dns\] answer", said(done))
-    assert b"udp:[::]:4433 (any server-name)" in done.stdout
+    assert b"curvecp:[::]:4433 (any server-name)" in done.stdout
 
 
 def test_check_takes_the_keys_of_a_later_version(site: s.Site) -> None:
@@ -635,7 +635,7 @@ def test_check_looks_into_the_files_that_are_named(site: s.Site) -> None:
 
 
 def test_check_warns_of_a_star(site: s.Site) -> None:
-    path = site.write_config({"web": {"accept": "tcp:0.0.0.0:4433", "connect": "127.0.0.1:8080", "allow": "*"}})
+    path = site.write_config({"web": {"accept": "curve_tun:0.0.0.0:4433", "connect": "127.0.0.1:8080", "allow": "*"}})
     done = check(path)
     assert done.returncode == OK and "warning" in said(done) and "allow" in said(done)
 
@@ -675,7 +675,7 @@ def test_check_refuses_one_key_in_both_roles(site: s.Site) -> None:
 def test_check_explains_a_verdict(site: s.Site, prefix: str, peer: str, more: list[str], code: int, words: str) -> None:
     site.know("laptop", ct.KeyPair.generate().public, prefix)
     site.know("phone", ct.KeyPair.generate().public)
-    path = site.write_config({"web": {"accept": "tcp:0.0.0.0:4433", "connect": "127.0.0.1:8080", "allow": "laptop"}})
+    path = site.write_config({"web": {"accept": "curve_tun:0.0.0.0:4433", "connect": "127.0.0.1:8080", "allow": "laptop"}})
     done = check(path, "--peer", peer, "--service", "web", *more)
     assert done.returncode == code, said(done)
     assert re.search(words, (done.stdout + done.stderr).decode())
@@ -714,7 +714,7 @@ def test_a_missing_known_hosts_is_told_at_its_line_with_the_cure(site: s.Site) -
 def test_check_and_run_end_with_the_same_status_for_a_key_file(nobody_site: s.Site, fault: str) -> None:
     site = nobody_site
     key = site.key("server").path
-    section = {"accept": f"tcp:127.0.0.1:{s.free_port()}", "connect": "127.0.0.1:9", "allow": "*"}
+    section = {"accept": f"curve_tun:127.0.0.1:{s.free_port()}", "connect": "127.0.0.1:9", "allow": "*"}
     config = site.write_config({"web": section}, control=None)
     s.give_to_nobody(site.folder)
     wanted = NO_PERMISSION
@@ -743,7 +743,7 @@ def test_a_folder_of_counters_that_is_another_users_is_no_matter_of_the_disk(nob
     state = site.folder / "state"
     state.mkdir()
     site._keys["server"] = s.keygen(site.folder / "server.key", "server", "--state-dir", str(state))
-    section = {"accept": f"tcp:127.0.0.1:{s.free_port()}", "connect": "127.0.0.1:9", "allow": "*"}
+    section = {"accept": f"curve_tun:127.0.0.1:{s.free_port()}", "connect": "127.0.0.1:9", "allow": "*"}
     config = site.write_config({"web": section}, control=None, state_dir=state)
     s.give_to_nobody(site.folder)
     os.chown(state, 0, 0)  # README.Debian without its chown
@@ -754,7 +754,7 @@ def test_a_folder_of_counters_that_is_another_users_is_no_matter_of_the_disk(nob
 
 def test_a_port_in_use_is_told_at_the_line_of_accept(site: s.Site) -> None:
     with s.Backend(s.echo) as backend:
-        section = {"connect": "127.0.0.1:9", "allow": "laptop", "accept": f"tcp:127.0.0.1:{backend.port}"}
+        section = {"connect": "127.0.0.1:9", "allow": "laptop", "accept": f"curve_tun:127.0.0.1:{backend.port}"}
         site.know("laptop", ct.KeyPair.generate().public)
         code, words = site.start_refused({"web": section})
         lines = (site.folder / "refused.conf").read_text().splitlines()
@@ -769,7 +769,7 @@ def test_a_port_in_use_is_told_at_the_line_of_accept(site: s.Site) -> None:
 def test_counter_init_makes_what_is_missing_and_leaves_what_is_good(site: s.Site, echo_backend: s.Backend) -> None:
     key = site.key("server")
     counter = site.folder / f"nonce.{key.public.hex()[:16]}"
-    path = site.write_config({"web": {"accept": f"tcp:127.0.0.1:{s.free_port()}", "connect": "127.0.0.1:9"}})
+    path = site.write_config({"web": {"accept": f"curve_tun:127.0.0.1:{s.free_port()}", "connect": "127.0.0.1:9"}})
     before = counter.read_bytes()
     assert s.curvegate("counter", "init", "-c", path).returncode == OK
     assert counter.read_bytes() == before
@@ -788,7 +788,7 @@ def probe_site(site: s.Site, target: tuple[str, int], server: bytes, **service: 
     section = {
         "client": "yes",
         "accept": f"127.0.0.1:{s.free_port()}",
-        "connect": f"tcp:{target[0]}:{target[1]}",
+        "connect": f"curve_tun:{target[0]}:{target[1]}",
         "peer": "gate",
     }
     return site.write_config({"app": section | service}, connect_timeout="2s")
@@ -845,19 +845,19 @@ def test_probe_says_at_which_step_it_ended(site: s.Site) -> None:
     assert "connected" in text or "cookie" in text or "no answer" in text
     done = probe(config)
     assert done.returncode == NO and "refused" in (done.stdout + done.stderr).decode()
-    config.write_text(config.read_text().replace(f"tcp:{address[0]}:", "tcp:no-such-host.invalid:"))
+    config.write_text(config.read_text().replace(f"curve_tun:{address[0]}:", "curve_tun:no-such-host.invalid:"))
     done = probe(config)
     assert done.returncode == NO and "no-such-host.invalid" in (done.stdout + done.stderr).decode()
 
 
-@pytest.mark.parametrize("carrier", ["tcp", "udp"])
-def test_probe_names_a_dead_service_behind_the_tunnel_as_a_cause(site: s.Site, carrier: str) -> None:
+@pytest.mark.parametrize("wire", ["curve_tun", "curvecp"])
+def test_probe_names_a_dead_service_behind_the_tunnel_as_a_cause(site: s.Site, wire: str) -> None:
     """Over TCP nobody but the server knows which it is: both are named, each with the word of its log."""
     site.know("us", site.key("client").public)
-    where = f"{carrier}:127.0.0.1:{s.free_port()}"
+    where = f"{wire}:127.0.0.1:{s.free_port()}"
     web = {"accept": where, "connect": f"127.0.0.1:{s.free_port()}", "allow": "us"}
     daemon = site.start({"web": web})
-    name = {"server_name": "web"} if carrier == "udp" else {}
+    name = {"server_name": "web"} if wire == "curvecp" else {}
     config = probe_site(site, ("127.0.0.1", 1), site.key("server").public, connect=where, **name)
     done = probe(config)
     assert done.returncode == NO
@@ -865,7 +865,7 @@ def test_probe_names_a_dead_service_behind_the_tunnel_as_a_cause(site: s.Site, c
     text = said(done)
     assert "connect_failed: the service behind it" in text and "curvegate check --production --dial" in text, text
     # Over UDP a server that does not let us in is silent, so only this is left.
-    assert ("handshake_reject: it does not let us in" in text) == (carrier == "tcp"), text
+    assert ("handshake_reject: it does not let us in" in text) == (wire == "curve_tun"), text
 
 
 def test_probe_of_a_wrong_key_names_both_readings(site: s.Site) -> None:
@@ -898,7 +898,7 @@ def test_run_is_the_daemon(site: s.Site, echo_backend: s.Backend) -> None:
     site.know("laptop", client.public)
     port = s.free_port()
     config = site.write_config(
-        {"web": {"accept": f"tcp:127.0.0.1:{port}", "connect": echo_backend.address, "allow": "laptop"}}
+        {"web": {"accept": f"curve_tun:127.0.0.1:{port}", "connect": echo_backend.address, "allow": "laptop"}}
     )
     daemon = s.Daemon([s.binary("curvegate"), "run", "-c", str(config)], site.folder / "daemon.log")
     site.daemons.append(daemon)

@@ -22,7 +22,7 @@ import pytest
 import support as s
 
 OK, USAGE, NO_INPUT, UNAVAILABLE, IO_ERROR, PROTOCOL, CONFIG = 0, 64, 66, 69, 74, 76, 78
-CARRIERS = ("tcp", "udp")
+WIRES = ("curve_tun", "curvecp")
 DATA = os.urandom(400_000)
 
 
@@ -63,18 +63,18 @@ def all_gone(pids: set[int]) -> bool:
 def make_way(make_site: Callable[[str], s.Site]) -> Iterator[MakeWay]:
     ways: list[Way] = []
 
-    def make(carrier: str, backend: s.Backend, key: bytes | None = None, **service: Any) -> Way:
+    def make(wire: str, backend: s.Backend, key: bytes | None = None, **service: Any) -> Way:
         near, far = make_site("near"), make_site("far")
         far.know("laptop2", near.key("client").public)
         allow = {"allow": service.pop("allow", "laptop, laptop2")}
         server: s.ServerEnd | s.UdpServerEnd
-        if carrier == "tcp":
+        if wire == "curve_tun":
             server = s.server_end(far, backend, allow)
         else:
             server = s.udp_server_end(far, backend, allow)
         near.know("gate", key or server.key)
-        section = {"client": "yes", "accept": "none", "connect": f"{carrier}:127.0.0.1:{server.address[1]}"}
-        section |= {"peer": "gate"} | ({"server_name": "web"} if carrier == "udp" else {}) | service
+        section = {"client": "yes", "accept": "none", "connect": f"{wire}:127.0.0.1:{server.address[1]}"}
+        section |= {"peer": "gate"} | ({"server_name": "web"} if wire == "curvecp" else {}) | service
         config = near.write_config({"app": section})
         (near.folder / "scratch").mkdir()
         ways.append(Way(server, near, config))
@@ -114,49 +114,49 @@ def children(process: subprocess.Popen[bytes]) -> list[s.Process]:
 # ---- what it carries ----
 
 
-@pytest.mark.parametrize("carrier", CARRIERS)
-def test_carries_both_ways_and_ends_when_both_have_ended(make_way: MakeWay, carrier: str) -> None:
+@pytest.mark.parametrize("wire", WIRES)
+def test_carries_both_ways_and_ends_when_both_have_ended(make_way: MakeWay, wire: str) -> None:
     with s.Backend(s.echo) as backend:
-        done = make_way(carrier, backend).run(DATA)
+        done = make_way(wire, backend).run(DATA)
         assert (done.returncode, done.stdout == DATA, said(done)) == (OK, True, "")
         assert backend.wait_done().ended == "eof"
 
 
-@pytest.mark.parametrize("carrier", CARRIERS)
-def test_carries_100_megabytes_through_pipes(make_way: MakeWay, carrier: str) -> None:
+@pytest.mark.parametrize("wire", WIRES)
+def test_carries_100_megabytes_through_pipes(make_way: MakeWay, wire: str) -> None:
     block = os.urandom(1_000_003)
     data = block * s.scale(100, 10)
     with s.Backend(s.echo) as backend:
-        done = make_way(carrier, backend).run(data)
+        done = make_way(wire, backend).run(data)
         assert (done.returncode, said(done)) == (OK, "")
         assert done.stdout == data
 
 
-@pytest.mark.parametrize("carrier", CARRIERS)
-def test_takes_and_makes_regular_files(make_way: MakeWay, carrier: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("wire", WIRES)
+def test_takes_and_makes_regular_files(make_way: MakeWay, wire: str, tmp_path: Path) -> None:
     (tmp_path / "in").write_bytes(DATA)
     with s.Backend(s.echo) as backend, (tmp_path / "in").open("rb") as source, (tmp_path / "out").open("wb") as sink:
-        done = make_way(carrier, backend).run(stdin=source, stdout=sink)
+        done = make_way(wire, backend).run(stdin=source, stdout=sink)
         assert (done.returncode, said(done)) == (OK, "")
     assert (tmp_path / "out").read_bytes() == DATA
 
 
 @pytest.mark.parametrize("stdin", ["empty pipe", "/dev/null", "closed"])
-@pytest.mark.parametrize("carrier", CARRIERS)
-def test_an_input_that_ends_at_once_is_half_a_close(make_way: MakeWay, carrier: str, stdin: str) -> None:
+@pytest.mark.parametrize("wire", WIRES)
+def test_an_input_that_ends_at_once_is_half_a_close(make_way: MakeWay, wire: str, stdin: str) -> None:
     with s.Backend(s.source(DATA)) as backend:
         how: dict[str, Any] = {"stdin": subprocess.DEVNULL} if stdin == "/dev/null" else {}
         if stdin == "closed":
             how = {"stdin": None, "preexec_fn": lambda: os.close(0)}
-        done = make_way(carrier, backend).run(**how)
+        done = make_way(wire, backend).run(**how)
         assert (done.returncode, done.stdout == DATA, said(done)) == (OK, True, "")
         assert backend.wait_done().ended == "eof"
 
 
-@pytest.mark.parametrize("carrier", CARRIERS)
-def test_the_peers_end_closes_the_output_while_the_input_goes_on(make_way: MakeWay, carrier: str) -> None:
+@pytest.mark.parametrize("wire", WIRES)
+def test_the_peers_end_closes_the_output_while_the_input_goes_on(make_way: MakeWay, wire: str) -> None:
     with s.Backend(s.source(b"bye")) as backend:
-        process = make_way(carrier, backend).start()
+        process = make_way(wire, backend).start()
         assert process.stdin and process.stdout and process.stderr
         assert process.stdout.read() == b"bye"
         process.stdin.write(DATA)
@@ -168,7 +168,7 @@ def test_the_peers_end_closes_the_output_while_the_input_goes_on(make_way: MakeW
 
 def test_one_socket_may_be_both_input_and_output(make_way: MakeWay) -> None:
     with s.Backend(s.source(b"bye")) as backend:
-        way = make_way("tcp", backend)
+        way = make_way("curve_tun", backend)
         ours, theirs = socket.socketpair()
         process = way.start(stdin=theirs, stdout=theirs)
         theirs.close()
@@ -183,7 +183,7 @@ def test_one_socket_may_be_both_input_and_output(make_way: MakeWay) -> None:
 
 def test_a_terminal_and_pipes_that_do_not_block(make_way: MakeWay) -> None:
     with s.Backend(s.echo) as backend:
-        way = make_way("tcp", backend)
+        way = make_way("curve_tun", backend)
         main, other = pty.openpty()
         attributes = termios.tcgetattr(other)
         attributes[3] &= ~termios.ECHO
@@ -203,7 +203,7 @@ def test_a_terminal_and_pipes_that_do_not_block(make_way: MakeWay) -> None:
 
 def test_a_daemon_beside_it_with_the_same_key_is_not_disturbed(make_way: MakeWay) -> None:
     with s.Backend(s.echo) as backend:
-        way = make_way("tcp", backend)
+        way = make_way("curve_tun", backend)
         port = s.free_port()
         text = way.config.read_text()
         section = text[text.index("[app]") :].replace("[app]", "[listening]")
@@ -219,7 +219,7 @@ def test_a_daemon_beside_it_with_the_same_key_is_not_disturbed(make_way: MakeWay
 
 def test_it_is_confined_while_it_carries(make_way: MakeWay) -> None:
     with s.Backend(s.echo) as backend:
-        process = make_way("tcp", backend).start()
+        process = make_way("curve_tun", backend).start()
         assert process.stdin and process.stdout
         process.stdin.write(b"x")
         process.stdin.flush()
@@ -234,10 +234,10 @@ def test_it_is_confined_while_it_carries(make_way: MakeWay) -> None:
 # ---- ends that are none ----
 
 
-@pytest.mark.parametrize("carrier", CARRIERS)
-def test_a_cut_is_no_end_and_what_came_before_it_is_written(make_way: MakeWay, carrier: str) -> None:
+@pytest.mark.parametrize("wire", WIRES)
+def test_a_cut_is_no_end_and_what_came_before_it_is_written(make_way: MakeWay, wire: str) -> None:
     with s.Backend(reset_after(DATA)) as backend:
-        process = make_way(carrier, backend).start()
+        process = make_way(wire, backend).start()
         assert process.stdin and process.stdout and process.stderr
         assert process.stdout.read(len(DATA)) == DATA
         process.stdin.write(b"x")
@@ -247,10 +247,10 @@ def test_a_cut_is_no_end_and_what_came_before_it_is_written(make_way: MakeWay, c
         assert b"[app] tunnel was cut" in process.stderr.read()
 
 
-@pytest.mark.parametrize("carrier", CARRIERS)
-def test_the_death_of_the_server_is_no_end(make_way: MakeWay, carrier: str) -> None:
+@pytest.mark.parametrize("wire", WIRES)
+def test_the_death_of_the_server_is_no_end(make_way: MakeWay, wire: str) -> None:
     with s.Backend(s.echo) as backend:
-        way = make_way(carrier, backend, dead_peer="2s")
+        way = make_way(wire, backend, dead_peer="2s")
         process = way.start()
         assert process.stdin and process.stdout and process.stderr
         process.stdin.write(b"x")
@@ -258,20 +258,20 @@ def test_the_death_of_the_server_is_no_end(make_way: MakeWay, carrier: str) -> N
         assert process.stdout.read(1) == b"x"
         way.server.daemon.expected_exits.add(-signal.SIGKILL)
         way.server.daemon.kill()
-        if carrier == "udp":
+        if wire == "curvecp":
             process.stdin.write(b"anybody?")
             process.stdin.flush()
-        assert process.wait(s.PATIENCE) == (PROTOCOL if carrier == "tcp" else UNAVAILABLE)
+        assert process.wait(s.PATIENCE) == (PROTOCOL if wire == "curve_tun" else UNAVAILABLE)
         assert process.stderr.read().startswith(b"curvegate: [app] ")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
-@pytest.mark.parametrize("carrier", CARRIERS)
+@pytest.mark.parametrize("wire", WIRES)
 def test_signals_end_it_at_once_and_the_peer_takes_it_for_no_end(
-    make_way: MakeWay, carrier: str, number: signal.Signals
+    make_way: MakeWay, wire: str, number: signal.Signals
 ) -> None:
     with s.Backend(s.echo) as backend:
-        process = make_way(carrier, backend).start()
+        process = make_way(wire, backend).start()
         assert process.stdin and process.stdout and process.stderr
         process.stdin.write(b"x")
         process.stdin.flush()
@@ -284,7 +284,7 @@ def test_signals_end_it_at_once_and_the_peer_takes_it_for_no_end(
 
 def test_a_signal_ends_it_while_it_dials_and_while_nobody_reads_its_output(make_way: MakeWay) -> None:
     with s.Backend(s.source(DATA)) as backend, socket.create_server(("127.0.0.1", 0)) as mute:
-        way = make_way("tcp", backend)
+        way = make_way("curve_tun", backend)
         process = way.start(stdin=subprocess.DEVNULL)
         backend.wait_records(1)
         backend.records[0].done.wait(s.PATIENCE)  # all of it is on its way, and the pipe full
@@ -292,7 +292,7 @@ def test_a_signal_ends_it_while_it_dials_and_while_nobody_reads_its_output(make_
         assert process.wait(s.PATIENCE) == 128 + signal.SIGTERM
         text = way.config.read_text()
         port = way.server.address[1]
-        way.config.write_text(text.replace(f"tcp:127.0.0.1:{port}", f"tcp:127.0.0.1:{mute.getsockname()[1]}"))
+        way.config.write_text(text.replace(f"curve_tun:127.0.0.1:{port}", f"curve_tun:127.0.0.1:{mute.getsockname()[1]}"))
         process = way.start()
         mute.settimeout(s.PATIENCE)
         waiting, _ = mute.accept()
@@ -301,10 +301,10 @@ def test_a_signal_ends_it_while_it_dials_and_while_nobody_reads_its_output(make_
         waiting.close()
 
 
-@pytest.mark.parametrize("carrier", CARRIERS)
-def test_an_output_that_nobody_reads_any_more_is_told(make_way: MakeWay, carrier: str) -> None:
+@pytest.mark.parametrize("wire", WIRES)
+def test_an_output_that_nobody_reads_any_more_is_told(make_way: MakeWay, wire: str) -> None:
     with s.Backend(s.source(DATA * 4)) as backend:
-        process = make_way(carrier, backend).start()
+        process = make_way(wire, backend).start()
         assert process.stdout and process.stderr
         process.stdout.read(1)
         process.stdout.close()
@@ -316,7 +316,7 @@ def test_an_output_that_nobody_reads_any_more_is_told(make_way: MakeWay, carrier
 def test_an_input_that_cannot_be_read_is_no_end(make_way: MakeWay) -> None:
     with s.Backend(s.echo) as backend:
         folder = os.open("/", os.O_RDONLY)
-        done = make_way("tcp", backend).run(stdin=folder)
+        done = make_way("curve_tun", backend).run(stdin=folder)
         os.close(folder)
         assert done.returncode == IO_ERROR and "standard input: Is a directory" in said(done)
         assert backend.wait_done().ended == "reset"
@@ -327,7 +327,7 @@ def test_an_input_that_cannot_be_read_is_no_end(make_way: MakeWay) -> None:
 
 def test_the_wrong_key_is_refused(make_way: MakeWay) -> None:
     with s.Backend(s.echo) as backend:
-        done = make_way("tcp", backend, ct.KeyPair.generate().public).run(b"secret")
+        done = make_way("curve_tun", backend, ct.KeyPair.generate().public).run(b"secret")
         assert (done.returncode, done.stdout) == (PROTOCOL, b"")
         assert "wrong key for this peer, or not a curve_tun server" in said(done)
         assert not backend.records
@@ -335,31 +335,31 @@ def test_the_wrong_key_is_refused(make_way: MakeWay) -> None:
 
 def test_over_udp_the_wrong_key_is_silence(make_way: MakeWay) -> None:
     with s.Backend(s.echo) as backend:
-        done = make_way("udp", backend, ct.KeyPair.generate().public, connect_timeout="2s").run(b"secret")
+        done = make_way("curvecp", backend, ct.KeyPair.generate().public, connect_timeout="2s").run(b"secret")
         assert (done.returncode, done.stdout) == (UNAVAILABLE, b"")
         assert "no answer: wrong key for this peer" in said(done)
         assert not backend.records
 
 
-@pytest.mark.parametrize("carrier", CARRIERS)
-def test_a_server_that_does_not_let_us_in_is_told(make_way: MakeWay, carrier: str) -> None:
+@pytest.mark.parametrize("wire", WIRES)
+def test_a_server_that_does_not_let_us_in_is_told(make_way: MakeWay, wire: str) -> None:
     with s.Backend(s.echo) as backend:
-        done = make_way(carrier, backend, allow="laptop", connect_timeout="2s").run(b"secret")
-        assert (done.returncode, done.stdout) == (PROTOCOL if carrier == "tcp" else UNAVAILABLE, b"")
-        assert ("does not let our key in, or the service behind it" if carrier == "tcp" else "refused us") in said(done)
+        done = make_way(wire, backend, allow="laptop", connect_timeout="2s").run(b"secret")
+        assert (done.returncode, done.stdout) == (PROTOCOL if wire == "curve_tun" else UNAVAILABLE, b"")
+        assert ("does not let our key in, or the service behind it" if wire == "curve_tun" else "refused us") in said(done)
         assert not backend.records
 
 
 def test_what_cannot_be_dialled_says_why_with_its_exit_code(site: s.Site) -> None:
     server = ct.KeyPair.generate().public
     site.know("gate", server)
-    client = {"client": "yes", "accept": "none", "connect": f"tcp:127.0.0.1:{s.free_port()}", "peer": "gate"}
+    client = {"client": "yes", "accept": "none", "connect": f"curve_tun:127.0.0.1:{s.free_port()}", "peer": "gate"}
     sections: dict[str, dict[str, Any]] = {
         "backup": client,
-        "nowhere": client | {"connect": "tcp:name.invalid:4433"},
+        "nowhere": client | {"connect": "curve_tun:name.invalid:4433"},
         "unknown": client | {"peer": "nobody"},
         "dns": client | {"accept": f"udp:127.0.0.1:{s.free_port()}"},
-        "web": {"accept": f"tcp:127.0.0.1:{s.free_port()}", "connect": "127.0.0.1:9", "allow": "gate"},
+        "web": {"accept": f"curve_tun:127.0.0.1:{s.free_port()}", "connect": "127.0.0.1:9", "allow": "gate"},
     }
     config = site.write_config(sections)
 
@@ -386,9 +386,9 @@ def test_of_several_targets_that_fail_the_most_telling_code_counts(site: s.Site,
     site.know("gone", ct.KeyPair.generate().public)
     with ct.Server(ct.KeyPair.generate()) as server:  # its key is not gate's
         server.serve(lambda connection: connection.handshake())
-        other_key = f"tcp:127.0.0.1:{server.address[1]}"
-        refuses = f"tcp:127.0.0.2:{s.free_port()}"
-        no_pin = f"tcp:127.0.0.3:{s.free_port()}"
+        other_key = f"curve_tun:127.0.0.1:{server.address[1]}"
+        refuses = f"curve_tun:127.0.0.2:{s.free_port()}"
+        no_pin = f"curve_tun:127.0.0.3:{s.free_port()}"
         for name in ("127.0.0.1", "127.0.0.2"):
             site.know(name, ct.KeyPair.generate().public)
 
@@ -408,8 +408,8 @@ def test_of_several_targets_that_fail_the_most_telling_code_counts(site: s.Site,
 # ---- as ssh's ProxyCommand ----
 
 
-@pytest.mark.parametrize("carrier", CARRIERS)
-def test_ssh_goes_through_it(make_way: MakeWay, carrier: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("wire", WIRES)
+def test_ssh_goes_through_it(make_way: MakeWay, wire: str, tmp_path: Path) -> None:
     for tool in ("sshd", "ssh"):
         s.need_tool(tool)
     for name in ("host", "id"):
@@ -428,7 +428,7 @@ def test_ssh_goes_through_it(make_way: MakeWay, carrier: str, tmp_path: Path) ->
 
         address = f"127.0.0.1:{port}"
 
-    way = make_way(carrier, At())  # type: ignore[arg-type]
+    way = make_way(wire, At())  # type: ignore[arg-type]
     command = ["/usr/sbin/sshd", "-D", "-e", "-f", str(tmp_path / "sshd_config")]
     sshd = s.Daemon(command, tmp_path / "sshd.log", ready="listening")
     with contextlib.ExitStack() as end:

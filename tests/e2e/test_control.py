@@ -1,4 +1,4 @@
-"""The control socket: status, reload, revoke, drain, events, on both carriers."""
+"""The control socket: status, reload, revoke, drain, events, on both wires."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def service(site: s.Site, name: str) -> dict[str, Any]:
     return found
 
 
-@pytest.fixture(params=["tcp", "udp"])
+@pytest.fixture(params=["curve_tun", "curvecp"])
 def ends(request: pytest.FixtureRequest, tmp_path: Path, backend: s.Backend) -> Iterator[Any]:
     """A server end and a client end over it, each in a folder of its own."""
     with pair(request.param, tmp_path, backend) as made:
@@ -60,19 +60,19 @@ def ends(request: pytest.FixtureRequest, tmp_path: Path, backend: s.Backend) -> 
 
 
 class Pair:
-    def __init__(self, carrier: str, folder: Path, backend: s.Backend) -> None:
+    def __init__(self, wire: str, folder: Path, backend: s.Backend) -> None:
         for name in ("far", "near"):
             (folder / name).mkdir()
-        self.carrier, self.backend = carrier, backend
+        self.wire, self.backend = wire, backend
         self.far, self.near = s.Site(folder / "far"), s.Site(folder / "near")
         self.port = s.free_port()
         self.far.know("phone", self.near.key("client").public)
         self.server = self.far.start(self.sections())
-        make = s.udp_client_end if carrier == "udp" else s.client_end
+        make = s.udp_client_end if wire == "curvecp" else s.client_end
         self.client = make(self.near, ("127.0.0.1", self.port), self.far.key("server").public)
 
     def sections(self) -> dict[str, dict[str, Any]]:
-        accept = f"{self.carrier}:127.0.0.1:{self.port}"
+        accept = f"{self.wire}:127.0.0.1:{self.port}"
         return {"web": {"accept": accept, "connect": self.backend.address, "allow": "phone"}}
 
     def rewrite(self, sections: dict[str, dict[str, Any]] | None = None, **more: Any) -> None:
@@ -84,8 +84,8 @@ class Pair:
 
 
 @contextmanager
-def pair(carrier: str, folder: Path, backend: s.Backend) -> Iterator[Pair]:
-    made = Pair(carrier, folder, backend)
+def pair(wire: str, folder: Path, backend: s.Backend) -> Iterator[Pair]:
+    made = Pair(wire, folder, backend)
     try:
         yield made
     finally:
@@ -101,7 +101,7 @@ def test_status_shows_services_peers_and_sessions(ends: Pair) -> None:
         shown = status(ends.far)
         assert shown["generation"] == 1 and shown["vault"]["connected"] == 2
         web = shown["services"][0]
-        assert (web["service"], web["carrier"], web["sessions"]) == ("web", ends.carrier, 1)
+        assert (web["service"], web["wire"], web["sessions"]) == ("web", ends.wire, 1)
         assert web["bytes_in"] == web["bytes_out"] == 1000
         phone = next(one for one in shown["peers"] if one["peer"] == "phone")
         assert phone["sessions"] == 1 and phone["peer_key"] == s.b64(ends.near.key("client").public)
@@ -277,7 +277,7 @@ def test_a_new_front_lets_in_the_groups_that_the_socket_was_opened_for(tmp_path:
 def test_an_unknown_group_is_told_at_the_start(tmp_path: Path, backend: s.Backend) -> None:
     site = s.Site(tmp_path)
     code, text = site.start_refused(
-        {"web": {"accept": "tcp:127.0.0.1:1", "connect": backend.address, "allow": "*"}},
+        {"web": {"accept": "curve_tun:127.0.0.1:1", "connect": backend.address, "allow": "*"}},
         control_group="no-such-group",
     )
     assert code == UNAVAILABLE and "no-such-group" in text or "Permission" in text
@@ -369,10 +369,10 @@ def test_a_reload_adds_changes_and_removes_services(ends: Pair) -> None:
     with ends.client.open() as local:
         local.echo(b"before")
         port = s.free_port()
-        more = {"accept": f"tcp:127.0.0.1:{port}", "connect": ends.backend.address, "allow": "phone"}
+        more = {"accept": f"curve_tun:127.0.0.1:{port}", "connect": ends.backend.address, "allow": "phone"}
         ends.rewrite(ends.sections() | {"second": more})
         done = control(ends.far, "reload")
-        assert done.returncode == 0 and f"+ service second at 127.0.0.1:{port}" in said(done)
+        assert done.returncode == 0 and f"+ service second at curve_tun:127.0.0.1:{port}" in said(done)
         keys = ends.near.key("client").pair()
         with ct.Client.connect(("127.0.0.1", port), ends.far.key("server").public, keys) as client:
             client.session.send(b"hello")
@@ -391,7 +391,7 @@ def test_a_reload_adds_changes_and_removes_services(ends: Pair) -> None:
 
 def test_a_service_that_goes_and_comes_back(ends: Pair) -> None:
     """Its sessions end, and both sides are told."""
-    other = {"accept": f"tcp:127.0.0.1:{s.free_port()}", "connect": ends.backend.address, "allow": "phone"}
+    other = {"accept": f"curve_tun:127.0.0.1:{s.free_port()}", "connect": ends.backend.address, "allow": "phone"}
     with ends.client.open() as local:
         local.echo(b"before")
         ends.rewrite({"other": other})
@@ -406,7 +406,7 @@ def test_a_service_that_goes_and_comes_back(ends: Pair) -> None:
 
 
 def test_a_service_of_datagrams_that_goes_leaves_no_session_behind(tmp_path: Path) -> None:
-    with s.Backend(s.echo) as backend, pair("udp", tmp_path, backend) as ends:
+    with s.Backend(s.echo) as backend, pair("curvecp", tmp_path, backend) as ends:
         plain = s.free_port()
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as app:
             app.settimeout(20)
@@ -417,9 +417,9 @@ def test_a_service_of_datagrams_that_goes_leaves_no_session_behind(tmp_path: Pat
             ends.rewrite(sections)
             assert control(ends.far, "reload").returncode == 0
             accept = {"client": "yes", "accept": f"udp:127.0.0.1:{plain}", "peer": "gate", "server_name": "web"}
-            flow = accept | {"connect": f"udp:127.0.0.1:{ends.port}"}
+            flow = accept | {"connect": f"curvecp:127.0.0.1:{ends.port}"}
             keep = {"client": "yes", "accept": f"127.0.0.1:{s.free_port()}", "peer": "gate"}
-            keep |= {"connect": f"udp:127.0.0.1:{ends.port}", "server_name": "web"}
+            keep |= {"connect": f"curvecp:127.0.0.1:{ends.port}", "server_name": "web"}
             ends.near.write_config({"keep": keep, "flow": flow})
             assert control(ends.near, "reload").returncode == 0
             with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as local:
@@ -437,7 +437,7 @@ def test_a_service_of_datagrams_that_goes_leaves_no_session_behind(tmp_path: Pat
     ("broken", "told"),
     [
         ({"connect": None}, "connect"),
-        ({"accept": "tcp:127.0.0.1:99999"}, "99999"),
+        ({"accept": "curve_tun:127.0.0.1:99999"}, "99999"),
         ({"no_such_key": "1"}, "no-such-key"),
         ({"connect": "x" * 1_000_000}, "curvegate.conf:"),
     ],
@@ -471,8 +471,8 @@ def test_a_broken_known_hosts_changes_nothing(ends: Pair) -> None:
 def test_an_address_that_is_taken_changes_nothing(ends: Pair) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
-        more = {"accept": f"tcp:127.0.0.1:{port}", "connect": ends.backend.address, "allow": "phone"}
-        other = {"accept": f"tcp:127.0.0.1:{s.free_port()}", "connect": ends.backend.address, "allow": "phone"}
+        more = {"accept": f"curve_tun:127.0.0.1:{port}", "connect": ends.backend.address, "allow": "phone"}
+        other = {"accept": f"curve_tun:127.0.0.1:{s.free_port()}", "connect": ends.backend.address, "allow": "phone"}
         ends.rewrite(ends.sections() | {"fine": other, "taken": more})
         done = control(ends.far, "reload")
         assert done.returncode == UNAVAILABLE and str(port) in said(done)
@@ -482,7 +482,7 @@ def test_an_address_that_is_taken_changes_nothing(ends: Pair) -> None:
 
 
 def test_hup_reloads_too(ends: Pair) -> None:
-    ends.rewrite(ends.sections() | {"more": {"accept": f"tcp:127.0.0.1:{s.free_port()}"} | {"connect": "127.0.0.1:9", "allow": "phone"}})
+    ends.rewrite(ends.sections() | {"more": {"accept": f"curve_tun:127.0.0.1:{s.free_port()}"} | {"connect": "127.0.0.1:9", "allow": "phone"}})
     os.kill(ends.server.pid, signal.SIGHUP)
     ends.server.wait_event("reloaded", generation="2")
     assert len(status(ends.far)["services"]) == 2
@@ -495,7 +495,7 @@ def test_what_takes_a_restart_is_told(ends: Pair) -> None:
 
 
 def test_a_front_that_dies_comes_back_with_the_configuration_in_force(ends: Pair) -> None:
-    ends.rewrite(ends.sections() | {"more": {"accept": f"tcp:127.0.0.1:{s.free_port()}", "connect": "127.0.0.1:9", "allow": "phone"}})
+    ends.rewrite(ends.sections() | {"more": {"accept": f"curve_tun:127.0.0.1:{s.free_port()}", "connect": "127.0.0.1:9", "allow": "phone"}})
     assert control(ends.far, "reload").returncode == 0
     mark = ends.server.mark()
     os.kill(ends.server.front_pid, signal.SIGKILL)
@@ -506,7 +506,7 @@ def test_a_front_that_dies_comes_back_with_the_configuration_in_force(ends: Pair
 
 def test_a_reload_under_many_connections_drops_none(tmp_path: Path, backend: s.Backend) -> None:
     count = s.scale(1000, 100)
-    with pair("tcp", tmp_path, backend) as ends:
+    with pair("curve_tun", tmp_path, backend) as ends:
         locals_ = [ends.client.open() for _ in range(count)]
         for local in locals_:
             local.echo(b"before")
@@ -607,7 +607,7 @@ def test_root_writes_what_the_daemon_may_not(nobody_site: s.Site, backend: s.Bac
     known_hosts = site.known_hosts.rename(etc / "known_hosts")
     known_hosts.chmod(0o644)
     before = known_hosts.read_text()
-    section = {"accept": f"tcp:127.0.0.1:{s.free_port()}", "connect": backend.address, "allow": "laptop"}
+    section = {"accept": f"curve_tun:127.0.0.1:{s.free_port()}", "connect": backend.address, "allow": "laptop"}
     config = site.write_config({"web": section}, known_hosts=known_hosts)
     s.give_to_nobody(site.folder)
     for path in (etc, config):
@@ -847,7 +847,7 @@ def test_usr1_opens_the_log_file_again(tmp_path: Path, backend: s.Backend) -> No
     site = s.Site(tmp_path)
     log = tmp_path / "file.log"
     site.know("laptop", ct.KeyPair.generate().public)
-    section = {"accept": f"tcp:127.0.0.1:{s.free_port()}", "connect": backend.address, "allow": "laptop"}
+    section = {"accept": f"curve_tun:127.0.0.1:{s.free_port()}", "connect": backend.address, "allow": "laptop"}
     daemon = site.start({"web": section}, ready=None, log_file=log)
     s.until(lambda: log.exists() and " ready" in log.read_text(), "ready")
     log.rename(tmp_path / "file.log.1")
@@ -914,7 +914,7 @@ def test_metrics_are_served_to_this_machine_and_checked_by_promtool(
 def test_the_service_manager_hears_how_the_daemon_is(tmp_path: Path, backend: s.Backend) -> None:
     site = s.Site(tmp_path)
     site.know("laptop", ct.KeyPair.generate().public)
-    section = {"accept": f"tcp:127.0.0.1:{s.free_port()}", "connect": backend.address, "allow": "laptop"}
+    section = {"accept": f"curve_tun:127.0.0.1:{s.free_port()}", "connect": backend.address, "allow": "laptop"}
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(tmp_path / "notify"))
         manager.settimeout(20)

@@ -204,9 +204,9 @@ def test_a_reset_on_one_plain_side_is_a_reset_on_the_other(make_tunnel: Callable
 # ---- plain sides ----
 
 
-@pytest.mark.parametrize("carrier", ["tcp", "udp"])
+@pytest.mark.parametrize("wire", ["curve_tun", "curvecp"])
 def test_a_reply_that_comes_before_a_reset_is_not_lost(
-    make_tunnel: Callable[..., s.Tunnel], make_udp_tunnel: Callable[..., s.UdpTunnel], carrier: str
+    make_tunnel: Callable[..., s.Tunnel], make_udp_tunnel: Callable[..., s.UdpTunnel], wire: str
 ) -> None:
     """A web server that answers 413 in the midst of an upload, and closes."""
     reply = b"HTTP/1.1 413 Content Too Large\r\n\r\n" + os.urandom(20_000)
@@ -221,7 +221,7 @@ def test_a_reply_that_comes_before_a_reset_is_not_lost(
             sock.sendall(bytes(8 << 20))
 
     with s.Backend(refuse) as backend:
-        tunnel = make_tunnel(backend) if carrier == "tcp" else make_udp_tunnel(backend)
+        tunnel = make_tunnel(backend) if wire == "curve_tun" else make_udp_tunnel(backend)
         for _ in range(20):
             with tunnel.open() as local:
                 sender = threading.Thread(target=upload, args=(local.sock,))
@@ -279,7 +279,7 @@ def test_a_second_daemon_leaves_the_socket_file_of_a_living_one_alone(
         s.client_end(first, server.address, server.keys.public, {"accept": f"unix:{path}"})
         second = make_site("second")
         second.know("gate", server.keys.public)
-        target = f"tcp:127.0.0.1:{server.address[1]}"
+        target = f"curve_tun:127.0.0.1:{server.address[1]}"
         services = {
             "other": {"client": "yes", "accept": f"127.0.0.1:{s.free_port()}", "connect": target, "peer": "gate"},
             "app": {"client": "yes", "accept": f"unix:{path}", "connect": target, "peer": "gate"},
@@ -307,7 +307,7 @@ def test_a_file_that_is_no_socket_is_not_removed(make_site: Callable[[str], s.Si
     path.write_text("data")
     site = make_site("site")
     site.know("gate", ct.KeyPair.generate().public)
-    service = {"client": "yes", "accept": f"unix:{path}", "connect": "tcp:127.0.0.1:9", "peer": "gate"}
+    service = {"client": "yes", "accept": f"unix:{path}", "connect": "curve_tun:127.0.0.1:9", "peer": "gate"}
     code, said = site.start_refused({"app": service})
     assert code != 0 and str(path) in said
     assert path.read_text() == "data"
@@ -318,7 +318,7 @@ def test_ipv6_at_every_place(make_site: Callable[[str], s.Site]) -> None:
     with s.Backend(s.echo, host="::1") as backend:
         far.know("phone", near.key("client").public, "from=::1")
         port = s.free_port()
-        server = s.server_end(far, backend, {"allow": "phone", "accept": f"tcp:[::1]:{port}"})
+        server = s.server_end(far, backend, {"allow": "phone", "accept": f"curve_tun:[::1]:{port}"})
         local_port = s.free_port()
         s.client_end(near, ("::1", port), server.key, {"accept": f"[::1]:{local_port}"})
         with s.Local(("::1", local_port)) as local:
@@ -331,7 +331,7 @@ def test_two_colons_listen_on_both_families_and_from_sees_the_ipv4_address(
     site: s.Site, echo_backend: s.Backend
 ) -> None:
     port = s.free_port()
-    gate = s.server_end(site, echo_backend, {"accept": f"tcp:[::]:{port}"}, known="from=127.0.0.0/8,::1")
+    gate = s.server_end(site, echo_backend, {"accept": f"curve_tun:[::]:{port}"}, known="from=127.0.0.0/8,::1")
     for host in ("127.0.0.1", "::1"):
         gate.address = (host, port)
         gate.check_honest()
@@ -346,11 +346,11 @@ def test_several_services_in_one_daemon(make_site: Callable[[str], s.Site]) -> N
         ports = [s.free_port() for _ in range(4)]
         services = {}
         for i, backend in enumerate((one, two)):
-            services[f"in{i}"] = {"accept": f"tcp:127.0.0.1:{ports[i]}", "connect": backend.address, "allow": "me"}
+            services[f"in{i}"] = {"accept": f"curve_tun:127.0.0.1:{ports[i]}", "connect": backend.address, "allow": "me"}
             services[f"out{i}"] = {
                 "client": "yes",
                 "accept": f"127.0.0.1:{ports[2 + i]}",
-                "connect": f"tcp:127.0.0.1:{ports[i]}",
+                "connect": f"curve_tun:127.0.0.1:{ports[i]}",
                 "peer": "gate",
             }
         daemon = site.start(services)
@@ -370,7 +370,7 @@ def test_a_client_of_one_service_is_not_let_into_another(
     client = ct.KeyPair.generate()
     site.know("laptop", client.public)
     ports = [s.free_port(), s.free_port()]
-    accept = [{"accept": f"tcp:127.0.0.1:{port}", "connect": echo_backend.address} for port in ports]
+    accept = [{"accept": f"curve_tun:127.0.0.1:{port}", "connect": echo_backend.address} for port in ports]
     daemon = site.start({"a": accept[0] | {"allow": "laptop"}, "b": accept[1] | {"allow": "tablet"}})
     server = site.key("server").public
     for port, keys, good in ((ports[0], client, True), (ports[1], client, False), (ports[1], tablet, True)):
@@ -629,10 +629,10 @@ def test_names_that_do_not_resolve_are_not_fatal_at_start(make_site: Callable[[s
         "out": {
             "client": "yes",
             "accept": f"127.0.0.1:{port}",
-            "connect": "tcp:no-such-host.invalid:4433",
+            "connect": "curve_tun:no-such-host.invalid:4433",
             "peer": "gate",
         },
-        "in": {"accept": f"tcp:127.0.0.1:{tunnel_port}", "connect": "no-such-host.invalid:80", "allow": "laptop"},
+        "in": {"accept": f"curve_tun:127.0.0.1:{tunnel_port}", "connect": "no-such-host.invalid:80", "allow": "laptop"},
     }
     daemon = site.start(services, connect_timeout="3s")
     reason = "no-such-host.invalid.*(name does not resolve|no connection in time)"
@@ -684,7 +684,7 @@ def test_a_server_end_that_is_down_is_told_and_the_local_side_reset(site: s.Site
 
 
 def test_a_port_in_use_refuses_the_start_and_names_it(site: s.Site, echo_backend: s.Backend) -> None:
-    service = {"accept": f"tcp:127.0.0.1:{echo_backend.port}", "connect": "127.0.0.1:9", "allow": "*"}
+    service = {"accept": f"curve_tun:127.0.0.1:{echo_backend.port}", "connect": "127.0.0.1:9", "allow": "*"}
     code, said = site.start_refused({"web": service})
     assert code not in (0, 1) and code > 0
     assert f"127.0.0.1:{echo_backend.port}" in said and "in use" in said
@@ -694,7 +694,7 @@ def test_a_port_in_use_refuses_the_start_and_names_it(site: s.Site, echo_backend
 def test_a_port_of_another_curvegate_is_in_use_too(make_site: Callable[[str], s.Site], echo_backend: s.Backend) -> None:
     """Workers share a port among themselves, not with strangers."""
     gate = s.server_end(make_site("first"), echo_backend)
-    service = {"accept": f"tcp:127.0.0.1:{gate.address[1]}", "connect": "127.0.0.1:9", "allow": "*"}
+    service = {"accept": f"curve_tun:127.0.0.1:{gate.address[1]}", "connect": "127.0.0.1:9", "allow": "*"}
     code, said = make_site("second").start_refused({"web": service})
     assert code != 0 and "in use" in said
     gate.check_honest()
@@ -714,7 +714,7 @@ def test_a_key_file_that_cannot_be_used_refuses_the_start_and_names_it(site: s.S
         key.write_text("hello\n")
     else:
         key.write_bytes(site.key("client").path.read_bytes())
-    service = {"accept": f"tcp:127.0.0.1:{s.free_port()}", "connect": "127.0.0.1:9", "allow": "*"}
+    service = {"accept": f"curve_tun:127.0.0.1:{s.free_port()}", "connect": "127.0.0.1:9", "allow": "*"}
     code, said = site.start_refused({"web": service})
     assert code in (65, 66, 77, 78), said
     assert str(key) in said
@@ -724,7 +724,7 @@ def test_a_key_file_that_cannot_be_used_refuses_the_start_and_names_it(site: s.S
 
 def test_an_unreadable_key_file_refuses_the_start(nobody_site: s.Site) -> None:
     """As another user than the key's owner."""
-    service = {"accept": f"tcp:127.0.0.1:{s.free_port()}", "connect": "127.0.0.1:9", "allow": "*"}
+    service = {"accept": f"curve_tun:127.0.0.1:{s.free_port()}", "connect": "127.0.0.1:9", "allow": "*"}
     config = nobody_site.write_config({"web": service}, control=None)
     config.chmod(0o644)
     os.chown(nobody_site.known_hosts, 65534, 65534)

@@ -31,7 +31,7 @@ class Gate:
 
     def section(self, name: str) -> dict[str, Any]:
         port = self.ports.setdefault(name, s.free_port())
-        return {"accept": f"tcp:127.0.0.1:{port}", "connect": self.backend.address, "allow": "laptop"}
+        return {"accept": f"curve_tun:127.0.0.1:{port}", "connect": self.backend.address, "allow": "laptop"}
 
     def add(self, name: str, more: str = "", head: str = "") -> Path:
         path = self.folder / f"{name}.conf"
@@ -115,7 +115,7 @@ def test_an_address_that_is_taken_is_told_with_the_included_file(gate: Gate) -> 
     listening, backend = gate.ports["taken"], gate.backend
     with s.socket.create_server(("127.0.0.1", listening)):
         done = s.run([s.binary("curvegated"), "-c", str(gate.config)], timeout=30)
-    assert f"{path}:4: [taken] accept = 127.0.0.1:{listening}" in done.stderr.decode(), done
+    assert f"{path}:4: [taken] accept = curve_tun:127.0.0.1:{listening}" in done.stderr.decode(), done
     assert backend.records == []
 
 
@@ -161,7 +161,7 @@ def test_an_included_client_end_can_be_probed(gate: Gate, make_site: Any) -> Non
     gate.site.run(gate.config)
     included = near.folder / "out.conf"
     section = {"client": "yes", "accept": f"127.0.0.1:{s.free_port()}", "peer": "gate"}
-    section["connect"] = f"tcp:127.0.0.1:{gate.ports['web']}"
+    section["connect"] = f"curve_tun:127.0.0.1:{gate.ports['web']}"
     included.write_text(f"[out]\n{s.options(section)}")
     config = near.folder / "curvegate.conf"
     config.write_text(

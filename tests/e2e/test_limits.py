@@ -1,4 +1,4 @@
-"""How many sessions may be at once: of an address, of a service and in all, on both carriers and at both ends."""
+"""How many sessions may be at once: of an address, of a service and in all, on both wires and at both ends."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Gate:
     """A server end with the services `web` and `mail`, and clients of our own that stay."""
 
     site: s.Site
-    carrier: str
+    wire: str
     backend: s.Backend
     ports: dict[str, int]
     options: dict[str, Any] = field(default_factory=dict)
@@ -29,14 +29,14 @@ class Gate:
     def sections(self) -> dict[str, dict[str, Any]]:
         common = {"connect": self.backend.address, "allow": "laptop, tablet"}
         return {
-            "web": {"accept": f"{self.carrier}:127.0.0.1:{self.ports['web']}"} | common | self.options,
-            "mail": {"accept": f"{self.carrier}:127.0.0.1:{self.ports['mail']}"} | common,
+            "web": {"accept": f"{self.wire}:127.0.0.1:{self.ports['web']}"} | common | self.options,
+            "mail": {"accept": f"{self.wire}:127.0.0.1:{self.ports['mail']}"} | common,
         }
 
     def comes(self, keys: ct.KeyPair = LAPTOP, source: str = "127.0.0.1", service: str = "web") -> bool:
         """Is one more client let in? Then it stays."""
         address, server = ("127.0.0.1", self.ports[service]), self.site.key("server").public
-        if self.carrier == "udp":
+        if self.wire == "curvecp":
             return self._comes_over_udp(cp.Client(address, server, keys, service, source=source))
         client = ct.Client.connect(address, server, keys, source)
         try:
@@ -83,7 +83,7 @@ class Gate:
 MakeGate = Callable[..., Gate]
 
 
-@pytest.fixture(params=["tcp", "udp"])
+@pytest.fixture(params=["curve_tun", "curvecp"])
 def make_gate(request: pytest.FixtureRequest, site: s.Site, echo_backend: s.Backend) -> Iterator[MakeGate]:
     site.know("laptop", LAPTOP.public)
     site.know("tablet", TABLET.public)
@@ -162,7 +162,7 @@ def test_a_client_that_moves_keeps_the_place_of_the_address_that_it_came_with(
     site: s.Site, echo_backend: s.Backend
 ) -> None:
     site.know("laptop", LAPTOP.public)
-    gate = Gate(site, "udp", echo_backend, {"web": s.free_port(), "mail": s.free_port()})
+    gate = Gate(site, "curvecp", echo_backend, {"web": s.free_port(), "mail": s.free_port()})
     site.know("tablet", TABLET.public)
     site.start(gate.sections(), sessions_per_source=1, drain_timeout="300ms").expected_exits = {0, 1}
     assert gate.comes(LAPTOP, "127.0.0.1")
@@ -176,12 +176,12 @@ def test_a_client_that_moves_keeps_the_place_of_the_address_that_it_came_with(
         client.close()
 
 
-@pytest.mark.parametrize("carrier", ["tcp", "udp"])
+@pytest.mark.parametrize("wire", ["curve_tun", "curvecp"])
 @pytest.mark.parametrize("key", ["sessions_per_service", "sessions"])
 def test_a_client_end_resets_one_local_connection_too_many(
-    make_tunnel: Any, make_udp_tunnel: Any, echo_backend: s.Backend, carrier: str, key: str
+    make_tunnel: Any, make_udp_tunnel: Any, echo_backend: s.Backend, wire: str, key: str
 ) -> None:
-    make = make_udp_tunnel if carrier == "udp" else make_tunnel
+    make = make_udp_tunnel if wire == "curvecp" else make_tunnel
     tunnel = make(echo_backend)
     site, port = tunnel.client.site, tunnel.client.address[1]
     config = site.folder / "curvegate.conf"
@@ -214,7 +214,7 @@ def test_a_client_end_resets_one_local_connection_too_many(
 def test_the_limits_in_force_are_shown(site: s.Site, echo_backend: s.Backend) -> None:
     site.know("laptop", LAPTOP.public)
     site.know("tablet", TABLET.public)
-    gate = Gate(site, "tcp", echo_backend, {"web": s.free_port(), "mail": s.free_port()}, {"sessions_per_service": 7})
+    gate = Gate(site, "curve_tun", echo_backend, {"web": s.free_port(), "mail": s.free_port()}, {"sessions_per_service": 7})
     site.start(gate.sections(), sessions_per_source=8, sessions=2_000, half_open=2_500)
     status = gate.status()
     assert status["limits"] == {"sessions": 2000, "half_open": 2500, "half_open_per_source": 2048}

@@ -33,11 +33,11 @@ class Loop:
         site.know("front", site.key("client").public)
         self.config = site.write_config(
             {
-                "inner": {"accept": f"tcp:127.0.0.1:{tunnel}", "connect": backend.address, "allow": "front"},
+                "inner": {"accept": f"curve_tun:127.0.0.1:{tunnel}", "connect": backend.address, "allow": "front"},
                 "outer": {
                     "client": "yes",
                     "accept": f"127.0.0.1:{self.port}",
-                    "connect": f"tcp:127.0.0.1:{tunnel}",
+                    "connect": f"curve_tun:127.0.0.1:{tunnel}",
                     "peer": "back",
                 },
             },
@@ -251,7 +251,7 @@ def test_a_link_of_ours_is_followed_and_another_users_is_not(site: s.Site, echo_
     s.until(lambda: real.exists() and "log_reopened" in real.read_text(), "a new file there")
     gate.daemon.terminate()
     os.lchown(link, 65534, 65534)
-    services = {"echo": {"accept": f"tcp:127.0.0.1:{s.free_port()}", "connect": echo_backend.address, "allow": "*"}}
+    services = {"echo": {"accept": f"curve_tun:127.0.0.1:{s.free_port()}", "connect": echo_backend.address, "allow": "*"}}
     code, said = site.start_refused(services, log_file=link)
     assert code == 78 and "is a symbolic link of uid 65534" in said
     os.lchown(link, 0, 0)

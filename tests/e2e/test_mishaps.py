@@ -60,7 +60,7 @@ def test_a_full_disk_leaves_no_half_of_a_key(site: s.Site, call: str) -> None:
 def test_revoke_that_the_daemon_cannot_write_is_written_by_the_command(tmp_path: Path, echo_backend: s.Backend) -> None:
     if s.is_sanitized():
         s.skip_loudly("a sanitizer does not live with failing system calls")
-    with pair("tcp", tmp_path, echo_backend) as ends, ends.client.open() as local:
+    with pair("curve_tun", tmp_path, echo_backend) as ends, ends.client.open() as local:
         assert local.echo(b"before") == b"before"
         before = ends.far.known_hosts.read_bytes()
         with faults(ends.server.pid, "fsync:error=ENOSPC"):
@@ -97,7 +97,7 @@ def test_a_log_that_cannot_be_written_stops_nothing(site: s.Site, echo_backend: 
 def test_a_control_socket_that_vanished_is_told_and_only_control_is_lost(
     tmp_path: Path, echo_backend: s.Backend
 ) -> None:
-    with pair("tcp", tmp_path, echo_backend) as ends, ends.client.open() as local:
+    with pair("curve_tun", tmp_path, echo_backend) as ends, ends.client.open() as local:
         assert local.echo(b"before") == b"before"
         path = ends.far.folder / "control.sock"
         path.unlink()
@@ -120,7 +120,7 @@ def test_a_control_socket_that_vanished_is_told_and_only_control_is_lost(
 def test_end_and_reload_leave_what_others_put_where_a_socket_was(site: s.Site) -> None:
     site.know("gate", site.key("server").public)
     first, second, metrics, own = (site.folder / f"{name}.sock" for name in ("first", "second", "metrics", "control"))
-    plain = {"client": "yes", "connect": "tcp:127.0.0.1:9", "peer": "gate"}
+    plain = {"client": "yes", "connect": "curve_tun:127.0.0.1:9", "peer": "gate"}
     sections = {path.stem: plain | {"accept": f"unix:{path}"} for path in (first, second)}
     options = {"metrics": f"unix:{metrics}"}
     daemon = site.start(sections, **options)
@@ -160,7 +160,7 @@ LONG_LINES: dict[str, Callable[[s.Site, Path], Path]] = {
 @pytest.mark.parametrize("which", LONG_LINES)
 def test_a_line_of_a_megabyte_is_named_in_few_words(site: s.Site, which: str) -> None:
     site.know("laptop", ct.KeyPair.generate().public)
-    section = {"accept": f"tcp:127.0.0.1:{s.free_port()}", "connect": "127.0.0.1:9", "allow": "laptop"}
+    section = {"accept": f"curve_tun:127.0.0.1:{s.free_port()}", "connect": "127.0.0.1:9", "allow": "laptop"}
     config = site.write_config({"web": section})
     path = LONG_LINES[which](site, config)
     with_a_long_line(path)
@@ -176,7 +176,7 @@ def test_a_line_of_a_megabyte_is_named_in_few_words(site: s.Site, which: str) ->
 
 def test_a_value_of_a_megabyte_is_named_in_few_words(site: s.Site) -> None:
     site.know("laptop", ct.KeyPair.generate().public)
-    good = {"accept": f"tcp:127.0.0.1:{s.free_port()}", "connect": "127.0.0.1:9", "allow": "laptop"}
+    good = {"accept": f"curve_tun:127.0.0.1:{s.free_port()}", "connect": "127.0.0.1:9", "allow": "laptop"}
     for option in (*good, "idle_timeout", "proxy_from", MILLION[:100_000]):
         config = site.write_config({"web": good | {option: MILLION}})
         done = s.run([s.binary("curvegated"), "-c", str(config)], timeout=30)
@@ -187,10 +187,10 @@ def test_a_value_of_a_megabyte_is_named_in_few_words(site: s.Site) -> None:
 
 def test_a_reload_that_needs_another_folder_says_what_to_do(tmp_path: Path, echo_backend: s.Backend) -> None:
     """The sandbox was set at the start. A folder that is in it already is good for more."""
-    with pair("tcp", tmp_path, echo_backend) as ends, ends.client.open() as local:
+    with pair("curve_tun", tmp_path, echo_backend) as ends, ends.client.open() as local:
         away = tmp_path / "away"
         away.mkdir()
-        plain = {"client": "yes", "connect": "tcp:127.0.0.1:9", "peer": "phone"}
+        plain = {"client": "yes", "connect": "curve_tun:127.0.0.1:9", "peer": "phone"}
         inside, outside = ends.far.folder / "app.sock", away / "app.sock"
         ends.rewrite(
             ends.sections() | {"app": plain | {"accept": f"unix:{inside}"}}, client_key=ends.far.key("client").path

@@ -39,14 +39,14 @@ def works(host: Host, port: int, data: bytes = b"over and back", to: str = "127.
         return local.echo(data) == data
 
 
-def both_ends(carrier: str, *, tunnel: str, backend: str, server: str = "127.0.0.1", **more: Any) -> tuple[Sections, int]:
+def both_ends(wire: str, *, tunnel: str, backend: str, server: str = "127.0.0.1", **more: Any) -> tuple[Sections, int]:
     """A server end and a client end in one daemon, and the client end's port; `tunnel` and `backend` are the hosts
     that are dialled."""
     port, plain = s.free_port(), s.free_port()
     return {
-        "web": {"accept": f"{carrier}:{server}:{port}", "connect": backend, "allow": "us", **more},
-        "app": {"client": "yes", "accept": f"127.0.0.1:{plain}", "connect": f"{carrier}:{tunnel}:{port}", **more}
-        | {"peer": "gate", **({"server_name": "web"} if carrier == "udp" else {})},
+        "web": {"accept": f"{wire}:{server}:{port}", "connect": backend, "allow": "us", **more},
+        "app": {"client": "yes", "accept": f"127.0.0.1:{plain}", "connect": f"{wire}:{tunnel}:{port}", **more}
+        | {"peer": "gate", **({"server_name": "web"} if wire == "curvecp" else {})},
     }, plain
 
 
@@ -55,7 +55,7 @@ def know_ourselves(site: s.Site) -> None:
     site.know("gate", site.key("server").public)
 
 
-CARRIERS = ["tcp", "udp"]
+WIRES = ["curve_tun", "curvecp"]
 
 
 def add_lan(host: Host) -> None:
@@ -91,7 +91,7 @@ def test_localhost_and_names_of_etc_hosts_work_on_any_set_of_interfaces(
     host.write("hosts", "127.0.0.1 localhost gate.example\n::1 localhost\n")
     with on(host, s.Backend) as backend:
         know_ourselves(site)
-        sections, plain = both_ends("tcp", tunnel="gate.example", backend=f"localhost:{backend.port}")
+        sections, plain = both_ends("curve_tun", tunnel="gate.example", backend=f"localhost:{backend.port}")
         site.start(sections, wrap=host.wrap)
         assert works(host, plain)
         done = host.curvegate("probe", "app", "-c", site.folder / "curvegate.conf")
@@ -107,7 +107,7 @@ def test_localhost_needs_no_file(host: Host, site: s.Site) -> None:
     host.write("hosts", "")
     with on(host, s.Backend) as backend:
         know_ourselves(site)
-        sections, plain = both_ends("udp", tunnel="localhost", backend=f"localhost:{backend.port}")
+        sections, plain = both_ends("curvecp", tunnel="localhost", backend=f"localhost:{backend.port}")
         site.start(sections, wrap=host.wrap)
         assert works(host, plain)
 
@@ -161,7 +161,7 @@ def test_a_name_that_resolved_once_keeps_working_while_the_name_server_is_silent
     server = on(host, lambda: NameServer("127.0.0.1"))
     with on(host, s.Backend) as backend:
         know_ourselves(site)
-        sections, plain = both_ends("tcp", tunnel="gate.example", backend=f"db.example:{backend.port}")
+        sections, plain = both_ends("curve_tun", tunnel="gate.example", backend=f"db.example:{backend.port}")
         site.start(sections, wrap=host.wrap)
         assert works(host, plain)
         server.silent = True
@@ -190,7 +190,7 @@ def test_a_name_server_that_answers_for_ipv4_alone_keeps_nobody_waiting_who_has_
     server = on(host, lambda: NameServer("192.0.2.1", only_a=True))
     with on(host, s.Backend) as backend:
         know_ourselves(site)
-        sections, plain = both_ends("tcp", tunnel="gate.example", backend=backend.address, server="192.0.2.1")
+        sections, plain = both_ends("curve_tun", tunnel="gate.example", backend=backend.address, server="192.0.2.1")
         site.start(sections, wrap=host.wrap)
         assert works(host, plain)
         done = host.curvegate("probe", "app", "-c", site.folder / "curvegate.conf")
@@ -221,7 +221,7 @@ def test_a_silent_name_server_and_an_unknown_name_have_words_of_their_own(host: 
     silent = on(host, lambda: NameServer("127.0.0.1"))
     silent.silent = True
     know_ourselves(site)
-    sections, plain = both_ends("tcp", tunnel="gate.example", backend="127.0.0.1:9")
+    sections, plain = both_ends("curve_tun", tunnel="gate.example", backend="127.0.0.1:9")
     daemon = site.start(sections, wrap=host.wrap)
     with on(host, lambda: s.Local(("127.0.0.1", plain))) as local:
         assert local.read_to_end()[1] == "reset"
@@ -256,11 +256,11 @@ def test_many_names_at_once_wait_for_their_turn(host: Host, site: s.Site) -> Non
         know_ourselves(site)
         port = s.free_port()
         sections: Sections = {
-            "web": {"accept": f"tcp:127.0.0.1:{port}", "connect": backend.address, "allow": "us"}
+            "web": {"accept": f"curve_tun:127.0.0.1:{port}", "connect": backend.address, "allow": "us"}
         }
         ports = [s.free_port() for _ in names]
         for name, plain in zip(names, ports, strict=True):
-            section = {"client": "yes", "accept": f"127.0.0.1:{plain}", "connect": f"tcp:{name}:{port}", "peer": "gate"}
+            section = {"client": "yes", "accept": f"127.0.0.1:{plain}", "connect": f"curve_tun:{name}:{port}", "peer": "gate"}
             sections[name.split(".")[0]] = section
         daemon = site.start(sections, wrap=host.wrap)
         locals_ = [on(host, lambda plain=plain: s.Local(("127.0.0.1", plain))) for plain in ports]
@@ -304,7 +304,7 @@ def test_a_silent_first_address_is_passed_over(host: Host, site: s.Site) -> None
         silent = [on(host, lambda: SilentTcp(backend.port))]
         know_ourselves(site)
         sections, plain = both_ends(
-            "tcp", tunnel="two.example", server="127.0.0.2", backend=f"two.example:{backend.port}", **limit
+            "curve_tun", tunnel="two.example", server="127.0.0.2", backend=f"two.example:{backend.port}", **limit
         )
         tunnel_port = int(sections["web"]["accept"].rsplit(":", 1)[1])
         silent.append(on(host, lambda: SilentTcp(tunnel_port)))
@@ -325,7 +325,7 @@ def test_over_udp_the_address_that_answered_is_remembered(host: Host, site: s.Si
     two_addresses(host)
     with on(host, s.Backend) as backend:
         know_ourselves(site)
-        sections, plain = both_ends("udp", tunnel="two.example", server="127.0.0.2", backend=backend.address)
+        sections, plain = both_ends("curvecp", tunnel="two.example", server="127.0.0.2", backend=backend.address)
         port = int(sections["web"]["accept"].rsplit(":", 1)[1])
         site.start(sections, wrap=host.wrap)
         with on(host, lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as silent:
@@ -351,16 +351,16 @@ def test_over_udp_the_address_that_answered_is_remembered(host: Host, site: s.Si
 # ---- link-local addresses, and addresses that come late ----
 
 
-@pytest.mark.parametrize("carrier", CARRIERS)
+@pytest.mark.parametrize("wire", WIRES)
 def test_a_link_local_address_with_its_interface_is_listened_on_and_dialled(
-    host: Host, site: s.Site, carrier: str
+    host: Host, site: s.Site, wire: str
 ) -> None:
     add_lan(host)
     host.ip("addr", "add", "fe80::1/64", "dev", "lan0", "nodad")
     with on(host, lambda: s.Backend(host="::")) as backend:
         know_ourselves(site)
         where = "[fe80::1%lan0]"
-        sections, plain = both_ends(carrier, tunnel=where, server=where, backend=f"{where}:{backend.port}")
+        sections, plain = both_ends(wire, tunnel=where, server=where, backend=f"{where}:{backend.port}")
         site.start(sections, wrap=host.wrap)
         assert works(host, plain)
         done = host.curvegate("check", "-c", site.folder / "curvegate.conf")
@@ -371,34 +371,34 @@ def test_a_link_local_address_with_its_interface_is_listened_on_and_dialled(
 
 def test_an_interface_that_is_missing_is_named(host: Host, site: s.Site) -> None:
     know_ourselves(site)
-    sections, _ = both_ends("tcp", tunnel="[fe80::1%lan7]", server="[fe80::1%lan8]", backend="127.0.0.1:9")
+    sections, _ = both_ends("curve_tun", tunnel="[fe80::1%lan7]", server="[fe80::1%lan8]", backend="127.0.0.1:9")
     config = site.write_config(sections)
     done = host.curvegate("check", "-c", config)
     said = done.stderr.decode()
     assert done.returncode == 69
-    assert "accept: [fe80::1%lan8]:" in said and "connect: [fe80::1%lan7]:" in said, said
+    assert "accept: curve_tun:[fe80::1%lan8]:" in said and "connect: curve_tun:[fe80::1%lan7]:" in said, said
     assert said.count("this machine has no network interface of that name") == 2, said
     done = s.run([*host.wrap, s.binary("curvegated"), "-c", str(config)])
     assert done.returncode == 69
     assert b"lan8" in done.stderr and b"no network interface of that name" in done.stderr
     done = host.curvegate("probe", "app", "-c", config)
     assert b"fe80::1%lan7: this machine has no network interface of that name" in done.stderr
-    sections["app"]["connect"] = "tcp:[fe80::1]:4433"
+    sections["app"]["connect"] = "curve_tun:[fe80::1]:4433"
     done = host.curvegate("check", "-c", site.write_config(sections))
     assert done.returncode == 78
     assert b"write the interface too" in done.stderr
 
 
-@pytest.mark.parametrize("carrier", CARRIERS)
+@pytest.mark.parametrize("wire", WIRES)
 @pytest.mark.parametrize("late", ["192.0.2.1", "2001:db8::1"])
 def test_an_address_that_comes_late_is_served_when_it_is_there(
-    host: Host, site: s.Site, carrier: str, late: str
+    host: Host, site: s.Site, wire: str, late: str
 ) -> None:
     add_lan(host)
     bracketed = f"[{late}]" if ":" in late else late
     with on(host, s.Backend) as backend:
         know_ourselves(site)
-        sections, plain = both_ends(carrier, tunnel=bracketed, server=bracketed, backend=backend.address)
+        sections, plain = both_ends(wire, tunnel=bracketed, server=bracketed, backend=backend.address)
         config = site.write_config(sections)
         done = host.curvegate("check", "-c", config)
         assert done.returncode == 0

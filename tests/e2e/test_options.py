@@ -26,9 +26,9 @@ COMMON = {
     "names": ["one", "two in the line", "a line more"],
     "sessions": ["no limit", "room", "full"],
 }
-OF_CARRIER = {
-    "tcp": {"proxy": ["none", "from the front", "from another"], "end": ["message", "close"]},
-    "udp": {"server name": ["its own", "star", "given", "not asked for"]},
+OF_WIRE = {
+    "curve_tun": {"proxy": ["none", "from the front", "from another"], "end": ["message", "close"]},
+    "curvecp": {"server name": ["its own", "star", "given", "not asked for"]},
 }
 
 Case = dict[str, str]
@@ -54,7 +54,7 @@ def all_pairs(values: dict[str, list[str]]) -> list[Case]:
 
 
 def covered(case: Case) -> set[tuple[tuple[str, str], tuple[str, str]]]:
-    order = [option for option in COMMON | OF_CARRIER["tcp"] | OF_CARRIER["udp"] if option in case]
+    order = [option for option in COMMON | OF_WIRE["curve_tun"] | OF_WIRE["curvecp"] if option in case]
     return {((one, case[one]), (two, case[two])) for one, two in itertools.combinations(order, 2)}
 
 
@@ -64,14 +64,14 @@ def alone(values: dict[str, list[str]]) -> list[Case]:
     return [good] + [good | {option: value} for option, those in values.items() for value in those[1:]]
 
 
-def cases_of(carrier: str) -> list[Case]:
-    values = COMMON | OF_CARRIER[carrier]
+def cases_of(wire: str) -> list[Case]:
+    values = COMMON | OF_WIRE[wire]
     return all_pairs(values) + alone(values)
 
 
 def test_the_cases_cover_every_pair_of_values() -> None:
-    for carrier in OF_CARRIER:
-        values, cases = COMMON | OF_CARRIER[carrier], cases_of(carrier)
+    for wire in OF_WIRE:
+        values, cases = COMMON | OF_WIRE[wire], cases_of(wire)
         for one, two in itertools.combinations(values, 2):
             assert {(case[one], case[two]) for case in cases} == set(itertools.product(values[one], values[two]))
         assert len(cases) < 80
@@ -155,7 +155,7 @@ class Guest:
     """A case with its section, its key and its place."""
 
     case: Case
-    carrier: str
+    wire: str
     label: str
     port: int
     keys: ct.KeyPair
@@ -200,12 +200,12 @@ class Guest:
         case = self.case
         allow = {"star": "*", "absent": None}
         out: dict[str, Any] = {
-            "accept": f"{self.carrier}:127.0.0.1:{self.port}",
+            "accept": f"{self.wire}:127.0.0.1:{self.port}",
             "connect": backend.address,
             "allow": allow.get(case["allow"], self.name(case["allow"])),
             "sessions_per_peer": {"no limit": None, "room": 2, "full": 1}[case["sessions"]],
         }
-        if self.carrier == "tcp":
+        if self.wire == "curve_tun":
             out["end_of_stream"] = None if case["end"] == "message" else "close"
             out["proxy_from"] = {"none": None, "from the front": FRONT, "from another": "127.0.0.99"}[case["proxy"]]
         elif case["server name"] in ("star", "given"):
@@ -218,7 +218,7 @@ class Guest:
 
     def knock(self, server: bytes) -> tuple[bool, str]:
         """Was it let in, and from where it came, as the log says."""
-        if self.carrier == "udp":
+        if self.wire == "curvecp":
             with cp.Client(("127.0.0.1", self.port), server, self.keys, self.asks_for(), source=VISITOR) as guest:
                 source = f"{VISITOR}:{guest.port.address[1]}"
                 guest.begin()
@@ -247,19 +247,19 @@ def check_words(site: s.Site, guest: Guest) -> tuple[int, str]:
     return done.returncode, (done.stdout + done.stderr).decode()
 
 
-@pytest.mark.parametrize("carrier", OF_CARRIER)
+@pytest.mark.parametrize("wire", OF_WIRE)
 def test_every_pair_of_options_lets_in_whom_it_should_and_nobody_else(
-    site: s.Site, echo_backend: s.Backend, carrier: str
+    site: s.Site, echo_backend: s.Backend, wire: str
 ) -> None:
     guests = [
-        Guest(case, carrier, f"case{i}", s.free_port(), ct.KeyPair.generate())
-        for i, case in enumerate(cases_of(carrier))
+        Guest(case, wire, f"case{i}", s.free_port(), ct.KeyPair.generate())
+        for i, case in enumerate(cases_of(wire))
     ]
     site.known_hosts.write_text("\n".join(line for guest in guests for line in guest.known_hosts()) + "\n")
     site.known_hosts.chmod(0o600)
     hall = s.free_port()  # where every key that is not revoked has a session first
     sections = {guest.label: guest.section(echo_backend) for guest in guests}
-    sections["hall"] = {"accept": f"tcp:127.0.0.1:{hall}", "connect": echo_backend.address, "allow": "*"}
+    sections["hall"] = {"accept": f"curve_tun:127.0.0.1:{hall}", "connect": echo_backend.address, "allow": "*"}
     daemon = site.start(sections)
     server = site.key("server").public
     pace, wrong, seen = s.Pace(), [], set()
@@ -296,4 +296,4 @@ def test_every_pair_of_options_lets_in_whom_it_should_and_nobody_else(
         seen.add(expected)
     assert not wrong, "\n".join(wrong)
     possible = {ALLOWED, UNKNOWN, REVOKED, NOT_NAMED, WRONG_ADDRESS, EXPIRED, TOO_MANY}
-    assert seen >= possible | ({NO_SERVICE} if carrier == "udp" else set()), f"never seen: {possible - seen}"
+    assert seen >= possible | ({NO_SERVICE} if wire == "curvecp" else set()), f"never seen: {possible - seen}"

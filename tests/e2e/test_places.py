@@ -19,10 +19,10 @@ AnyEnd = s.ServerEnd | s.UdpServerEnd
 AnyClient = ct.Client | cp.Client
 
 
-def gate(carrier: str, site: s.Site, backend: s.Backend, service: dict[str, Any], **more: Any) -> AnyEnd:
+def gate(wire: str, site: s.Site, backend: s.Backend, service: dict[str, Any], **more: Any) -> AnyEnd:
     """A server end for the laptop and the tablet, with a control socket."""
     site.know("tablet", TABLET.public)
-    start = s.server_end if carrier == "tcp" else s.udp_server_end
+    start = s.server_end if wire == "curve_tun" else s.udp_server_end
     end = start(site, backend, {"allow": "laptop, tablet"} | service, **more)
     end.daemon.expected_exits = (0, 1)  # clients vanish without a word
     return end
@@ -97,12 +97,12 @@ ENDS: dict[str, tuple[Callable[[AnyEnd, AnyClient], None], dict[str, Any]]] = {
 }
 
 
-@pytest.mark.parametrize("carrier", ["tcp", "udp"])
+@pytest.mark.parametrize("wire", ["curve_tun", "curvecp"])
 @pytest.mark.parametrize("how", list(ENDS))
-def test_a_place_comes_back_however_its_session_ended(site: s.Site, carrier: str, how: str) -> None:
+def test_a_place_comes_back_however_its_session_ended(site: s.Site, wire: str, how: str) -> None:
     ends, options = ENDS[how]
     with s.Backend(greet) as backend:
-        end = gate(carrier, site, backend, {"sessions_per_service": 1} | options)
+        end = gate(wire, site, backend, {"sessions_per_service": 1} | options)
         client = comes(end)
         assert client is not None
         ends(end, client)
@@ -116,7 +116,7 @@ def test_sessions_that_fail_and_leave_hold_their_places_while_they_have_memory(s
     """So their number is bounded by time: a place comes back after TIME-WAIT, three seconds, and no sooner."""
     places, tries = 4, 24
     with s.Backend(greet) as backend:
-        end = gate("udp", site, backend, {"sessions_per_peer": places})
+        end = gate("curvecp", site, backend, {"sessions_per_peer": places})
         start, inside = time.monotonic(), 0
         for _ in range(tries):
             client = end.dial()
@@ -135,7 +135,7 @@ def test_sessions_that_fail_and_leave_hold_their_places_while_they_have_memory(s
 
 def test_a_revoked_client_is_told_once_and_gets_no_answer_any_more(site: s.Site) -> None:
     with s.Backend(s.echo) as backend:
-        end = gate("udp", site, backend, {})
+        end = gate("curvecp", site, backend, {})
         assert isinstance(end, s.UdpServerEnd)
         with end.connect() as client:
             assert client.stream.echo(b"before") == b"before"

@@ -57,9 +57,9 @@ def setup(site: s.Site) -> Setup:
     site.know("gate", ct.KeyPair.generate().public)
     out = Setup(site, {"max_session": "1d", "sessions_per_peer": 200, "drain_timeout": "20s"})
     out.globals |= {"audit": site.folder / "audit", "audit_required": "yes"}
-    out.web = {"accept": f"tcp:127.0.0.1:{s.free_port()}", "connect": "127.0.0.1:9", "allow": "laptop"}
+    out.web = {"accept": f"curve_tun:127.0.0.1:{s.free_port()}", "connect": "127.0.0.1:9", "allow": "laptop"}
     out.app = {"client": "yes", "accept": f"unix:{site.folder}/app.sock", "peer": "gate"}
-    out.app |= {"connect": f"tcp:127.0.0.1:{s.free_port()}"}
+    out.app |= {"connect": f"curve_tun:127.0.0.1:{s.free_port()}"}
     return out
 
 
@@ -269,7 +269,7 @@ def test_owners_and_modes_of_configuration_and_known_hosts(setup: Setup) -> None
 def test_a_key_that_may_not_be_read_is_not_checked(nobody_site: s.Site) -> None:
     site = nobody_site
     site.know("laptop", ct.KeyPair.generate().public)
-    web = {"accept": f"tcp:127.0.0.1:{s.free_port()}", "connect": "127.0.0.1:9", "allow": "laptop"}
+    web = {"accept": f"curve_tun:127.0.0.1:{s.free_port()}", "connect": "127.0.0.1:9", "allow": "laptop"}
     config = site.write_config({"web": web})
     site.known_hosts.chmod(0o644)
     config.chmod(0o644)
@@ -390,7 +390,7 @@ def test_the_packages_layout_passes(nobody_site: s.Site) -> None:
     config.write_text(
         f"vault = unix:{socket_of_vault}\ncontrol = {run}/control.sock\nmetrics = unix:{run}/metrics.sock\n"
         f"known-hosts = {etc}/known_hosts\nsessions = 1000\nhalf-open = 1000\n"
-        f"[web]\naccept = tcp:127.0.0.1:{s.free_port()}\nconnect = 127.0.0.1:9\nallow = laptop\n"
+        f"[web]\naccept = curve_tun:127.0.0.1:{s.free_port()}\nconnect = 127.0.0.1:9\nallow = laptop\n"
     )
     site.run(config, wrap=as_user("curvegate"))
     answer = ask(config)

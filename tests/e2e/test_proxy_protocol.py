@@ -249,7 +249,7 @@ def test_the_same_over_udp(site: s.Site, reader: Reader) -> None:
 def test_ipv6_clients_are_told_as_ipv6(site: s.Site, reader: Reader) -> None:
     port = s.free_port()
     with s.Backend(reader) as backend:
-        end = s.server_end(site, backend, {"proxy": "v2", "accept": f"tcp:[::]:{port}"})
+        end = s.server_end(site, backend, {"proxy": "v2", "accept": f"curve_tun:[::]:{port}"})
         for host in ("::1", "127.0.0.1"):
             with ct.Client.connect((host, port), end.key, end.client) as client:
                 assert client.session is not None
@@ -426,14 +426,14 @@ def test_others_are_served_without_a_header_and_cannot_bring_one(site: s.Site, e
     [
         ({"proxy": "v3"}, "proxy: .*v3.* is not none or v2"),
         ({"proxy": "v2", "connect": "udp:127.0.0.1:53"}, "proxy begins a stream"),
-        ({"proxy_from": "127.0.0.1", "accept": "udp:127.0.0.1:4433"}, "proxy-from belongs to a tunnel over tcp:"),
+        ({"proxy_from": "127.0.0.1", "accept": "curvecp:127.0.0.1:4433"}, "proxy-from belongs to curve_tun:"),
         ({"proxy_from": "127.0.0.1, front.example"}, "front.example.* is not an address"),
         ({"proxy_from": "10.0.0.1/8"}, "10.0.0.1/8.* is not an address"),
         ({"proxy_from": ""}, "proxy-from"),
     ],
 )
 def test_what_makes_no_sense_is_refused(site: s.Site, more: dict[str, str], words: str) -> None:
-    section = {"accept": "tcp:127.0.0.1:4433", "connect": "127.0.0.1:80", "allow": "laptop"} | more
+    section = {"accept": "curve_tun:127.0.0.1:4433", "connect": "127.0.0.1:80", "allow": "laptop"} | more
     status, said = site.start_refused({"web": section})
     assert status == 78, said
     assert re.search(words, said), said
@@ -442,7 +442,7 @@ def test_what_makes_no_sense_is_refused(site: s.Site, more: dict[str, str], word
 @pytest.mark.parametrize("key", ["proxy = v2", "proxy-from = 127.0.0.1"])
 def test_a_client_end_has_neither(site: s.Site, key: str) -> None:
     name, value = key.split(" = ")
-    section = {"client": "yes", "accept": "127.0.0.1:4711", "connect": "tcp:gate.example:4433", name: value}
+    section = {"client": "yes", "accept": "127.0.0.1:4711", "connect": "curve_tun:gate.example:4433", name: value}
     status, said = site.start_refused({"app": section})
     assert status == 78, said
     assert f"{name} belongs to a server end" in said

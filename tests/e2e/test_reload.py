@@ -28,20 +28,20 @@ def only(peer: str, ends: Pair) -> dict[str, Any]:
 
 def renamed(ends: Pair, **more: Any) -> dict[str, dict[str, Any]]:
     """The section `web` under the name `www`; who comes over udp still asks for `web`."""
-    asked = {"server_name": "web"} if ends.carrier == "udp" else {}
+    asked = {"server_name": "web"} if ends.wire == "curvecp" else {}
     return {"www": ends.sections()["web"] | asked | more}
 
 
 def sections_of_client(ends: Pair, name: str = "app", **more: Any) -> dict[str, dict[str, Any]]:
-    asked = {"server_name": "web"} if ends.carrier == "udp" else {}
+    asked = {"server_name": "web"} if ends.wire == "curvecp" else {}
     accept = f"127.0.0.1:{ends.client.address[1]}"
-    section = {"client": "yes", "accept": accept, "connect": f"{ends.carrier}:127.0.0.1:{ends.port}", "peer": "gate"}
+    section = {"client": "yes", "accept": accept, "connect": f"{ends.wire}:127.0.0.1:{ends.port}", "peer": "gate"}
     return {name: section | asked | more}
 
 
 def other_section(ends: Pair) -> dict[str, dict[str, Any]]:
     """So that a configuration without `web` still has a service."""
-    accept = f"tcp:127.0.0.1:{s.free_port()}"
+    accept = f"curve_tun:127.0.0.1:{s.free_port()}"
     return {"other": {"accept": accept, "connect": ends.backend.address, "allow": "phone"}}
 
 
@@ -78,7 +78,7 @@ def test_who_asks_for_a_name_that_is_gone_loses_the_session(ends: Pair) -> None:
     with ends.client.open() as local:
         local.echo(b"before")
         ends.rewrite({"www": ends.sections()["web"]})
-        if ends.carrier == "tcp":
+        if ends.wire == "curve_tun":
             reload(ends.far, ended=0)
             local.echo(b"after")
         else:
@@ -124,10 +124,10 @@ def test_a_section_that_moves_keeps_its_sessions_over_tcp(ends: Pair) -> None:
     """Over udp the packets of a session come by the port that is closed."""
     with ends.client.open() as local:
         local.echo(b"before")
-        moved = ends.sections()["web"] | {"accept": f"{ends.carrier}:127.0.0.1:{s.free_port()}"}
+        moved = ends.sections()["web"] | {"accept": f"{ends.wire}:127.0.0.1:{s.free_port()}"}
         ends.rewrite({"web": moved})
-        reload(ends.far, ended=0 if ends.carrier == "tcp" else 1)
-        if ends.carrier == "udp":
+        reload(ends.far, ended=0 if ends.wire == "curve_tun" else 1)
+        if ends.wire == "curvecp":
             dropped(local)
             ends.server.wait_event("session_close", service="web", reason="a reload closed its port")
             return
@@ -138,7 +138,7 @@ def test_a_section_that_moves_keeps_its_sessions_over_tcp(ends: Pair) -> None:
 
 
 def test_two_sections_that_change_places_keep_their_own_sessions(ends: Pair) -> None:
-    if ends.carrier == "udp":
+    if ends.wire == "curvecp":
         return  # a session cannot follow its section to another port
     other = other_section(ends)
     ends.rewrite(ends.sections() | other)
@@ -161,13 +161,13 @@ def test_two_sections_that_change_places_keep_their_own_sessions(ends: Pair) -> 
 
 
 def test_a_udp_port_that_closes_leaves_the_sessions_over_tcp_of_its_section_alone(ends: Pair) -> None:
-    if ends.carrier == "udp":
+    if ends.wire == "curvecp":
         return  # it is about sessions over tcp
     with ends.client.open() as local:
         local.echo(b"before")
         web = ends.sections()["web"]
         for port in (s.free_port(), s.free_port()):
-            ends.rewrite({"web": web | {"accept": f"udp:127.0.0.1:{port}"}})
+            ends.rewrite({"web": web | {"accept": f"curvecp:127.0.0.1:{port}"}})
             reload(ends.far, ended=0)
             local.echo(b"after")
 
@@ -205,7 +205,7 @@ def test_a_section_that_becomes_the_other_end_is_another_service(ends: Pair) -> 
     with ends.client.open() as local:
         local.echo(b"before")
         port = ends.client.address[1]
-        turned = {"accept": f"{ends.carrier}:127.0.0.1:{port}", "connect": ends.backend.address, "allow": "*"}
+        turned = {"accept": f"{ends.wire}:127.0.0.1:{port}", "connect": ends.backend.address, "allow": "*"}
         ends.near.key("server")
         keep = sections_of_client(ends, "keep", accept=f"127.0.0.1:{s.free_port()}")
         ends.near.write_config({"app": turned} | keep)
@@ -219,7 +219,7 @@ def test_a_section_that_becomes_the_other_end_is_another_service(ends: Pair) -> 
 def test_a_pending_handshake_is_judged_by_the_section_as_it_is(site: s.Site, echo_backend: s.Backend) -> None:
     gate = s.server_end(site, echo_backend)
     site.know("other", ct.KeyPair.generate().public)
-    section = {"accept": f"tcp:127.0.0.1:{gate.address[1]}", "connect": echo_backend.address}
+    section = {"accept": f"curve_tun:127.0.0.1:{gate.address[1]}", "connect": echo_backend.address}
     clients = [gate.dial() for _ in range(3)]
     for client in clients:
         client.begin()  # it has the cookie, and has not said yet who it is
@@ -234,7 +234,7 @@ def test_a_pending_handshake_is_judged_by_the_section_as_it_is(site: s.Site, ech
     site.write_config({"web": section | {"allow": "other"}})
     reload(site, ended=0)
     refused(clients[0])
-    site.write_config({"else": section | {"allow": "laptop", "accept": f"tcp:127.0.0.1:{s.free_port()}"}})
+    site.write_config({"else": section | {"allow": "laptop", "accept": f"curve_tun:127.0.0.1:{s.free_port()}"}})
     reload(site, ended=0)
     refused(clients[1])
     assert echo_backend.records == []
@@ -264,7 +264,7 @@ def test_a_proxy_header_that_is_awaited_is_judged_by_the_section_as_it_is(
 ) -> None:
     section: dict[str, Any] = {"proxy_from": "127.0.0.1"}
     gate = s.server_end(site, echo_backend, section, known="from=192.0.2.7")
-    section |= {"accept": f"tcp:127.0.0.1:{gate.address[1]}", "connect": echo_backend.address, "allow": "laptop"}
+    section |= {"accept": f"curve_tun:127.0.0.1:{gate.address[1]}", "connect": echo_backend.address, "allow": "laptop"}
     site.know("other", ct.KeyPair.generate().public)
     with socket.create_connection(gate.address) as plain:
         plain.sendall(proxy_header("192.0.2.7")[:10])
@@ -274,7 +274,7 @@ def test_a_proxy_header_that_is_awaited_is_judged_by_the_section_as_it_is(
         elif how == "out of proxy-from":
             site.write_config({"web": section | {"proxy_from": "192.0.2.1"}})
         else:
-            site.write_config({"else": section | {"accept": f"tcp:127.0.0.1:{s.free_port()}"}})
+            site.write_config({"else": section | {"accept": f"curve_tun:127.0.0.1:{s.free_port()}"}})
         reload(site, ended=0)
         plain.sendall(proxy_header("192.0.2.7")[10:])
         client = ct.Client(ct.Frames(plain), gate.key, gate.client)
@@ -359,7 +359,7 @@ def test_the_extension_of_a_udp_port_is_changed_by_a_reload(site: s.Site, echo_b
     with client(one) as before:
         before.handshake()
         assert before.stream.echo(b"before") == b"before"
-        section = {"accept": f"udp:127.0.0.1:{gate.address[1]}", "connect": echo_backend.address, "allow": "laptop"}
+        section = {"accept": f"curvecp:127.0.0.1:{gate.address[1]}", "connect": echo_backend.address, "allow": "laptop"}
         site.write_config({"web": section | {"server_extension": two}})
         assert "~ service web" in reload(site, ended=0)
         kept = b"a session keeps the one that it began with"

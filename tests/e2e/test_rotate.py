@@ -1,4 +1,4 @@
-"""Key rotation: a new server key without a flag day, over both carriers, across crashes, and when the old key is
+"""Key rotation: a new server key without a flag day, over both wires, across crashes, and when the old key is
 stolen."""
 
 from __future__ import annotations
@@ -46,25 +46,25 @@ class Rotation:
     server: s.Daemon
     late: tuple[str, int]
     both: tuple[str, int]
-    carrier: str
+    wire: str
 
     def rotate(self, *words: str, code: int = 0) -> str:
         return rotate(self.socket, *words, code=code)
 
 
-def client_of(site: s.Site, name: str, carrier: str, target: int, keys: list[s.Key], server: s.Site) -> tuple[str, int]:
+def client_of(site: s.Site, name: str, wire: str, target: int, keys: list[s.Key], server: s.Site) -> tuple[str, int]:
     server.know(name, site.key("client").public)
     for key in keys:
         site.know("gate", key.public)
     port = s.free_port()
-    section = {"client": "yes", "accept": f"127.0.0.1:{port}", "connect": f"{carrier}:127.0.0.1:{target}"}
+    section = {"client": "yes", "accept": f"127.0.0.1:{port}", "connect": f"{wire}:127.0.0.1:{target}"}
     site.start({"web": section | {"peer": "gate"}})
     return "127.0.0.1", port
 
 
-@pytest.fixture(params=["tcp", "udp"])
+@pytest.fixture(params=["curve_tun", "curvecp"])
 def rotation(request: pytest.FixtureRequest, make_site: Any, echo_backend: s.Backend) -> Rotation:
-    carrier = str(request.param)
+    wire = str(request.param)
     far, late, both = make_site("far"), make_site("late"), make_site("both")
     old = far.key("server")
     new = s.keygen(far.folder / "next.key", "server")
@@ -72,16 +72,16 @@ def rotation(request: pytest.FixtureRequest, make_site: Any, echo_backend: s.Bac
         far.know(name, site.key("client").public)
     port = s.free_port()
     socket = far.folder / "vault-control.sock"
-    section = {"accept": f"{carrier}:127.0.0.1:{port}", "connect": echo_backend.address, "allow": "late, both"}
+    section = {"accept": f"{wire}:127.0.0.1:{port}", "connect": echo_backend.address, "allow": "late, both"}
     server = far.start({"web": section}, vault_control=socket, audit=far.folder / "audit")
     return Rotation(
         socket,
         old,
         new,
         server,
-        client_of(late, "late", carrier, port, [old], far),
-        client_of(both, "both", carrier, port, [old, new], far),
-        carrier,
+        client_of(late, "late", wire, port, [old], far),
+        client_of(both, "both", wire, port, [old, new], far),
+        wire,
     )
 
 
@@ -129,7 +129,7 @@ def test_nobody_loses_a_connection_over_a_whole_rotation(rotation: Rotation) -> 
         works(rotation.both)
         all_live()
     works(rotation.both)
-    if rotation.carrier == "tcp":  # over UDP silence, until the time to connect is over
+    if rotation.wire == "curve_tun":  # over UDP silence, until the time to connect is over
         refused(rotation.late)
 
 
@@ -217,7 +217,7 @@ def test_a_stolen_key_is_out_at_once(rotation: Rotation) -> None:
         rotation.server.wait_event("vault_up", since=mark)
         rotation.server.wait_event("key_compromised", since=mark, sessions="0")
         assert local.echo(b"still in") == b"still in"
-    if rotation.carrier == "tcp":
+    if rotation.wire == "curve_tun":
         refused(rotation.late)
 
 

@@ -292,7 +292,7 @@ def test_the_vault_asks_for_a_passphrase_at_the_terminal(site: s.Site, echo_back
     client = ct.KeyPair.generate()
     site.know("laptop", client.public)
     port = s.free_port()
-    section = {"accept": f"tcp:127.0.0.1:{port}", "connect": echo_backend.address, "allow": "laptop"}
+    section = {"accept": f"curve_tun:127.0.0.1:{port}", "connect": echo_backend.address, "allow": "laptop"}
     master, slave = pty.openpty()
     try:
         take_terminal = {"preexec_fn": lambda: fcntl.ioctl(slave, termios.TIOCSCTTY, 0), "pass_fds": (slave,)}

@@ -19,7 +19,7 @@ import support as s
 
 LONGEST = ct.LARGEST_MESSAGE
 ROOM = 70_000
-CARRIERS = pytest.mark.parametrize("carrier", ["tcp", "udp"])
+WIRES = pytest.mark.parametrize("wire", ["curve_tun", "curvecp"])
 Handler = Callable[[socket.socket], object]
 
 
@@ -87,14 +87,14 @@ class Application:
 class Ends:
     """Both ends of a tunnel with records on both sides."""
 
-    def __init__(self, carrier: str, make_site: Callable[[str], s.Site], handler: Handler, **more: Any) -> None:
+    def __init__(self, wire: str, make_site: Callable[[str], s.Site], handler: Handler, **more: Any) -> None:
         self.near, self.far = make_site("near"), make_site("far")
         self.far.know("phone", self.near.key("client").public)
         self.near.know("gate", self.far.key("server").public)
         self.port = s.free_port()
         self.path = self.near.folder / "plain.sock"
         self.application = Application(self.far.folder / "app.sock", handler)
-        tunnel = f"{carrier}:127.0.0.1:{self.port}"
+        tunnel = f"{wire}:127.0.0.1:{self.port}"
         web = {"accept": tunnel, "connect": f"seqpacket:{self.far.folder}/app.sock", "allow": "phone"}
         self.client_section = {"client": "yes", "accept": f"seqpacket:{self.path}", "connect": tunnel, "peer": "gate"}
         self.server = self.far.start({"web": web}, **more)
@@ -118,8 +118,8 @@ MakeEnds = Callable[..., Ends]
 def make_ends(make_site: Callable[[str], s.Site]) -> Iterator[MakeEnds]:
     made: list[Ends] = []
 
-    def make(carrier: str, handler: Handler = echo, **more: Any) -> Ends:
-        made.append(Ends(carrier, make_site, handler, **more))
+    def make(wire: str, handler: Handler = echo, **more: Any) -> Ends:
+        made.append(Ends(wire, make_site, handler, **more))
         return made[-1]
 
     yield make
@@ -127,8 +127,8 @@ def make_ends(make_site: Callable[[str], s.Site]) -> Iterator[MakeEnds]:
         ends.application.close()
 
 
-@CARRIERS
-def test_records_of_any_size_arrive_whole_and_in_order_both_ways(carrier: str, make_ends: MakeEnds) -> None:
+@WIRES
+def test_records_of_any_size_arrive_whole_and_in_order_both_ways(wire: str, make_ends: MakeEnds) -> None:
     up, down = records_of(1, 10_000), records_of(2, 10_000)
     got: list[list[bytes]] = []
     done = threading.Event()
@@ -140,7 +140,7 @@ def test_records_of_any_size_arrive_whole_and_in_order_both_ways(carrier: str, m
         sender.join()
         done.set()
 
-    ends = make_ends(carrier, both)
+    ends = make_ends(wire, both)
     with ends.open() as local:
         sender = threading.Thread(target=send_all, args=(local, up), daemon=True)
         sender.start()
@@ -153,8 +153,8 @@ def test_records_of_any_size_arrive_whole_and_in_order_both_ways(carrier: str, m
     assert closed["bytes_out"] == str(sum(map(len, up))) and closed["bytes_in"] == str(sum(map(len, down)))
 
 
-@CARRIERS
-def test_a_reader_that_stops_stops_the_sender_and_nothing_is_lost(carrier: str, make_ends: MakeEnds) -> None:
+@WIRES
+def test_a_reader_that_stops_stops_the_sender_and_nothing_is_lost(wire: str, make_ends: MakeEnds) -> None:
     go_on = threading.Event()
     got: list[bytes] = []
     done = threading.Event()
@@ -165,7 +165,7 @@ def test_a_reader_that_stops_stops_the_sender_and_nothing_is_lost(carrier: str, 
         sock.shutdown(socket.SHUT_WR)
         done.set()
 
-    ends = make_ends(carrier, slow)
+    ends = make_ends(wire, slow)
     with ends.open() as local:
         local.settimeout(1.5)  # so long nothing moves: everybody waits
         said = 0
@@ -183,8 +183,8 @@ def test_a_reader_that_stops_stops_the_sender_and_nothing_is_lost(carrier: str, 
     assert ends.closes() == ["end of stream"] * 2
 
 
-@CARRIERS
-def test_each_direction_ends_by_itself(carrier: str, make_ends: MakeEnds) -> None:
+@WIRES
+def test_each_direction_ends_by_itself(wire: str, make_ends: MakeEnds) -> None:
     def answers_at_the_end(sock: socket.socket) -> None:
         asked = receive_all(sock)
         send_all(sock, [b"%d records" % len(asked), b"bye"])
@@ -194,7 +194,7 @@ def test_each_direction_ends_by_itself(carrier: str, make_ends: MakeEnds) -> Non
         got.append(receive_all(sock))
 
     got: list[list[bytes]] = []
-    ends = make_ends(carrier, answers_at_the_end)
+    ends = make_ends(wire, answers_at_the_end)
     with ends.open() as local:
         send_all(local, [b"a", b"b", b"c"])
         assert receive_all(local) == [b"3 records", b"bye"]
@@ -208,9 +208,9 @@ def test_each_direction_ends_by_itself(carrier: str, make_ends: MakeEnds) -> Non
     s.until(lambda: len(ends.client.events("session_close", reason="^end of stream$")) == 2, "both ended in order")
 
 
-@CARRIERS
-def test_the_longest_record_passes_and_a_longer_one_ends_the_session(carrier: str, make_ends: MakeEnds) -> None:
-    ends = make_ends(carrier)
+@WIRES
+def test_the_longest_record_passes_and_a_longer_one_ends_the_session(wire: str, make_ends: MakeEnds) -> None:
+    ends = make_ends(wire)
     longest = os.urandom(LONGEST)
     with ends.open() as local:
         local.send(longest)
@@ -224,24 +224,24 @@ def test_the_longest_record_passes_and_a_longer_one_ends_the_session(carrier: st
     assert ends.server.wait_event("session_close").fields["reason"] == "tunnel was cut without an end of stream"
 
 
-@CARRIERS
-def test_a_cut_tunnel_gives_what_came_and_then_a_close(carrier: str, make_ends: MakeEnds) -> None:
-    ends = make_ends(carrier, dead_peer="1s")
+@WIRES
+def test_a_cut_tunnel_gives_what_came_and_then_a_close(wire: str, make_ends: MakeEnds) -> None:
+    ends = make_ends(wire, dead_peer="1s")
     ends.server.expected_exits = {0, -signal.SIGKILL}
     with ends.open() as local:
         for record in (b"one", b"two"):
             local.send(record)
             assert local.recv(ROOM) == record
         ends.server.kill()
-        if carrier == "udp":
+        if wire == "curvecp":
             local.send(b"three")  # which nobody acknowledges
         assert local.recv(ROOM) == b""
-    reason = "tunnel was cut without an end of stream" if carrier == "tcp" else "peer does not answer"
+    reason = "tunnel was cut without an end of stream" if wire == "curve_tun" else "peer does not answer"
     assert ends.client.wait_event("session_close").fields["reason"] == reason
 
 
 def test_the_socket_is_ours_alone_and_a_leftover_is_taken_over(make_ends: MakeEnds) -> None:
-    ends = make_ends("tcp")
+    ends = make_ends("curve_tun")
     assert stat.S_IMODE(ends.path.stat().st_mode) == 0o600
     code, text = ends.near.start_refused({"web": ends.client_section}, control=ends.near.folder / "other.sock")
     assert code != 0 and "another program has it" in text
@@ -258,9 +258,9 @@ def test_the_socket_is_ours_alone_and_a_leftover_is_taken_over(make_ends: MakeEn
     assert not ends.path.exists()
 
 
-@CARRIERS
-def test_sessions_live_through_a_reload_and_end_in_peace_in_a_drain(carrier: str, make_ends: MakeEnds) -> None:
-    ends = make_ends(carrier, drain_timeout="30s")
+@WIRES
+def test_sessions_live_through_a_reload_and_end_in_peace_in_a_drain(wire: str, make_ends: MakeEnds) -> None:
+    ends = make_ends(wire, drain_timeout="30s")
     with ends.open() as local:
         local.send(b"before")
         assert local.recv(ROOM) == b"before"
@@ -281,7 +281,7 @@ def test_sessions_live_through_a_reload_and_end_in_peace_in_a_drain(carrier: str
 
 
 def test_a_revoked_peer_is_cut(make_ends: MakeEnds) -> None:
-    ends = make_ends("tcp")
+    ends = make_ends("curve_tun")
     with ends.open() as local:
         local.send(b"hello")
         assert local.recv(ROOM) == b"hello"
@@ -328,7 +328,7 @@ def test_records_on_one_side_and_a_program_with_channels_on_the_other(site: s.Si
     program = s.Daemon([*args, "--known-hosts", str(hosts)], tmp_path / "echo.log", ready=None)
     site.know("gate", server.public)
     path = tmp_path / "plain.sock"
-    section = {"client": "yes", "accept": f"seqpacket:{path}", "connect": f"tcp:127.0.0.1:{port}", "peer": "gate"}
+    section = {"client": "yes", "accept": f"seqpacket:{path}", "connect": f"curve_tun:127.0.0.1:{port}", "peer": "gate"}
     daemon = site.start({"app": section})
 
     def talk() -> bool:

@@ -19,7 +19,7 @@ import pytest
 import support as s
 from test_command import with_terminal
 
-MINIMAL = {"accept": "tcp:127.0.0.1:1", "connect": "127.0.0.1:1", "allow": "*"}
+MINIMAL = {"accept": "curve_tun:127.0.0.1:1", "connect": "127.0.0.1:1", "allow": "*"}
 
 
 def descriptors(pid: int) -> dict[int, str]:
@@ -55,7 +55,7 @@ def test_a_state_dir_that_is_a_file_is_told(site: s.Site) -> None:
 @pytest.mark.parametrize("closed", ["2>&-", "<&- >&- 2>&-"])
 def test_closed_standard_descriptors_become_dev_null(closed: str, site: s.Site, echo_backend: s.Backend) -> None:
     port = s.free_port()
-    section = {"accept": f"tcp:127.0.0.1:{port}", "connect": echo_backend.address, "allow": "*"}
+    section = {"accept": f"curve_tun:127.0.0.1:{port}", "connect": echo_backend.address, "allow": "*"}
     config = site.write_config({"web": section})
     shell = ["sh", "-c", f'exec "$0" -c "$1" {closed}', s.binary("curvegated"), str(config)]
     process = subprocess.Popen(shell, start_new_session=True)
@@ -108,7 +108,7 @@ def test_a_signal_during_the_start_ends_nobody(number: signal.Signals, site: s.S
     seal = [s.binary("curvegate"), "keygen", "--role", "server", "-o", str(path), "--passphrase"]
     assert with_terminal(seal, [b"open sesame\r"] * 2).returncode == 0
     site._keys["server"] = s.Key(path, b"")
-    section = {"accept": f"tcp:127.0.0.1:{s.free_port()}", "connect": echo_backend.address, "allow": "*"}
+    section = {"accept": f"curve_tun:127.0.0.1:{s.free_port()}", "connect": echo_backend.address, "allow": "*"}
     master, slave = pty.openpty()
     try:
         take_terminal = {"preexec_fn": lambda: fcntl.ioctl(slave, termios.TIOCSCTTY, 0), "pass_fds": (slave,)}
@@ -139,7 +139,7 @@ def test_without_a_vault_the_start_says_which_program_is_missing(site: s.Site, e
     program = alone / "curvegated"
     program.write_bytes(Path(s.binary("curvegated")).read_bytes())
     program.chmod(0o755)
-    config = site.write_config({"web": MINIMAL | {"accept": f"tcp:127.0.0.1:{s.free_port()}"}})
+    config = site.write_config({"web": MINIMAL | {"accept": f"curve_tun:127.0.0.1:{s.free_port()}"}})
     done = s.run([str(program), "-c", str(config)], env={"PATH": "/nonexistent"})
     assert done.returncode == 69
     assert b"start curvegate-vault: No such file or directory" in done.stderr
@@ -147,7 +147,7 @@ def test_without_a_vault_the_start_says_which_program_is_missing(site: s.Site, e
 
 def test_without_a_thread_the_start_says_so(nobody_site: s.Site) -> None:
     config = nobody_site.write_config(
-        {"web": MINIMAL | {"accept": f"tcp:127.0.0.1:{s.free_port()}"}}, workers=64, lock_memory="try"
+        {"web": MINIMAL | {"accept": f"curve_tun:127.0.0.1:{s.free_port()}"}}, workers=64, lock_memory="try"
     )
     s.give_to_nobody(nobody_site.folder)
     # Processes and threads of one user: its own and those of others that run as nobody.
@@ -197,7 +197,7 @@ def test_a_file_at_a_sockets_path_is_left_alone_and_called_by_its_name(site: s.S
     path = site.folder / "app.sock"
     path.write_text("kept")
     site.know("server", site.key("server").public)
-    section = {"client": "yes", "accept": f"unix:{path}", "connect": "tcp:127.0.0.1:1", "peer": "server"}
+    section = {"client": "yes", "accept": f"unix:{path}", "connect": "curve_tun:127.0.0.1:1", "peer": "server"}
     code, said = site.start_refused({"app": section})
     assert code == 69 and "what lies there is no socket" in said
     assert path.read_text() == "kept"
@@ -207,7 +207,7 @@ def test_a_socket_in_use_whose_queue_is_full_is_not_waited_for(site: s.Site, ech
     path = site.folder / "app.sock"
     held = full_queue(path, socket.SOCK_STREAM)
     site.know("server", site.key("server").public)
-    section = {"client": "yes", "accept": f"unix:{path}", "connect": "tcp:127.0.0.1:1", "peer": "server"}
+    section = {"client": "yes", "accept": f"unix:{path}", "connect": "curve_tun:127.0.0.1:1", "peer": "server"}
     code, said = site.start_refused({"app": section})
     assert code == 69 and "another program has it" in said
     for one in held:
@@ -320,7 +320,7 @@ def test_no_descriptor_left_is_not_the_end_and_what_was_lost_comes_again(
     gate.daemon.process.send_signal(signal.SIGUSR1)
     config = site.folder / "curvegate.conf"
     with config.open("a") as file:
-        file.write(f"\n[more]\naccept = tcp:127.0.0.1:{s.free_port()}\nconnect = 127.0.0.1:1\nallow = laptop\n")
+        file.write(f"\n[more]\naccept = curve_tun:127.0.0.1:{s.free_port()}\nconnect = 127.0.0.1:1\nallow = laptop\n")
     gate.daemon.process.send_signal(signal.SIGHUP)
     for what in ("for=log-file", "for=audit", 'for="the configuration"'):
         logged(what)

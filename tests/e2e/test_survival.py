@@ -114,7 +114,7 @@ def test_a_daemon_that_cannot_read_its_pins_does_not_start_and_says_so(site: s.S
     s.need_tool("strace")
     if s.is_sanitized():
         s.skip_loudly("a sanitizer does not live with failing system calls")
-    section = {"accept": f"tcp:127.0.0.1:{s.free_port()}", "connect": "127.0.0.1:9", "allow": "*"}
+    section = {"accept": f"curve_tun:127.0.0.1:{s.free_port()}", "connect": "127.0.0.1:9", "allow": "*"}
     site.know("laptop", ct.KeyPair.generate().public)
     config = site.write_config({"web": section})
     strace = ["strace", "-f", "-qq", "-o", "/dev/null", "-P", str(site.known_hosts)]
@@ -133,7 +133,7 @@ def test_a_reload_that_cannot_read_its_pins_keeps_those_in_force(
 ) -> None:
     if s.is_sanitized():
         s.skip_loudly("a sanitizer does not live with failing system calls")
-    with pair("tcp", tmp_path, echo_backend) as ends, ends.client.open() as local:
+    with pair("curve_tun", tmp_path, echo_backend) as ends, ends.client.open() as local:
         stranger = ct.KeyPair.generate()
         assert local.echo(b"before") == b"before"
         ends.far.know("phone", stranger.public)
@@ -231,7 +231,7 @@ def test_broken_reloads_one_after_the_other_change_nothing_and_end_nobody(
 ) -> None:
     """Each kind of broken file, while bytes flow on many sessions."""
     count = s.scale(50, 20)
-    with pair("tcp", tmp_path, echo_backend) as ends:
+    with pair("curve_tun", tmp_path, echo_backend) as ends:
         locals_ = [ends.client.open() for _ in range(count)]
         for local in locals_:
             assert local.echo(b"before") == b"before"

@@ -16,7 +16,7 @@ import pytest
 import support as s
 
 MakeSite = Callable[[str], s.Site]
-CARRIERS = pytest.mark.parametrize("carrier", ["tcp", "udp"])
+WIRES = pytest.mark.parametrize("wire", ["curve_tun", "curvecp"])
 
 
 def says(name: str) -> s.Handler:
@@ -166,31 +166,31 @@ def test_a_proxy_header_goes_to_the_target_that_answers(site: s.Site) -> None:
 class Servers:
     """Two servers on addresses and with keys of their own, and a client end over both."""
 
-    def __init__(self, carrier: str, make_site: MakeSite, pins: dict[str, int] | None = None, **more: Any) -> None:
+    def __init__(self, wire: str, make_site: MakeSite, pins: dict[str, int] | None = None, **more: Any) -> None:
         self.near = make_site("near")
         self.hosts = ["127.0.0.1", "127.0.0.2"]
         self.sites = [make_site("one"), make_site("two")]
         self.ports = [s.free_port(), s.free_port()]
         self.backends = [s.Backend(says("A")), s.Backend(says("B"))]
-        self.carrier = carrier
+        self.wire = wire
         self.daemons = [self.start_server(index) for index in range(2)]
         for index, host in enumerate(self.hosts):
             owner = (pins or {}).get(host, index)
             self.near.know(host, self.sites[owner].key("server").public)
         self.plain = s.free_port()
         section = {"client": "yes", "accept": f"127.0.0.1:{self.plain}", "connect": ", ".join(self.targets)}
-        section |= {"server_name": "web"} if carrier == "udp" else {}
+        section |= {"server_name": "web"} if wire == "curvecp" else {}
         self.client = self.near.start({"app": section}, connect_timeout="4s", **more)
 
     @property
     def targets(self) -> list[str]:
-        return [f"{self.carrier}:{host}:{port}" for host, port in zip(self.hosts, self.ports)]
+        return [f"{self.wire}:{host}:{port}" for host, port in zip(self.hosts, self.ports)]
 
     def start_server(self, index: int) -> s.Daemon:
         site = self.sites[index]
         if "phone" not in site.peers:
             site.know("phone", self.near.key("client").public)
-        accept = f"{self.carrier}:{self.hosts[index]}:{self.ports[index]}"
+        accept = f"{self.wire}:{self.hosts[index]}:{self.ports[index]}"
         return site.start({"web": {"accept": accept, "connect": self.backends[index].address, "allow": "phone"}})
 
     def ask(self) -> str:
@@ -203,9 +203,9 @@ class Servers:
             backend.close()
 
 
-@CARRIERS
-def test_a_client_end_moves_to_the_other_server_and_back(carrier: str, make_site: MakeSite) -> None:
-    servers = Servers(carrier, make_site)
+@WIRES
+def test_a_client_end_moves_to_the_other_server_and_back(wire: str, make_site: MakeSite) -> None:
+    servers = Servers(wire, make_site)
     assert [servers.ask(), servers.ask()] == ["A", "A"]
     assert servers.daemons[0].terminate() == 0
     since = servers.client.mark()
@@ -213,16 +213,16 @@ def test_a_client_end_moves_to_the_other_server_and_back(carrier: str, make_site
     servers.client.wait_event("target_failed", since=since)
     done = servers.client.wait_event("handshake_ok", since=since)
     assert done.fields["peer"] == "127.0.0.2"
-    assert done.fields["target"] == servers.targets[1].removeprefix("tcp:")
+    assert done.fields["target"] == servers.targets[1]
     assert [servers.ask() for _ in range(2)] == ["B", "B"]
     servers.start_server(0)
     s.until(lambda: servers.ask() == "A", "the first server serves again", 90, 0.1)
     servers.close()
 
 
-@CARRIERS
-def test_a_key_is_good_at_its_own_target_only(carrier: str, make_site: MakeSite) -> None:
-    servers = Servers(carrier, make_site, pins={"127.0.0.1": 1, "127.0.0.2": 0})
+@WIRES
+def test_a_key_is_good_at_its_own_target_only(wire: str, make_site: MakeSite) -> None:
+    servers = Servers(wire, make_site, pins={"127.0.0.1": 1, "127.0.0.2": 0})
     assert servers.ask() == ""
     reason = servers.client.wait_event("connect_failed").fields["reason"]
     assert "127.0.0.1" in reason and "127.0.0.2" in reason and reason.endswith("no target answers")
@@ -232,18 +232,18 @@ def test_a_key_is_good_at_its_own_target_only(carrier: str, make_site: MakeSite)
     servers.close()
 
 
-@CARRIERS
-def test_the_wrong_key_at_one_server_leaves_the_other(carrier: str, make_site: MakeSite) -> None:
-    servers = Servers(carrier, make_site, pins={"127.0.0.1": 1})
+@WIRES
+def test_the_wrong_key_at_one_server_leaves_the_other(wire: str, make_site: MakeSite) -> None:
+    servers = Servers(wire, make_site, pins={"127.0.0.1": 1})
     assert [servers.ask() for _ in range(3)] == ["B"] * 3
     assert not servers.daemons[0].events("handshake_ok")
 
     code, text = command(servers.near, "probe", "app")
     assert code == 0, text
-    assert ("wrong key for 127.0.0.1" if carrier == "tcp" else "no answer: wrong key") in text
+    assert ("wrong key for 127.0.0.1" if wire == "curve_tun" else "no answer: wrong key") in text
     assert "accepted: the server keeps the connection" in text.split("target: ")[2], text
     assert "targets: 1 of 2 serve" in text
-    if carrier == "tcp":  # over udp it would wait for its time once more
+    if wire == "curve_tun":  # over udp it would wait for its time once more
         servers.daemons[1].terminate()
         code, text = command(servers.near, "probe", "app")
         assert code == 1 and "targets: 0 of 2 serve" in text, text
@@ -251,7 +251,7 @@ def test_the_wrong_key_at_one_server_leaves_the_other(carrier: str, make_site: M
 
 
 def test_check_tells_each_target_and_whose_key_is_expected(make_site: MakeSite) -> None:
-    servers = Servers("tcp", make_site)
+    servers = Servers("curve_tun", make_site)
     code, text = command(servers.near, "check")
     assert code == 0, text
     for target, host in zip(servers.targets, servers.hosts):
@@ -272,7 +272,7 @@ def test_a_reload_changes_targets_and_leaves_sessions(make_site: MakeSite) -> No
     web = Web(near, one.address)
     with web.end.connect() as client:
         assert client.session is not None and client.session.echo(b"before") == b"before"
-        section = {"accept": f"tcp:127.0.0.1:{web.end.address[1]}", "allow": "laptop"}
+        section = {"accept": f"curve_tun:127.0.0.1:{web.end.address[1]}", "allow": "laptop"}
         near.write_config({"web": section | {"connect": f"{two.address}, {one.address}"}})
         code, text = command(near, "reload")
         assert code == 0 and "~ service web" in text, text
@@ -294,10 +294,10 @@ def test_datagrams_have_targets_too(make_site: MakeSite) -> None:
         app.settimeout(s.PATIENCE)
     port, plain = s.free_port(), s.free_port()
     connect = ", ".join(f"udp:127.0.0.1:{app.getsockname()[1]}" for app in apps)
-    far.start({"dns": {"accept": f"udp:127.0.0.1:{port}", "connect": connect, "allow": "phone", "failover": "rr"}})
+    far.start({"dns": {"accept": f"curvecp:127.0.0.1:{port}", "connect": connect, "allow": "phone", "failover": "rr"}})
     dead = s.free_port()
     section = {"client": "yes", "accept": f"udp:127.0.0.1:{plain}", "peer": "gate", "connect_timeout": "4s"}
-    client = near.start({"dns": section | {"connect": f"udp:127.0.0.1:{dead}, udp:127.0.0.1:{port}"}})
+    client = near.start({"dns": section | {"connect": f"curvecp:127.0.0.1:{dead}, curvecp:127.0.0.1:{port}"}})
     users = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(2)]
     for user, app in zip(users, apps):
         user.settimeout(s.PATIENCE)

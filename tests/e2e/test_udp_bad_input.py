@@ -1075,7 +1075,7 @@ def test_a_client_without_a_pin_dials_nobody(site: s.Site) -> None:
         service = {
             "client": "yes",
             "accept": f"127.0.0.1:{s.free_port()}",
-            "connect": f"udp:127.0.0.1:{mute.address[1]}",
+            "connect": f"curvecp:127.0.0.1:{mute.address[1]}",
             "peer": "nobody-knows",
         }
         daemon = site.start({"app": service})

@@ -1,4 +1,4 @@
-"""A plain side of datagrams, in a tunnel over either carrier: sources stay apart, datagrams stay whole."""
+"""A plain side of datagrams, in a tunnel over either wire: sources stay apart, datagrams stay whole."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import curvecp as cp
 import pytest
 import support as s
 
-CARRIERS = pytest.mark.parametrize("carrier", ["tcp", "udp"])
+WIRES = pytest.mark.parametrize("wire", ["curve_tun", "curvecp"])
 
 
 class DatagramBackend:
@@ -65,7 +65,7 @@ class Tunnel:
         self,
         make_site: Callable[[str], s.Site],
         backend: str,
-        carrier: str,
+        wire: str,
         client: dict[str, object] | None = None,
         server: dict[str, object] | None = None,
         workers: int = 2,
@@ -75,7 +75,7 @@ class Tunnel:
         far.know("phone", near.key("client").public)
         near.know("gate", far.key("server").public)
         port, plain = s.free_port(), s.free_port()
-        accept = f"{carrier}:127.0.0.1:{port}"
+        accept = f"{wire}:127.0.0.1:{port}"
         service = {"accept": accept, "connect": backend, "allow": "phone"} | (server or {})
         self.server = far.start({"web": service}, drain_timeout=drain)
         section: dict[str, object] = {
@@ -83,7 +83,7 @@ class Tunnel:
             "accept": f"udp:127.0.0.1:{plain}",
             "connect": accept,
             "peer": "gate",
-            "server_name": "web" if carrier == "udp" else None,
+            "server_name": "web" if wire == "curvecp" else None,
         }
         self.client = near.start({"app": section | (client or {})}, workers=workers)
         self.address = ("127.0.0.1", plain)
@@ -102,7 +102,7 @@ MakeTunnel = Callable[..., Tunnel]
 
 @pytest.fixture
 def make_tunnel(make_site: Callable[[str], s.Site]) -> MakeTunnel:
-    return lambda backend, carrier, **more: Tunnel(make_site, backend, carrier, **more)
+    return lambda backend, wire, **more: Tunnel(make_site, backend, wire, **more)
 
 
 @pytest.fixture
@@ -111,11 +111,11 @@ def echo() -> Iterator[DatagramBackend]:
         yield backend
 
 
-@CARRIERS
+@WIRES
 def test_datagrams_of_every_size_come_back_whole(
-    make_tunnel: MakeTunnel, echo: DatagramBackend, carrier: str
+    make_tunnel: MakeTunnel, echo: DatagramBackend, wire: str
 ) -> None:
-    tunnel = make_tunnel(echo.address, carrier)
+    tunnel = make_tunnel(echo.address, wire)
     with cp.Port() as port:
         for size in (0, 1, 512, 1452, 9000, 0, 1, 30_000, 65_000):
             data = os.urandom(size)
@@ -124,9 +124,9 @@ def test_datagrams_of_every_size_come_back_whole(
     assert len(echo.sources()) == 1, "one source is one flow"
 
 
-@CARRIERS
-def test_a_burst_stays_in_order_and_whole(make_tunnel: MakeTunnel, echo: DatagramBackend, carrier: str) -> None:
-    tunnel = make_tunnel(echo.address, carrier)
+@WIRES
+def test_a_burst_stays_in_order_and_whole(make_tunnel: MakeTunnel, echo: DatagramBackend, wire: str) -> None:
+    tunnel = make_tunnel(echo.address, wire)
     with cp.Port() as port:
         assert tunnel.ask(port, b"first") == b"first"
         sent = [struct.pack(">I", i) + os.urandom(random.Random(i).randrange(1400)) for i in range(100)]
@@ -138,9 +138,9 @@ def test_a_burst_stays_in_order_and_whole(make_tunnel: MakeTunnel, echo: Datagra
     assert got == sent
 
 
-@CARRIERS
-def test_several_sources_are_kept_apart(make_tunnel: MakeTunnel, echo: DatagramBackend, carrier: str) -> None:
-    tunnel = make_tunnel(echo.address, carrier)
+@WIRES
+def test_several_sources_are_kept_apart(make_tunnel: MakeTunnel, echo: DatagramBackend, wire: str) -> None:
+    tunnel = make_tunnel(echo.address, wire)
     ports = [cp.Port(f"127.0.0.{1 + i % 3}") for i in range(s.scale(30, 10))]
     for turn in range(3):
         for i, port in enumerate(ports):
@@ -154,11 +154,11 @@ def test_several_sources_are_kept_apart(make_tunnel: MakeTunnel, echo: DatagramB
     assert len(echo.sources()) == len(ports)
 
 
-@CARRIERS
+@WIRES
 def test_the_cap_on_flows_ends_the_one_that_was_used_least_lately(
-    make_tunnel: MakeTunnel, echo: DatagramBackend, carrier: str
+    make_tunnel: MakeTunnel, echo: DatagramBackend, wire: str
 ) -> None:
-    tunnel = make_tunnel(echo.address, carrier, client={"flows": 3}, workers=1)
+    tunnel = make_tunnel(echo.address, wire, client={"flows": 3}, workers=1)
     ports = [cp.Port() for _ in range(4)]
 
     def far_port(index: int) -> cp.Address:
@@ -175,11 +175,11 @@ def test_the_cap_on_flows_ends_the_one_that_was_used_least_lately(
         port.close()
 
 
-@CARRIERS
+@WIRES
 def test_flows_that_carry_nothing_end_and_come_again(
-    make_tunnel: MakeTunnel, echo: DatagramBackend, carrier: str
+    make_tunnel: MakeTunnel, echo: DatagramBackend, wire: str
 ) -> None:
-    tunnel = make_tunnel(echo.address, carrier, client={"flow_idle": "1s"})
+    tunnel = make_tunnel(echo.address, wire, client={"flow_idle": "1s"})
     with cp.Port() as busy, cp.Port() as idle:
         assert tunnel.ask(idle, b"idle") == b"idle"
         for _ in range(8):
@@ -191,11 +191,11 @@ def test_flows_that_carry_nothing_end_and_come_again(
     assert len({peer for data, peer in echo.seen if data == b"idle"}) == 2
 
 
-@CARRIERS
-def test_answers_without_a_question_come_through(make_tunnel: MakeTunnel, carrier: str) -> None:
+@WIRES
+def test_answers_without_a_question_come_through(make_tunnel: MakeTunnel, wire: str) -> None:
     """Nobody counts questions: one may have many answers, and none."""
     with DatagramBackend(lambda data: None) as backend:
-        tunnel = make_tunnel(backend.address, carrier)
+        tunnel = make_tunnel(backend.address, wire)
         with cp.Port() as port:
             port.send(b"subscribe", tunnel.address)
             s.until(lambda: backend.seen, "the question")
@@ -206,12 +206,12 @@ def test_answers_without_a_question_come_through(make_tunnel: MakeTunnel, carrie
                 assert came is not None and came[0] == b"news %d" % i
 
 
-@CARRIERS
-def test_a_backend_that_is_not_there_yet_is_reached_later(make_tunnel: MakeTunnel, carrier: str) -> None:
+@WIRES
+def test_a_backend_that_is_not_there_yet_is_reached_later(make_tunnel: MakeTunnel, wire: str) -> None:
     """ICMP says that nobody listens; the flow survives it, or the next datagram makes another."""
     with cp.Port() as reserved:
         port_number = reserved.address[1]
-    tunnel = make_tunnel(f"udp:127.0.0.1:{port_number}", carrier)
+    tunnel = make_tunnel(f"udp:127.0.0.1:{port_number}", wire)
     with cp.Port() as port:
         for _ in range(3):
             assert tunnel.ask(port, b"anybody?", 0.3) is None
@@ -229,11 +229,11 @@ def test_a_backend_that_is_not_there_yet_is_reached_later(make_tunnel: MakeTunne
         late.close()
 
 
-@CARRIERS
+@WIRES
 def test_a_server_end_that_comes_back_is_used_again(
-    make_tunnel: MakeTunnel, echo: DatagramBackend, carrier: str
+    make_tunnel: MakeTunnel, echo: DatagramBackend, wire: str
 ) -> None:
-    tunnel = make_tunnel(echo.address, carrier, client={"dead_peer": "2s"})
+    tunnel = make_tunnel(echo.address, wire, client={"dead_peer": "2s"})
     with cp.Port() as port:
         assert tunnel.ask(port, b"before") == b"before"
         config = tunnel.server.process.args[-1]  # type: ignore[index]
@@ -256,14 +256,14 @@ def test_datagrams_over_a_bad_line_come_late_and_whole(
         far.know("phone", near.key("client").public)
         near.know("gate", far.key("server").public)
         port, plain = s.free_port(), s.free_port()
-        service = {"accept": f"udp:127.0.0.1:{port}", "connect": backend.address, "allow": "phone"}
+        service = {"accept": f"curvecp:127.0.0.1:{port}", "connect": backend.address, "allow": "phone"}
         far.start({"web": service})
         relay = s.UdpRelay(("127.0.0.1", port), loss=0.05, reorder=0.05, delay_ms=5, seed=9)
         udp_relays.append(relay)
         section = {
             "client": "yes",
             "accept": f"udp:127.0.0.1:{plain}",
-            "connect": f"udp:127.0.0.1:{relay.address[1]}",
+            "connect": f"curvecp:127.0.0.1:{relay.address[1]}",
             "peer": "gate",
             "server_name": "web",
         }
@@ -302,10 +302,10 @@ def dns_answer(query: bytes) -> bytes | None:
     return head + query[12:] + b"\xc0\x0c" + struct.pack(">HHIH", 16, 1, 60, len(text)) + text
 
 
-@CARRIERS
-def test_a_name_server_is_asked_through_the_tunnel(make_tunnel: MakeTunnel, carrier: str) -> None:
+@WIRES
+def test_a_name_server_is_asked_through_the_tunnel(make_tunnel: MakeTunnel, wire: str) -> None:
     with DatagramBackend(dns_answer) as backend:
-        tunnel = make_tunnel(backend.address, carrier)
+        tunnel = make_tunnel(backend.address, wire)
         for number in range(s.scale(50, 10)):  # each question from a port of its own, as resolvers ask
             with cp.Port() as resolver:
                 query = dns_query(number, f"host{number}.example.org")
@@ -326,7 +326,7 @@ def datagram_server(site: s.Site, backend: DatagramBackend) -> tuple[cp.Client, 
     client = cp.KeyPair.generate()
     site.know("laptop", client.public)
     port = s.free_port()
-    daemon = site.start({"web": {"accept": f"udp:127.0.0.1:{port}", "connect": backend.address, "allow": "laptop"}})
+    daemon = site.start({"web": {"accept": f"curvecp:127.0.0.1:{port}", "connect": backend.address, "allow": "laptop"}})
     return cp.Client(("127.0.0.1", port), site.key("server").public, client), daemon
 
 
@@ -366,7 +366,7 @@ def test_a_stream_that_ends_within_a_datagram_drops_its_piece(site: s.Site, echo
 
 
 def test_flows_end_with_the_daemon(make_tunnel: MakeTunnel, echo: DatagramBackend) -> None:
-    tunnel = make_tunnel(echo.address, "udp")
+    tunnel = make_tunnel(echo.address, "curvecp")
     with cp.Port() as port:
         assert tunnel.ask(port, b"here") == b"here"
     start = time.monotonic()
@@ -375,20 +375,20 @@ def test_flows_end_with_the_daemon(make_tunnel: MakeTunnel, echo: DatagramBacken
     assert time.monotonic() - start < 20, "a flow is not waited for: datagrams have no end"
 
 
-@CARRIERS
-def test_flows_that_had_to_go_while_they_were_dialled_leave_nothing_open(site: s.Site, carrier: str) -> None:
+@WIRES
+def test_flows_that_had_to_go_while_they_were_dialled_leave_nothing_open(site: s.Site, wire: str) -> None:
     """Any local program may send from as many sources as there are ports."""
     flows, sources = 8, 300
     with socket.create_server(("127.0.0.1", 0)) as silent, cp.Port() as deaf:
-        port = silent.getsockname()[1] if carrier == "tcp" else deaf.address[1]
+        port = silent.getsockname()[1] if wire == "curve_tun" else deaf.address[1]
         site.know("gate", site.key("server").public)
         plain = s.free_port()
         section = {
             "client": "yes",
             "accept": f"udp:127.0.0.1:{plain}",
-            "connect": f"{carrier}:127.0.0.1:{port}",
+            "connect": f"{wire}:127.0.0.1:{port}",
             "peer": "gate",
-            "server_name": "web" if carrier == "udp" else None,
+            "server_name": "web" if wire == "curvecp" else None,
             "flows": flows,
             "connect_timeout": "60s",
         }
@@ -405,11 +405,11 @@ def test_flows_that_had_to_go_while_they_were_dialled_leave_nothing_open(site: s
         assert not daemon.events("connect_failed"), "nothing has failed"
 
 
-@CARRIERS
+@WIRES
 def test_a_server_end_whose_clients_have_vanished_does_not_wait_for_them(
-    make_tunnel: MakeTunnel, echo: DatagramBackend, carrier: str
+    make_tunnel: MakeTunnel, echo: DatagramBackend, wire: str
 ) -> None:
-    tunnel = make_tunnel(echo.address, carrier, server={"dead_peer": "10m"}, drain="10m")
+    tunnel = make_tunnel(echo.address, wire, server={"dead_peer": "10m"}, drain="10m")
     with cp.Port() as port:
         assert tunnel.ask(port, b"here I am") == b"here I am"
         tunnel.client.kill()
@@ -422,6 +422,6 @@ def test_a_udp_port_of_the_plain_side_in_use_refuses_the_start(site: s.Site) -> 
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as taken:
         taken.bind(("127.0.0.1", 0))
         address = f"udp:127.0.0.1:{taken.getsockname()[1]}"
-        service = {"client": "yes", "accept": address, "connect": "udp:127.0.0.1:9", "peer": "gate"}
+        service = {"client": "yes", "accept": address, "connect": "curvecp:127.0.0.1:9", "peer": "gate"}
         code, said = site.start_refused({"app": service})
     assert code != 0 and "in use" in said and address.removeprefix("udp:") in said

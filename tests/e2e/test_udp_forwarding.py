@@ -287,7 +287,7 @@ def test_ipv6_at_every_place(make_site: Callable[[str], s.Site]) -> None:
     with s.Backend(s.echo, host="::1") as backend:
         far.know("phone", near.key("client").public, "from=::1")
         port, local_port = s.free_port(), s.free_port()
-        server = s.udp_server_end(far, backend, {"allow": "phone", "accept": f"udp:[::1]:{port}"})
+        server = s.udp_server_end(far, backend, {"allow": "phone", "accept": f"curvecp:[::1]:{port}"})
         s.udp_client_end(near, ("::1", port), server.key, {"accept": f"[::1]:{local_port}"})
         with s.Local(("::1", local_port)) as local:
             assert local.echo(b"six") == b"six"
@@ -299,7 +299,7 @@ def test_two_colons_listen_on_both_families_and_from_sees_the_ipv4_address(
     site: s.Site, echo_backend: s.Backend
 ) -> None:
     port = s.free_port()
-    gate = s.udp_server_end(site, echo_backend, {"accept": f"udp:[::]:{port}"}, known="from=127.0.0.0/8,::1")
+    gate = s.udp_server_end(site, echo_backend, {"accept": f"curvecp:[::]:{port}"}, known="from=127.0.0.0/8,::1")
     for host, source in (("127.0.0.1", "127.0.0.1"), ("::1", "::1"), ("127.3.2.1", "127.0.0.1")):
         gate.address = (host, port)
         gate.check_honest(source)  # the answers come from where the client sent to, or it would not take them
@@ -333,7 +333,7 @@ def two_services(site: s.Site, one: s.Backend, two: s.Backend) -> tuple[s.Daemon
     client, tablet = cp.KeyPair.generate(), cp.KeyPair.generate()
     site.know("laptop", client.public)
     site.know("tablet", tablet.public)
-    accept = f"udp:127.0.0.1:{port}"
+    accept = f"curvecp:127.0.0.1:{port}"
     services = {
         "alpha": {"accept": accept, "connect": one.address, "allow": "laptop"},
         "second": {"accept": accept, "connect": two.address, "allow": "laptop, tablet", "server_name": "beta.example"},
@@ -371,7 +371,7 @@ def test_a_client_of_one_service_is_not_let_into_its_neighbour(site: s.Site, ech
     tablet = cp.KeyPair.generate()
     site.know("laptop", cp.KeyPair.generate().public)
     site.know("tablet", tablet.public)
-    accept, connect = f"udp:127.0.0.1:{port}", echo_backend.address
+    accept, connect = f"curvecp:127.0.0.1:{port}", echo_backend.address
     services = {
         "alpha": {"accept": accept, "connect": connect, "allow": "laptop"},
         "beta": {"accept": accept, "connect": connect, "allow": "tablet"},
@@ -421,27 +421,27 @@ def test_tcp_and_udp_tunnels_live_in_one_daemon(site: s.Site, echo_backend: s.Ba
     site.know("me", site.key("client").public)
     site.know("gate", site.key("server").public)
     services: dict[str, dict[str, object]] = {}
-    for i, carrier in enumerate(("tcp", "udp")):
-        accept = f"{carrier}:127.0.0.1:{port}"  # one number, two ports
-        services[carrier] = {"accept": accept, "connect": echo_backend.address, "allow": "me"}
-        services[f"out-{carrier}"] = {
+    for i, wire in enumerate(("curve_tun", "curvecp")):
+        accept = f"{wire}:127.0.0.1:{port}"  # one number, two ports
+        services[wire] = {"accept": accept, "connect": echo_backend.address, "allow": "me"}
+        services[f"out-{wire}"] = {
             "client": "yes",
             "accept": f"127.0.0.1:{s.free_port()}",
             "connect": accept,
             "peer": "gate",
-            "server_name": carrier if carrier == "udp" else None,
+            "server_name": wire if wire == "curvecp" else None,
         }
     site.start(services)
-    for carrier in ("tcp", "udp"):
-        local_port = int(str(services[f"out-{carrier}"]["accept"]).rpartition(":")[2])
+    for wire in ("curve_tun", "curvecp"):
+        local_port = int(str(services[f"out-{wire}"]["accept"]).rpartition(":")[2])
         with s.Local(("127.0.0.1", local_port)) as local:
-            assert local.echo(carrier.encode()) == carrier.encode()
+            assert local.echo(wire.encode()) == wire.encode()
 
 
 def test_a_udp_port_in_use_refuses_the_start_and_names_it(site: s.Site, echo_backend: s.Backend) -> None:
     with cp.Port() as taken:
         port = taken.address[1]
-        service = {"accept": f"udp:127.0.0.1:{port}", "connect": echo_backend.address, "allow": "*"}
+        service = {"accept": f"curvecp:127.0.0.1:{port}", "connect": echo_backend.address, "allow": "*"}
         code, said = site.start_refused({"web": service})
     assert code not in (0, 1) and code > 0
     assert f"127.0.0.1:{port}" in said and "in use" in said
@@ -651,7 +651,7 @@ def test_lossy_lines_deliver_everything(make_site: Callable[[str], s.Site]) -> N
         port = s.free_port()
         for i, line in enumerate(LINES):
             backend = stack.enter_context(s.Backend(both_ways(size(line), size(line), seen, 120)))
-            ins[f"line{i}"] = {"accept": f"udp:127.0.0.1:{port}", "connect": backend.address, "allow": "phone"}
+            ins[f"line{i}"] = {"accept": f"curvecp:127.0.0.1:{port}", "connect": backend.address, "allow": "phone"}
             relay = stack.enter_context(
                 s.UdpRelay(("127.0.0.1", port), loss=line[0], delay_ms=line[1], seed=100 + i)
             )
@@ -659,7 +659,7 @@ def test_lossy_lines_deliver_everything(make_site: Callable[[str], s.Site]) -> N
             outs[f"line{i}"] = {
                 "client": "yes",
                 "accept": f"127.0.0.1:{s.free_port()}",
-                "connect": f"udp:127.0.0.1:{relay.address[1]}",
+                "connect": f"curvecp:127.0.0.1:{relay.address[1]}",
                 "peer": "gate",
             }
         server, client = far.start(ins, connect_timeout="30s"), near.start(outs, connect_timeout="30s")

@@ -382,7 +382,7 @@ def test_our_daemon_with_their_key_and_their_client(site: s.Site, tmp_path: Path
     done = s.curvegate("import", "--role", "server", "-o", site.folder / "moved.key", stdin=keys.secret)
     assert done.returncode == 0, done.stderr.decode()
     port = s.free_port()
-    service = {"accept": f"udp:127.0.0.1:{port}", "connect": echo_backend.address, "allow": "*"}
+    service = {"accept": f"curvecp:127.0.0.1:{port}", "connect": echo_backend.address, "allow": "*"}
     site.start({"web": service}, server_key=site.folder / "moved.key")
     script = "echo moved >&7; exec 7>&-; cat <&6"
     assert reference_client(("127.0.0.1", port), keys.public, script) == b"moved\n"

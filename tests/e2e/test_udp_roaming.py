@@ -243,7 +243,7 @@ class Far:
 def server_on(host: Host, site: s.Site, backend: s.Backend, allow: str = "laptop") -> Far:
     client = cp.KeyPair.generate()
     site.know("laptop", client.public)
-    service = {"accept": "udp:0.0.0.0:4433", "connect": backend.address, "allow": allow}
+    service = {"accept": "curvecp:0.0.0.0:4433", "connect": backend.address, "allow": allow}
     site.start({"web": service}, wrap=host.wrap)
     return Far(site, backend, client, ("10.77.0.1", 4433))
 
@@ -253,7 +253,7 @@ def client_on(host: Host, site: s.Site, far: Far, path: Path) -> s.Daemon:
     service = {
         "client": "yes",
         "accept": f"unix:{path}",
-        "connect": f"udp:{far.address[0]}:{far.address[1]}",
+        "connect": f"curvecp:{far.address[0]}:{far.address[1]}",
         "peer": "gate",
         "server_name": "web",
         "dead_peer": "20s",

@@ -641,7 +641,7 @@ def test_a_vault_of_its_own_unit_may_come_late_go_and_come_back(
 
 def test_a_second_daemon_on_one_key_is_refused_with_the_words(site: s.Site, echo_backend: s.Backend) -> None:
     gate = s.server_end(site, echo_backend)
-    service = {"accept": f"tcp:127.0.0.1:{s.free_port()}", "connect": "127.0.0.1:9", "allow": "laptop"}
+    service = {"accept": f"curve_tun:127.0.0.1:{s.free_port()}", "connect": "127.0.0.1:9", "allow": "laptop"}
     code, said = site.start_refused({"web": service}, name="second.conf", control=None)
     assert code == 69 and "in use by another vault" in said and re.search(r"(nonce|rotation)[.]", said)
     gate.check_honest()
@@ -650,7 +650,7 @@ def test_a_second_daemon_on_one_key_is_refused_with_the_words(site: s.Site, echo
 def test_a_daemon_whose_counter_is_missing_says_what_to_do(site: s.Site) -> None:
     key = site.key("server")
     v.counter_path(site.folder, key.public).unlink()
-    service = {"accept": f"tcp:127.0.0.1:{s.free_port()}", "connect": "127.0.0.1:9", "allow": "*"}
+    service = {"accept": f"curve_tun:127.0.0.1:{s.free_port()}", "connect": "127.0.0.1:9", "allow": "*"}
     code, said = site.start_refused({"web": service})
     assert code == 78 and re.search("nonce[.].*missing.*curvegate counter init -c", said), said
 
@@ -813,11 +813,11 @@ def test_secret_keys_stand_once_in_locked_pages_of_the_vault_and_nowhere_else(
     ports = [s.free_port(), s.free_port()]
     daemon = site.start(
         {
-            "in": {"accept": f"tcp:127.0.0.1:{ports[0]}", "connect": echo_backend.address, "allow": "me, laptop"},
+            "in": {"accept": f"curve_tun:127.0.0.1:{ports[0]}", "connect": echo_backend.address, "allow": "me, laptop"},
             "out": {
                 "client": "yes",
                 "accept": f"127.0.0.1:{ports[1]}",
-                "connect": f"tcp:127.0.0.1:{ports[0]}",
+                "connect": f"curve_tun:127.0.0.1:{ports[0]}",
                 "peer": "gate",
             },
         }
@@ -931,7 +931,7 @@ def start_as_nobody(site: s.Site, backend: s.Backend, *limits: str, **more: Any)
     client = ct.KeyPair.generate()
     site.know("laptop", client.public)
     port = s.free_port()
-    section = {"accept": f"tcp:127.0.0.1:{port}", "connect": backend.address, "allow": "laptop"}
+    section = {"accept": f"curve_tun:127.0.0.1:{port}", "connect": backend.address, "allow": "laptop"}
     config = site.write_config({"web": section}, **more)
     s.give_to_nobody(site.folder)
     drop = [*s.AS_NOBODY, *limits]
@@ -958,7 +958,7 @@ def test_without_lockable_memory_it_refuses_or_warns_as_configured(
         s.skip_loudly("sanitizers turn mlock() into nothing")
     client = ct.KeyPair.generate()
     nobody_site.know("laptop", client.public)
-    section = {"accept": f"tcp:127.0.0.1:{s.free_port()}", "connect": echo_backend.address, "allow": "laptop"}
+    section = {"accept": f"curve_tun:127.0.0.1:{s.free_port()}", "connect": echo_backend.address, "allow": "laptop"}
     config = nobody_site.write_config({"web": section})
     s.give_to_nobody(nobody_site.folder)
     none = [*s.AS_NOBODY, "prlimit", "--memlock=0:0"]

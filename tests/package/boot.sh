@@ -96,11 +96,11 @@ sessions          = 4096
 half-open         = 4096
 sessions-per-peer = 200
 [echo]
-accept  = tcp:127.0.0.1:4433
+accept  = curve_tun:127.0.0.1:4433
 connect = 127.0.0.1:7000
 allow   = office
 [echo-udp]
-accept  = udp:127.0.0.1:4433
+accept  = curvecp:127.0.0.1:4433
 connect = 127.0.0.1:7000
 allow   = office
 END
@@ -110,11 +110,11 @@ state-dir   = /var/lib/curvegate/office
 [echo]
 client  = yes
 accept  = 127.0.0.1:7001
-connect = tcp:localhost:4433
+connect = curve_tun:localhost:4433
 [echo-udp]
 client  = yes
 accept  = 127.0.0.1:7002
-connect = udp:localhost:4433
+connect = curvecp:localhost:4433
 END
 units=(curvegate.service curvegate-vault.service curvegate@office.service)
 step "starting the units"

@@ -82,17 +82,17 @@ vault       = unix:/run/curvegate-vault/vault.sock
 known-hosts = /etc/curvegate/known_hosts
 
 [echo]
-accept  = tcp:192.0.2.1:4433
+accept  = curve_tun:192.0.2.1:4433
 connect = 127.0.0.1:7000
 allow   = office
 
 [echo-udp]
-accept  = udp:192.0.2.1:4433
+accept  = curvecp:192.0.2.1:4433
 connect = 127.0.0.1:7000
 allow   = office
 
 [nobody]
-accept  = tcp:192.0.2.1:4434
+accept  = curve_tun:192.0.2.1:4434
 connect = 127.0.0.1:7000
 END
 cat >"$b/etc/curvegate/office.conf" <<'END'
@@ -102,19 +102,19 @@ state-dir   = /var/lib/curvegate/office
 [echo]
 client  = yes
 accept  = 127.0.0.1:7001
-connect = tcp:192.0.2.1:4433
+connect = curve_tun:192.0.2.1:4433
 peer    = server.example
 
 [echo-udp]
 client  = yes
 accept  = 127.0.0.1:7002
-connect = udp:192.0.2.1:4433
+connect = curvecp:192.0.2.1:4433
 peer    = server.example
 
 [nobody]
 client  = yes
 accept  = 127.0.0.1:7003
-connect = tcp:192.0.2.1:4434
+connect = curve_tun:192.0.2.1:4434
 peer    = server.example
 END
 
