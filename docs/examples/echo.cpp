@@ -3,7 +3,7 @@
 //   curvegate-echo --listen HOST:PORT --key FILE --known-hosts FILE
 //   curvegate-echo --connect HOST:PORT --peer NAME --key FILE --known-hosts FILE --sizes 0,1,1000,65503
 //
-// With --udp both speak CurveCP.
+// With --wire curvecp both speak CurveCP instead of curve_tun.
 
 #include "curvegate/channel.hpp"
 
@@ -125,8 +125,9 @@ options::variables_map parse(int argc, char** argv) {
     description.add_options()("listen", text(), "HOST:PORT to serve")(
         "connect", text(), "HOST:PORT to check")("peer", text(), "the server's name in known_hosts")(
         "key", text()->required(), "secret key file")("known-hosts", text()->required(), "file of peers")(
-        "sizes", text()->default_value("0,1,1000,65503"), "message sizes to send")("udp", "over UDP")(
-        "help", "print this");
+        "sizes", text()->default_value("0,1,1000,65503"), "message sizes to send")(
+        "wire", text()->default_value("curve_tun"), "what is spoken: curve_tun or curvecp")("help",
+                                                                                            "print this");
     options::variables_map values;
     try {
         options::store(options::parse_command_line(argc, argv, description), values);
@@ -144,12 +145,18 @@ options::variables_map parse(int argc, char** argv) {
     return values;
 }
 
+curvegate::Wire parse_wire(const std::string& word) {
+    if (word == "curve_tun") return curvegate::Wire::curve_tun;
+    if (word == "curvecp") return curvegate::Wire::curvecp;
+    give_up(kUsage, "--wire: want curve_tun or curvecp");
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
     const auto values = parse(argc, argv);
     const bool server = values.contains("listen");
-    const auto carrier = values.contains("udp") ? curvegate::Carrier::udp : curvegate::Carrier::tcp;
+    const auto wire = parse_wire(values["wire"].as<std::string>());
     asio::io_context context;
     curvegate::VaultFiles files;
     (server ? files.server_key : files.client_key) = values["key"].as<std::string>();
@@ -159,7 +166,7 @@ int main(int argc, char** argv) {
 
     if (server) {
         const auto at = parse_host_port(values["listen"].as<std::string>());
-        auto listener = curvegate::Listener::listen(*vault, {at.host, at.port, {}, carrier, kService});
+        auto listener = curvegate::Listener::listen(*vault, {at.host, at.port, {}, wire, kService});
         if (!listener) give_up(EXIT_FAILURE, listener.error());
         std::cout << "listening on port " << listener->port() << '\n' << std::flush;
         asio::co_spawn(context, serve(context, std::move(*listener)), asio::detached);
@@ -168,7 +175,7 @@ int main(int argc, char** argv) {
     }
     const auto at = parse_host_port(values["connect"].as<std::string>());
     const curvegate::ConnectOptions to{at.host,   at.port, values["peer"].as<std::string>(),
-                                       kPatience, carrier, kService};
+                                       kPatience, wire,    kService};
     int status = EXIT_FAILURE;
     asio::co_spawn(context, check(*vault, to, parse_sizes(values["sizes"].as<std::string>())),
                    [&](const std::exception_ptr& thrown, int result) {

@@ -3,6 +3,7 @@
 #include "curvegate/errors.hpp"
 #include "curvegate/keys.hpp"
 #include "curvegate/vault.hpp"
+#include "curvegate/wire.hpp"
 
 #include <boost/asio/any_completion_handler.hpp>
 #include <boost/asio/async_result.hpp>
@@ -21,7 +22,7 @@ namespace curvegate {
 using boost::system::error_code;
 using Message = std::vector<std::uint8_t>;
 
-/// The longest message, in bytes, on either carrier.
+/// The longest message, in bytes, by either wire.
 inline constexpr std::size_t kMaxMessageSize = 65'503;
 /// What may wait in a channel because its peer or the network is behind: so many sends, with so many bytes.
 inline constexpr std::size_t kMaxWaitingSends = 4'096;
@@ -29,14 +30,8 @@ inline constexpr std::size_t kMaxWaitingBytes = std::size_t{32} * 1024 * 1024;
 /// Channels that may wait in a listener for async_accept().
 inline constexpr std::size_t kMaxWaitingChannels = 256;
 
-/// What a channel runs on.
-enum class Carrier {
-    tcp,  ///< curve_tun version 1
-    udp,  ///< CurveCP, its messages put into its stream (PROTOCOL 10)
-};
-
-/// A message-oriented, encrypted, mutually authenticated channel over TCP or UDP. What one end sends as a
-/// message the other receives as one, empty ones too, in order, each once. A handle that may be moved;
+/// A message-oriented, encrypted, mutually authenticated channel by curve_tun or CurveCP. What one end sends
+/// as a message the other receives as one, empty ones too, in order, each once. A handle that may be moved;
 /// destroying it closes the channel.
 class Channel {
   public:
@@ -45,11 +40,11 @@ class Channel {
     Channel& operator=(Channel&& other) noexcept;
     ~Channel();
 
-    /// Sends one message; completes when it has been handed to the kernel (udp: to the stream, which keeps it
-    /// until the peer has it). `message` is copied before the call returns. Sends go out in the order of the
-    /// calls. Over kMaxMessageSize: message_too_long, the channel goes on. While kMaxWaitingSends or
-    /// kMaxWaitingBytes wait: too_many_sends, the channel goes on; wait for an earlier send before the next
-    /// one. Cancellation is ignored.
+    /// Sends one message; completes when it has been handed to the kernel (curvecp: to the stream, which
+    /// keeps it until the peer has it). `message` is copied before the call returns. Sends go out in the
+    /// order of the calls. Over kMaxMessageSize: message_too_long, the channel goes on. While
+    /// kMaxWaitingSends or kMaxWaitingBytes wait: too_many_sends, the channel goes on; wait for an earlier
+    /// send before the next one. Cancellation is ignored.
     template <boost::asio::completion_token_for<void(error_code)> Token>
     auto async_send(std::span<const std::uint8_t> message, Token&& token) {
         return boost::asio::async_initiate<Token, void(error_code)>(
@@ -101,8 +96,8 @@ struct ConnectOptions {
     std::uint16_t port = 0;
     std::string peer;  ///< its name in known_hosts: one of its keys must answer
     std::chrono::steady_clock::duration timeout = std::chrono::seconds(10);
-    Carrier carrier = Carrier::tcp;
-    std::string server_name = "channel";  ///< udp: which service of the server, as a domain name
+    Wire wire = Wire::curve_tun;
+    std::string server_name = "channel";  ///< curvecp: which service of the server, as a domain name
 };
 
 using ConnectHandler = boost::asio::any_completion_handler<void(error_code, Channel)>;
@@ -125,8 +120,8 @@ struct ListenOptions {
     std::string host;  ///< an address, "::" for both families
     std::uint16_t port = 0;
     std::vector<std::string> allow;  ///< names of known_hosts; empty: every valid key of the file
-    Carrier carrier = Carrier::tcp;
-    std::string server_name = "*";  ///< udp: the service it answers to; "*": whatever is asked for
+    Wire wire = Wire::curve_tun;
+    std::string server_name = "*";  ///< curvecp: the service it answers to; "*": whatever is asked for
 };
 
 /// Accepts channels. A handle that may be moved; destroying it stops listening. Strangers are refused without

@@ -13,7 +13,7 @@ enum class ChannelError {
     bad_message,        ///< what came does not open or is out of order; the channel is closed
     numbers_exhausted,  ///< 2^64-3 messages were sent in one direction; the channel is closed
     no_pin,             ///< known_hosts has no valid key for the peer's name
-    wrong_key,          ///< wrong key for this peer, or not a curve_tun server; udp: no answer at all
+    wrong_key,          ///< wrong key for this peer, or not a curve_tun server; curvecp: no answer at all
     cannot_connect,     ///< the name does not resolve, or no address takes the connection
     timed_out,          ///< no connection, or no message, in time
     vault_unavailable,  ///< the vault is gone or cannot serve

@@ -112,7 +112,7 @@ Channel::Impl::Outgoing Channel::Impl::take_first() {
     return first;
 }
 
-// Returns false if it waits for the carrier, as the first of the outbox.
+// Returns false if it waits for the wire, as the first of the outbox.
 bool Channel::Impl::hand_over(Bytes message, SendHandler handler) {
     const auto sent = pipe_->send(message);
     if (sent && pipe_->backlog() > 0) {
@@ -269,7 +269,7 @@ void reach_by_udp(Vault::Impl& with, const ConnectOptions& options, ReachedFn do
 }  // namespace
 
 void start_connect(const Vault& vault, const ConnectOptions& options, ConnectHandler handler) {
-    const auto reach = options.carrier == Carrier::tcp ? reach_by_tcp : reach_by_udp;
+    const auto reach = options.wire == Wire::curve_tun ? reach_by_tcp : reach_by_udp;
     reach(*vault.impl(), options,
           [vault, name = options.peer, handler = std::move(handler)](Result<Reached> result) mutable {
               error_code error;

@@ -36,7 +36,7 @@ Listener::Impl::Impl(Vault vault, ListenOptions options)
 }
 
 Result<> Listener::Impl::listen() {
-    return options_.carrier == Carrier::tcp ? listen_tcp() : listen_udp();
+    return options_.wire == Wire::curve_tun ? listen_tcp() : listen_udp();
 }
 
 /// A client that came over UDP.

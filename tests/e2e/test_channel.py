@@ -29,7 +29,7 @@ def client_key(tmp_path: Path) -> s.Key:
     return s.keygen(tmp_path / "client.key", "client")
 
 
-def start_listener(folder: Path, key: s.Key, hosts: Path) -> tuple[s.Daemon, int]:
+def start_listener(folder: Path, key: s.Key, hosts: Path, *more: str) -> tuple[s.Daemon, int]:
     port = s.free_port()
     args = [
         s.binary("curvegate-echo"),
@@ -39,16 +39,9 @@ def start_listener(folder: Path, key: s.Key, hosts: Path) -> tuple[s.Daemon, int
         str(key.path),
         "--known-hosts",
         str(hosts),
+        *more,
     ]
-    daemon = s.Daemon(args, folder / "echo.log", ready=None)
-    s.until(lambda: is_listening(port) or daemon.process.poll() is not None, "the echo server listens")
-    assert daemon.process.poll() is None, daemon.log.text()
-    return daemon, port
-
-
-def is_listening(port: int) -> bool:
-    wanted = f":{port:04X}"
-    return any(wanted in line.split()[1] and line.split()[3] == "0A" for line in open("/proc/net/tcp") if ":" in line)
+    return s.Daemon(args, folder / "echo.log", ready=rf"listening on port {port}\b"), port
 
 
 @pytest.fixture
@@ -62,9 +55,11 @@ def listener(tmp_path: Path, server_key: s.Key, client_key: s.Key) -> Iterator[t
     daemon.stop()
 
 
-def connect(port: int, key: s.Key, hosts: Path, sizes: str = SIZES, peer: str = "gate") -> tuple[int, str]:
+def connect(
+    port: int, key: s.Key, hosts: Path, sizes: str = SIZES, peer: str = "gate", more: tuple[str, ...] = ()
+) -> tuple[int, str]:
     args = [s.binary("curvegate-echo"), "--connect", f"127.0.0.1:{port}", "--peer", peer, "--key", str(key.path)]
-    done = s.run([*args, "--known-hosts", str(hosts), "--sizes", sizes], timeout=60)
+    done = s.run([*args, "--known-hosts", str(hosts), "--sizes", sizes, *more], timeout=60)
     assert not s.SANITIZER.search(done.stderr.decode()), done.stderr.decode()
     return done.returncode, (done.stdout + done.stderr).decode()
 
@@ -76,6 +71,22 @@ def test_both_ends_talk_to_each_other(
     for sizes in (SIZES, "0", "5,5,5,5", ",".join(["65503"] * 20)):
         code, text = connect(listener[0], client_key, hosts, sizes)
         assert code == 0, text
+
+
+def test_both_ends_say_what_they_speak(tmp_path: Path, server_key: s.Key, client_key: s.Key) -> None:
+    hosts = known_hosts(tmp_path / "server_hosts", friend=client_key.public)
+    daemon, port = start_listener(tmp_path, server_key, hosts, "--wire", "curvecp")
+    try:
+        pins = known_hosts(tmp_path / "client_hosts", gate=server_key.public)
+        code, text = connect(port, client_key, pins, more=("--wire", "curvecp"))
+        assert code == 0, text
+        code, text = connect(port, client_key, pins)  # curve_tun: nobody listens at the TCP port of that number
+        assert code == 1 and text.strip(), text
+        code, text = connect(port, client_key, pins, more=("--wire", "udp"))
+        assert code == 64 and "want curve_tun or curvecp" in text, text
+    finally:
+        daemon.expected_exits = {0, -15, 143}
+        daemon.stop()
 
 
 def test_the_listener_echoes_messages_of_a_foreign_peer_with_their_bounds(

@@ -114,21 +114,21 @@ void send(Town& town, Channel& channel, const Message& message) {
     REQUIRE_FALSE(out.error());
 }
 
-Carrier either() {
-    return GENERATE(Carrier::tcp, Carrier::udp);
+Wire either() {
+    return GENERATE(Wire::curve_tun, Wire::curvecp);
 }
 
-Listener listen(Town& town, std::vector<std::string> allow = {}, Carrier carrier = Carrier::tcp) {
+Listener listen(Town& town, std::vector<std::string> allow = {}, Wire wire = Wire::curve_tun) {
     auto listener =
-        Listener::listen(*town.vault, {"127.0.0.1", 0, std::move(allow), carrier, "channels.example"});
+        Listener::listen(*town.vault, {"127.0.0.1", 0, std::move(allow), wire, "channels.example"});
     REQUIRE(listener.has_value());
     return std::move(*listener);
 }
 Connected connect(Town& town, std::uint16_t port, const std::string& peer = "server",
-                  Carrier carrier = Carrier::tcp, const std::string& name = "channels.example",
+                  Wire wire = Wire::curve_tun, const std::string& name = "channels.example",
                   std::chrono::seconds timeout = 15s) {
     Connected out;
-    async_connect(*town.vault, {"127.0.0.1", port, peer, timeout, carrier, name}, into(out));
+    async_connect(*town.vault, {"127.0.0.1", port, peer, timeout, wire, name}, into(out));
     REQUIRE(town.until([&] { return out.done(); }));
     return out;
 }
@@ -140,10 +140,10 @@ struct Line {
     Channel client;
     Channel server;
 
-    explicit Line(Carrier carrier) : listener(listen(town, {}, carrier)) {
+    explicit Line(Wire wire) : listener(listen(town, {}, wire)) {
         Connected accepted;
         listener.async_accept(into(accepted));
-        auto connected = connect(town, listener.port(), "server", carrier);
+        auto connected = connect(town, listener.port(), "server", wire);
         REQUIRE_FALSE(connected.error());
         REQUIRE(town.until([&] { return accepted.done(); }));
         REQUIRE_FALSE(accepted.error());
@@ -270,24 +270,24 @@ TEST_CASE("a server that refuses us shows as closed on the first receive", "[net
 
 TEST_CASE("over udp a refusal, another service's name and a wrong key are silence", "[net][channel]") {
     Town town;
-    auto listener = listen(town, {"somebody-else"}, Carrier::udp);
-    auto refused = connect(town, listener.port(), "server", Carrier::udp, "channels.example", 2s);
+    auto listener = listen(town, {"somebody-else"}, Wire::curvecp);
+    auto refused = connect(town, listener.port(), "server", Wire::curvecp, "channels.example", 2s);
     REQUIRE_FALSE(refused.error());  // a Cookie came; whether the server wants us shows later
     CHECK(receive(town, std::get<1>(*refused.value)).error() == ChannelError::closed);
 
-    auto open = listen(town, {}, Carrier::udp);
-    auto misnamed = connect(town, open.port(), "server", Carrier::udp, "other.example", 2s);
+    auto open = listen(town, {}, Wire::curvecp);
+    auto misnamed = connect(town, open.port(), "server", Wire::curvecp, "other.example", 2s);
     REQUIRE_FALSE(misnamed.error());
     CHECK(receive(town, std::get<1>(*misnamed.value)).error() == ChannelError::closed);
 
-    CHECK(connect(town, open.port(), "impostor", Carrier::udp, "channels.example", 2s).error() ==
+    CHECK(connect(town, open.port(), "impostor", Wire::curvecp, "channels.example", 2s).error() ==
           ChannelError::wrong_key);
-    CHECK(connect(town, open.port(), "server", Carrier::udp, "no..name").error() ==
+    CHECK(connect(town, open.port(), "server", Wire::curvecp, "no..name").error() ==
           ChannelError::cannot_connect);
 }
 
 TEST_CASE("channels over udp live on when their listener is gone", "[net][channel]") {
-    Line line(Carrier::udp);
+    Line line(Wire::curvecp);
     line.listener.close();
     send(line.town, line.client, pattern(70));
     CHECK(message_from(line.town, line.server) == pattern(70));
@@ -376,7 +376,7 @@ TEST_CASE("sends that wait are bounded, by their bytes and by their number", "[n
         test::run_ready(line.town.context);
         const std::size_t wait = asked - sent - refused;
         REQUIRE(wait <= kMaxWaitingSends);
-        REQUIRE(wait * size <= kMaxWaitingBytes + kMaxMessageSize);  // the first of them is the carrier's
+        REQUIRE(wait * size <= kMaxWaitingBytes + kMaxMessageSize);  // the first of them is the wire's
     }
     CHECK(line.client.is_open());
     if (size == 0) return;  // a great many by now
@@ -395,7 +395,7 @@ TEST_CASE("channels that nobody accepts are bounded", "[net][channel]") {
     std::vector<Received> ends(connected.size());
     std::size_t closed = 0;
     for (auto& one : connected) {
-        async_connect(*town.vault, {"127.0.0.1", listener.port(), "server", 60s, Carrier::tcp, ""},
+        async_connect(*town.vault, {"127.0.0.1", listener.port(), "server", 60s, Wire::curve_tun, ""},
                       into(one));
         REQUIRE(town.until([&] { return one.done(); }));
         REQUIRE_FALSE(one.error());
