@@ -1,6 +1,6 @@
 #pragma once
 
-#include "handshake/curvecp_client.hpp"
+#include "handshake/curvecp/client.hpp"
 #include "net/curvecp_tunnel.hpp"
 #include "net/handshake.hpp"
 

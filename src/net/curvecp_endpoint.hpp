@@ -1,6 +1,6 @@
 #pragma once
 
-#include "handshake/curvecp_server.hpp"
+#include "handshake/curvecp/server.hpp"
 #include "net/admission.hpp"
 #include "net/counters.hpp"
 #include "net/curvecp_tunnel.hpp"

@@ -28,11 +28,13 @@ src/registry: base crypto
 src/service: base crypto wire registry curvegate
 vault/protocol: base crypto
 src/handshake: base crypto wire session cookie registry vault/protocol
+src/handshake/curve_tun: base crypto wire session cookie registry handshake vault/protocol
+src/handshake/curvecp: base crypto wire session cookie registry handshake vault/protocol
 src/status: base
 src/audit: base crypto status
 src/os: base
 src/log: base os
-src/net: base crypto wire session stream cookie registry handshake vault/protocol os log curvegate
+src/net: base crypto wire session stream cookie registry handshake handshake/curve_tun handshake/curvecp vault/protocol os log curvegate
 src/config: base crypto registry service
 src/daemon: base audit config os registry service
 src/daemon/main.cpp: base config crypto log os daemon daemon/parent daemon/front
@@ -82,7 +84,8 @@ done
 
 # ---- 2. what no part of the core may use ----
 
-core="src/base src/status src/audit src/crypto src/wire src/session src/stream src/cookie src/registry src/service src/handshake vault/protocol"
+core="src/base src/status src/audit src/crypto src/wire src/session src/stream src/cookie src/registry src/service
+      src/handshake src/handshake/curve_tun src/handshake/curvecp vault/protocol"
 # The vault's core: what vault/CMakeLists.txt makes curvegate_vault_core of, and its headers.
 vault_core="vault/counter_slot vault/key_seal vault/key_text vault/nonce_counter vault/nonce_source
             vault/permissions vault/queue vault/rate_limit vault/rotation_state vault/service vault/shared_keys"

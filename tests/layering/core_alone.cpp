@@ -2,10 +2,10 @@
 // else: no clock, no randomness, no socket and no thread is linked in. tests/layering/check.sh looks at what
 // this program's archives ask of the system.
 
-#include "handshake/curve_tun_client.hpp"
-#include "handshake/curve_tun_server.hpp"
-#include "handshake/curvecp_client.hpp"
-#include "handshake/curvecp_server.hpp"
+#include "handshake/curve_tun/client.hpp"
+#include "handshake/curve_tun/server.hpp"
+#include "handshake/curvecp/client.hpp"
+#include "handshake/curvecp/server.hpp"
 #include "stream/stream.hpp"
 #include "vault/service.hpp"
 

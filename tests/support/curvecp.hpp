@@ -1,7 +1,7 @@
 #pragma once
 
-#include "handshake/curvecp_client.hpp"
-#include "handshake/curvecp_server.hpp"
+#include "handshake/curvecp/client.hpp"
+#include "handshake/curvecp/server.hpp"
 #include "support/ends.hpp"
 
 #include <stdexcept>

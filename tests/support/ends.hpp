@@ -1,7 +1,7 @@
 #pragma once
 
-#include "handshake/curve_tun_client.hpp"
-#include "handshake/curve_tun_server.hpp"
+#include "handshake/curve_tun/client.hpp"
+#include "handshake/curve_tun/server.hpp"
 #include "support/vault.hpp"
 
 #include <functional>

@@ -1,4 +1,4 @@
-#include "handshake/curve_tun_client.hpp"
+#include "handshake/curve_tun/client.hpp"
 
 #include "crypto/box.hpp"
 

@@ -1,6 +1,6 @@
 #pragma once
 
-#include "handshake/curvecp.hpp"
+#include "handshake/curvecp/machine.hpp"
 
 namespace curvegate::handshake::curvecp {
 

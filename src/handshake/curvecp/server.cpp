@@ -1,4 +1,4 @@
-#include "handshake/curvecp_server.hpp"
+#include "handshake/curvecp/server.hpp"
 
 #include "crypto/box.hpp"
 

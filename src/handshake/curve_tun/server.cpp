@@ -1,4 +1,4 @@
-#include "handshake/curve_tun_server.hpp"
+#include "handshake/curve_tun/server.hpp"
 
 #include "crypto/box.hpp"
 

@@ -1,4 +1,4 @@
-#include "handshake/curvecp.hpp"
+#include "handshake/curvecp/machine.hpp"
 
 namespace curvegate::handshake::curvecp {
 namespace {

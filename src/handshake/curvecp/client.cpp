@@ -1,4 +1,4 @@
-#include "handshake/curvecp_client.hpp"
+#include "handshake/curvecp/client.hpp"
 
 #include "crypto/box.hpp"
 
