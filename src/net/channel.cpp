@@ -2,6 +2,7 @@
 
 #include "net/clock.hpp"
 #include "net/dial_stream.hpp"
+#include "net/dial_tunnel.hpp"
 #include "net/stream_messages.hpp"
 #include "net/tcp_messages.hpp"
 

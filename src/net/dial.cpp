@@ -4,7 +4,6 @@
 #include "net/host.hpp"
 #include "os/descriptors.hpp"
 
-#include <netinet/tcp.h>
 #include <sys/un.h>
 #include <boost/asio/post.hpp>
 
@@ -17,16 +16,9 @@ namespace {
 
 constexpr Duration kFullQueue = std::chrono::milliseconds(50);
 
-/// A connection, and which of several addresses of its target took it; none if there was no choice.
-struct Connected {
-    Stream stream;
-    std::optional<ScopedIp> chosen;
-};
-
 class Dialler : public std::enable_shared_from_this<Dialler> {
   public:
-    using DoneFn = std::move_only_function<void(Result<Connected>)>;
-    Dialler(asio::io_context& context, Target target, DoneFn done)
+    Dialler(asio::io_context& context, Target target, ConnectedFn done)
         : context_(context),
           target_(std::move(target)),
           timer_(context),
@@ -151,122 +143,12 @@ class Dialler : public std::enable_shared_from_this<Dialler> {
     Target target_;
     asio::steady_timer timer_;
     asio::steady_timer next_step_;
-    DoneFn done_;
+    ConnectedFn done_;
     std::vector<ScopedIp> addresses_;
     std::vector<std::shared_ptr<Stream>> attempts_;  // one for each address that was tried, in their order
     std::size_t under_way_ = 0;
     int failure_ = 0;  // the last one, but our own lack counts before all others
 };
-
-void connect_to(asio::io_context& context, Resolver& resolver, const Target& target, Instant deadline,
-                Dialler::DoneFn done, const CancellationPtr& cancellation) {
-    const auto dialler = std::make_shared<Dialler>(context, target, std::move(done));
-    dialler->start(resolver, deadline);
-    stop_on_cancel(cancellation, dialler);
-}
-
-class TunnelDialler : public std::enable_shared_from_this<TunnelDialler> {
-  public:
-    TunnelDialler(asio::io_context& context, Resolver& resolver, const HandshakeTools& tools,
-                  TunnelTarget target, Instant deadline, EstablishedFn done, CancellationPtr cancellation)
-        : context_(context),
-          resolver_(resolver),
-          tools_(tools),
-          target_(std::move(target)),
-          deadline_(deadline),
-          done_(std::move(done)),
-          cancellation_(std::move(cancellation)),
-          good_(resolver.good()) {}
-
-    void start() {
-        if (target_.keys.empty()) {
-            return asio::post(context_, [self = shared_from_this()] {
-                self->finish(fail(DialErrc::no_pin, self->target_.peer));
-            });
-        }
-        try_next();
-    }
-
-    /// While hands are shaken; before that the Dialler has its own.
-    void stop() {
-        if (!done_) return;
-        tell_stopped(context_, done_);
-        if (const auto running = handshake_.lock()) running->stop();
-    }
-
-  private:
-    void try_next() {
-        connect_to(
-            context_, resolver_, target_.address, deadline_,
-            [self = shared_from_this()](Result<Connected> connected) {
-                if (!connected) return self->finish(fail(std::move(connected)));
-                self->shake_hands(std::move(*connected));
-            },
-            cancellation_);
-    }
-
-    void shake_hands(Connected connected) {
-        chosen_ = connected.chosen;
-        handshake_ = start_client_handshake(
-            std::move(connected.stream), tools_, target_.keys[next_++], deadline_,
-            [self = shared_from_this()](Result<Established> result) { self->on_result(std::move(result)); });
-        stop_on_cancel(cancellation_, shared_from_this());
-    }
-
-    void on_result(Result<Established> result) {
-        if (!done_) return;
-        if (result) {
-            // Not before: whoever takes connections and shakes no hands is no good address.
-            if (chosen_) good_->answered(target_.address.text(), *chosen_, now());
-            return finish(std::move(result));
-        }
-        const Error& why = result.error();
-        using handshake::Errc;
-        if (why.is(Errc::vault_unavailable) || why.is(Errc::vault_timeout) ||
-            why.is(Errc::no_secret_memory) || why.is(Errc::stopped) || why.is(Errc::bug)) {
-            return finish(std::move(result));
-        }
-        // Whatever else the server did wrong says one thing only (PROTOCOL 4.6): try the next key of this
-        // name.
-        if (next_ < target_.keys.size() && now() < deadline_) return try_next();
-        finish(fail(DialErrc::wrong_key,
-                    target_.peer + " at " + target_.address.text() + " (" + why.text() + ")"));
-    }
-
-    void finish(Result<Established> result) {
-        if (auto done = std::exchange(done_, nullptr)) done(std::move(result));
-    }
-
-    asio::io_context& context_;
-    Resolver& resolver_;
-    HandshakeTools tools_;
-    TunnelTarget target_;
-    Instant deadline_;
-    EstablishedFn done_;
-    CancellationPtr cancellation_;
-    std::shared_ptr<GoodAddresses> good_;
-    std::weak_ptr<HandshakeHandle> handshake_;
-    std::optional<ScopedIp> chosen_;  // of several addresses the one that hands are shaken with
-    std::size_t next_ = 0;
-};
-
-template <class Value>
-void set_option(int socket, int level, int name, Value value) {
-    // A socket that does not know the option (a unix socket) works without it.
-    (void)::setsockopt(socket, level, name, &value, sizeof value);
-}
-
-// Half of the time is for silence, and in the other half three probes stay without an answer.
-void set_keepalive(int socket, Duration dead_peer) {
-    constexpr int kProbes = 3;
-    const auto seconds =
-        static_cast<int>(std::chrono::duration_cast<std::chrono::seconds>(dead_peer).count());
-    const int interval = std::max(1, seconds / (kProbes + 1));
-    set_option(socket, SOL_SOCKET, SO_KEEPALIVE, 1);
-    set_option(socket, IPPROTO_TCP, TCP_KEEPIDLE, interval);
-    set_option(socket, IPPROTO_TCP, TCP_KEEPINTVL, interval);
-    set_option(socket, IPPROTO_TCP, TCP_KEEPCNT, kProbes);
-}
 
 }  // namespace
 
@@ -285,6 +167,13 @@ std::string Target::text() const {
     return (v6 ? "[" + host + "]" : host) + ":" + std::to_string(port);
 }
 
+void connect_to(asio::io_context& context, Resolver& resolver, const Target& target, Instant deadline,
+                ConnectedFn done, const CancellationPtr& cancellation) {
+    const auto dialler = std::make_shared<Dialler>(context, target, std::move(done));
+    dialler->start(resolver, deadline);
+    stop_on_cancel(cancellation, dialler);
+}
+
 void dial(asio::io_context& context, Resolver& resolver, const Target& target, Instant deadline,
           DialedFn done, const CancellationPtr& cancellation) {
     auto good = resolver.good();
@@ -295,33 +184,6 @@ void dial(asio::io_context& context, Resolver& resolver, const Target& target, I
         done(std::move(connected->stream));
     };
     connect_to(context, resolver, target, deadline, std::move(remember), cancellation);
-}
-
-void dial_tunnel(asio::io_context& context, Resolver& resolver, const HandshakeTools& tools,
-                 TunnelTarget target, Instant deadline, EstablishedFn done, CancellationPtr cancellation) {
-    std::make_shared<TunnelDialler>(context, resolver, tools, std::move(target), deadline, std::move(done),
-                                    std::move(cancellation))
-        ->start();
-}
-
-void set_tunnel_options(int socket, Duration dead_peer) {
-    set_option(socket, IPPROTO_TCP, TCP_NODELAY, 1);
-    set_keepalive(socket, dead_peer);
-}
-
-void set_plain_options(int socket, Duration dead_peer) {
-    set_option(socket, IPPROTO_TCP, TCP_NODELAY, 1);
-    set_keepalive(socket, dead_peer);
-    set_option(socket, SOL_SOCKET, SO_OOBINLINE, 1);
-    reset_when_closed(socket);
-}
-
-void reset_when_closed(int socket) {
-    set_option(socket, SOL_SOCKET, SO_LINGER, linger{1, 0});
-}
-
-void allow_orderly_close(int socket) {
-    set_option(socket, SOL_SOCKET, SO_LINGER, linger{0, 0});
 }
 
 }  // namespace curvegate::net

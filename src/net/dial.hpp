@@ -5,10 +5,12 @@
 #include "net/asio.hpp"
 #include "net/cancellation.hpp"
 #include "net/good_addresses.hpp"
-#include "net/handshake.hpp"
+
+#include <boost/asio/post.hpp>
 
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -26,6 +28,7 @@ enum class DialErrc {
     names_busy,       ///< more names than may wait are being looked up; the detail has the host
     no_interface,     ///< the interface of a link-local address is not there; the detail has the host
     own_lack,         ///< descriptors or memory of our own: nothing is said of the target
+    stopped,          ///< it was cancelled
 };
 [[nodiscard]] constexpr std::string_view layer_name(DialErrc) {
     return "dial";
@@ -47,6 +50,7 @@ enum class DialErrc {
         case DialErrc::own_lack:
             return "our own lack of descriptors or memory, no fault of the target (raise LimitNOFILE= or "
                    "ulimit -n)";
+        case DialErrc::stopped: return "stopped";
     }
     return "unknown";
 }
@@ -88,38 +92,26 @@ inline constexpr Duration kStagger = std::chrono::milliseconds(250);
 /// the last has failed or has been silent for kStagger; the first that connects is taken, and is where the
 /// next dial begins. A unix socket whose queue is full is asked again. `done` is called once, never from
 /// within. Cancelled, it closes what it has opened, and tells `done` soon.
-/// Errors: refused, timeout, own_lack and those of find_addresses(); handshake stopped: it was cancelled.
+/// Errors: refused, timeout, own_lack, stopped, and those of find_addresses().
 using DialedFn = std::move_only_function<void(Result<Stream>)>;
 void dial(asio::io_context& context, Resolver& resolver, const Target& target, Instant deadline,
           DialedFn done, const CancellationPtr& cancellation = nullptr);
+/// A connection, and which of several addresses of its target took it; none if there was no choice.
+struct Connected {
+    Stream stream;
+    std::optional<ScopedIp> chosen;
+};
+/// The same for who has more to ask of an address before it counts as good, and says so itself
+/// (GoodAddresses::answered).
+using ConnectedFn = std::move_only_function<void(Result<Connected>)>;
+void connect_to(asio::io_context& context, Resolver& resolver, const Target& target, Instant deadline,
+                ConnectedFn done, const CancellationPtr& cancellation = nullptr);
 /// Tells the `done` of a dial that was cancelled, once, not from within; then it is empty.
 template <class Done>
 void tell_stopped(asio::io_context& context, Done& done) {
     asio::post(context, [told = std::exchange(done, nullptr)]() mutable {
-        told(std::unexpected(Error(handshake::Errc::stopped)));
+        told(std::unexpected(Error(DialErrc::stopped)));
     });
 }
-
-/// What is known of a tunnel's server.
-struct TunnelTarget {
-    Target address;
-    std::string peer;                     ///< its name in known_hosts, for messages
-    std::vector<crypto::PublicKey> keys;  ///< in the order to try; each try is a connection of its own
-};
-/// Dials and shakes hands; an address that does is where the next dial begins. Errors: those of dial(),
-/// no_pin, wrong_key, handshake vault_unavailable and vault_timeout, no_secret_memory.
-void dial_tunnel(asio::io_context& context, Resolver& resolver, const HandshakeTools& tools,
-                 TunnelTarget target, Instant deadline, EstablishedFn done,
-                 CancellationPtr cancellation = nullptr);
-
-/// Small segments at once, and a probe of a silent peer so that it counts as dead after `dead_peer`.
-void set_tunnel_options(int socket, Duration dead_peer);
-/// Small segments at once; a probe of a silent machine, as above; an urgent byte stays where it is in the
-/// stream; and from here on whatever closes the socket resets the connection, the death of this process too,
-/// so that a cut is never taken for an end. An orderly end calls allow_orderly_close().
-void set_plain_options(int socket, Duration dead_peer);
-void allow_orderly_close(int socket);
-/// Whatever closes the socket from here on resets the connection.
-void reset_when_closed(int socket);
 
 }  // namespace curvegate::net

@@ -29,8 +29,8 @@ using DialedStreamFn = std::move_only_function<void(Result<DialedStream>)>;
 /// Resolves, says Hello, and is done when a Cookie has come and the vouch is made: messages may go then. What
 /// the server thinks of it shows later: a refusal is silence. A wrong key is silence too, so several keys and
 /// addresses share the time; the address that answered is where the next dial begins. Errors: no_pin,
-/// no_cookie, timeout, refused (no socket could be made), own_lack, those of find_addresses(), handshake
-/// vault_unavailable, vault_timeout, no_secret_memory, stopped: it was cancelled.
+/// no_cookie, timeout, refused (no socket could be made), own_lack, those of find_addresses(), stopped,
+/// handshake vault_unavailable, vault_timeout, no_secret_memory.
 void dial_stream(asio::io_context& context, Resolver& resolver, const HandshakeTools& tools,
                  StreamTarget target, Instant deadline, DialedStreamFn done,
                  const CancellationPtr& cancellation = nullptr);

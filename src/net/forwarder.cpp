@@ -1,7 +1,7 @@
 #include "net/forwarder.hpp"
 
 #include "net/clock.hpp"
-#include "net/dial.hpp"
+#include "net/socket_options.hpp"
 
 namespace curvegate::net {
 namespace {

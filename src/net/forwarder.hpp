@@ -29,7 +29,7 @@ class Scratch {
 
 /// Carries bytes between a plain socket and a tunnel, both ways, until both have ended. One read, one
 /// sealing in place and one write an event; what the other side does not take at once is kept, and the
-/// reading side waits until it is gone. The sockets have the options of net/dial.hpp.
+/// reading side waits until it is gone. The sockets have the options of net/socket_options.hpp.
 class Forwarder final : public ForwarderBase, public std::enable_shared_from_this<Forwarder> {
   public:
     Forwarder(Stream plain, Stream tunnel, session::curve_tun::Session session, const ForwarderLimits& limits,

@@ -1,10 +1,7 @@
 #pragma once
 
-#include "base/bytes.hpp"
 #include "base/time.hpp"
-#include "net/asio.hpp"
-
-#include <sys/uio.h>
+#include "net/stream_io.hpp"
 
 #include <functional>
 #include <optional>
@@ -82,22 +79,6 @@ class ForwarderBase {
     [[nodiscard]] virtual Traffic traffic() const = 0;
 };
 
-/// Did a system call fail for now only? Looks at errno.
-[[nodiscard]] bool would_block(ssize_t result) noexcept;
-/// Sends what the socket takes. Gives the number of bytes, or nothing if the connection is broken.
-[[nodiscard]] std::optional<std::size_t> send_some(Stream& to, Bytes bytes) noexcept;
-[[nodiscard]] std::optional<std::size_t> send_some(Stream& to, std::span<iovec> parts) noexcept;
 /// Why the plain side is lost, of the errno of a read or write that failed.
 [[nodiscard]] Ending loss_of_plain(int code) noexcept;
-/// Does the peer of a TCP tunnel leave bytes unacknowledged, and has been silent for `dead_peer`?
-[[nodiscard]] bool is_silent(Stream& tunnel, Duration dead_peer) noexcept;
-
-/// Has the reader's kernel everything that `plain` was given? A reset sent earlier would destroy bytes on
-/// their way.
-[[nodiscard]] bool is_delivered(Stream& plain) noexcept;
-/// Calls `done` once `drained` holds, which is asked every 20 ms, or `limit` has passed. Both may be called
-/// from within.
-void when_drained(const Stream::executor_type& executor, Duration limit, std::function<bool()> drained,
-                  std::function<void()> done);
-
 }  // namespace curvegate::net

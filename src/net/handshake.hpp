@@ -1,14 +1,10 @@
 #pragma once
 
 #include "base/ip.hpp"
-#include "base/random.hpp"
-#include "cookie/keeper.hpp"
-#include "crypto/secret.hpp"
 #include "handshake/curve_tun/client.hpp"
 #include "handshake/curve_tun/server.hpp"
 #include "net/asio.hpp"
-#include "net/vault_client.hpp"
-#include "stream/stream.hpp"
+#include "net/tools.hpp"
 
 #include <functional>
 #include <memory>
@@ -24,18 +20,6 @@ struct Established {
     vault::KeySlot server_key{};  ///< server: of its keys the one that the client knows
 };
 
-/// What a handshake borrows from its worker; all of it outlives the handshake.
-struct HandshakeTools {
-    VaultClient* vault;
-    cookie::Keeper* keeper;  ///< servers only
-    crypto::SecretPool* pool;
-    RandomSource* random;
-    stream::ChunkSource* chunks;  ///< of streams over udp; outlives them
-    handshake::Timeouts timeouts;
-};
-
-/// Asks whether this key may in. Returns nullopt if it may, and otherwise the reason for the log.
-using AuthoriseFn = std::move_only_function<std::optional<std::string>(const crypto::PublicKey&)>;
 using EstablishedFn = std::move_only_function<void(Result<Established>)>;
 
 /// A handshake under way; destroying the handle does not end it, stop() does.

@@ -1,7 +1,7 @@
 #include "net/stream_forwarder.hpp"
 
 #include "net/clock.hpp"
-#include "net/dial.hpp"
+#include "net/socket_options.hpp"
 
 #include <boost/asio/post.hpp>
 

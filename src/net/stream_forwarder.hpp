@@ -10,8 +10,8 @@ namespace curvegate::net {
 
 /// Carries bytes between a plain socket and the stream of a CurveCP session (PROTOCOL 9), both ways, until
 /// both have ended. It owns no buffer: the plain socket is read straight into the stream and written straight
-/// out of it, and a side that is behind stops the other. The plain socket has the options of net/dial.hpp.
-/// The owner holds it until `done`.
+/// out of it, and a side that is behind stops the other. The plain socket has the options of
+/// net/socket_options.hpp. The owner holds it until `done`.
 class StreamForwarder final : public ForwarderBase, public std::enable_shared_from_this<StreamForwarder> {
   public:
     StreamForwarder(Stream plain, TunnelHandle tunnel, const ForwarderLimits& limits);

@@ -1,8 +1,8 @@
 #include "net/tcp_messages.hpp"
 
 #include "handshake/errors.hpp"
-#include "net/dial.hpp"
-#include "net/forwarding.hpp"
+#include "net/socket_options.hpp"
+#include "net/stream_io.hpp"
 
 #include <boost/asio/post.hpp>
 

@@ -1,5 +1,7 @@
 #include "log/log.hpp"
 #include "net/clock.hpp"
+#include "net/dial_tunnel.hpp"
+#include "net/socket_options.hpp"
 #include "net/worker_connection.hpp"
 
 #include <algorithm>

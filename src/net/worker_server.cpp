@@ -3,6 +3,7 @@
 #include "net/datagram_forwarder.hpp"
 #include "net/dial_udp.hpp"
 #include "net/message_forwarder.hpp"
+#include "net/socket_options.hpp"
 #include "net/stream_forwarder.hpp"
 #include "net/worker_connection.hpp"
 

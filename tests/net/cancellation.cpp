@@ -1,5 +1,6 @@
 #include "handshake/errors.hpp"
 #include "net/dial_stream.hpp"
+#include "net/dial_tunnel.hpp"
 #include "support/app.hpp"
 #include "support/loop.hpp"
 #include "support/secrets.hpp"
@@ -67,7 +68,7 @@ struct Dialled {
         CHECK_FALSE(told);  // never from within
         test::run_ready(context);
         REQUIRE(told);
-        CHECK(told->is(handshake::Errc::stopped));
+        CHECK(told->is(DialErrc::stopped));
     }
 };
 

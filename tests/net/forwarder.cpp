@@ -1,5 +1,5 @@
 #include "net/forwarder.hpp"
-#include "net/dial.hpp"
+#include "net/socket_options.hpp"
 #include "support/loop.hpp"
 #include "support/secrets.hpp"
 

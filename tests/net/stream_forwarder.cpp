@@ -1,5 +1,5 @@
 #include "net/stream_forwarder.hpp"
-#include "net/dial.hpp"
+#include "net/socket_options.hpp"
 #include "support/loop.hpp"
 #include "support/tunnels.hpp"
 
