@@ -1,5 +1,5 @@
-#include "net/hello_queue.hpp"
-#include "net/listen.hpp"
+#include "guard/hello_queue.hpp"
+#include "io/listen.hpp"
 #include "os/random.hpp"
 #include "support/curvecp.hpp"
 #include "support/script.hpp"
@@ -165,16 +165,15 @@ const Instant kNow = test::kStart;
 /// place.
 void hello_queue(State& state) {
     test::SeededRandom random(1);
-    net::HelloQueue queue(random);
+    guard::HelloQueue queue(random);
     const ByteArray<packets::kHelloSize> packet{};
-    std::array<net::Path, 4> paths;
+    std::array<io::Path, 4> paths;
     for (std::size_t i = 0; i < paths.size(); ++i) {
-        const auto address =
-            net::asio::ip::address_v4(127U << 24 | static_cast<std::uint32_t>(100 + i) << 16);
+        const auto address = asio::ip::address_v4(127U << 24 | static_cast<std::uint32_t>(100 + i) << 16);
         paths[i].peer = {address, 1};
     }
     const auto waiting = static_cast<std::size_t>(state.range(0));
-    const bool full = waiting == net::HelloQueue::kPlaces;
+    const bool full = waiting == guard::HelloQueue::kPlaces;
     for (std::size_t i = 0; i < waiting; ++i) queue.push(paths[i % paths.size()], packet, kNow);
     std::size_t turn = 0;
     for (auto _ : state) {
@@ -183,7 +182,7 @@ void hello_queue(State& state) {
     }
     state.SetItemsProcessed(state.iterations());
 }
-BENCHMARK(hello_queue)->Arg(0)->Arg(256)->Arg(net::HelloQueue::kPlaces);
+BENCHMARK(hello_queue)->Arg(0)->Arg(256)->Arg(guard::HelloQueue::kPlaces);
 
 crypto::EphemeralKeyPair fresh_keys() {
     os::SystemRandom random;
@@ -333,7 +332,7 @@ constexpr std::size_t kInBatch = 48;  // packets, sent and then received
 constexpr std::size_t kPacket = packets::kMaxPacket;
 
 os::UniqueFd bound_socket() {
-    return std::move(net::open_udp({*IpAddress::parse("127.0.0.1"), 0, "bench"}, 1).value().front());
+    return std::move(io::open_udp({*IpAddress::parse("127.0.0.1"), 0, "bench"}, 1).value().front());
 }
 
 double nanoseconds(Duration duration) {
@@ -341,11 +340,11 @@ double nanoseconds(Duration duration) {
 }
 
 /// `segments` packets of 1,184 bytes a call of send(): 1 is without UDP_SEGMENT. One thread does both ends.
-void udp_socket(State& state, net::Gro gro, std::size_t segments) {
-    net::asio::io_context context;
-    net::UdpSocket server(context, bound_socket(), gro);
+void udp_socket(State& state, io::Gro gro, std::size_t segments) {
+    asio::io_context context;
+    io::UdpSocket server(context, bound_socket(), gro);
     const auto port = server.local_endpoint().port();
-    net::UdpSocket client(context, *net::connect_udp(*IpAddress::parse("127.0.0.1"), port), gro);
+    io::UdpSocket client(context, *io::connect_udp(*IpAddress::parse("127.0.0.1"), port), gro);
     const Buffer train(segments * kPacket);
     Duration sending{};
     Duration receiving{};
@@ -355,7 +354,7 @@ void udp_socket(State& state, net::Gro gro, std::size_t segments) {
             DoNotOptimize(client.send({}, train, kPacket));
         const auto there = std::chrono::steady_clock::now();
         std::size_t came = 0;
-        while (const std::size_t some = server.receive([](const net::Path&, MutableBytes) {})) came += some;
+        while (const std::size_t some = server.receive([](const io::Path&, MutableBytes) {})) came += some;
         sending += there - start;
         receiving += std::chrono::steady_clock::now() - there;
         if (came != kInBatch) return state.SkipWithError("packets are lost");
@@ -365,12 +364,12 @@ void udp_socket(State& state, net::Gro gro, std::size_t segments) {
     state.counters["send_ns"] = nanoseconds(sending) / count;
     state.counters["receive_ns"] = nanoseconds(receiving) / count;
 }
-BENCHMARK_CAPTURE(udp_socket, one_by_one, net::Gro::off, 1);
-BENCHMARK_CAPTURE(udp_socket, gso_alone, net::Gro::off, 48);
-BENCHMARK_CAPTURE(udp_socket, gro_alone, net::Gro::on, 1);
-BENCHMARK_CAPTURE(udp_socket, gso_and_gro_2, net::Gro::on, 2);
-BENCHMARK_CAPTURE(udp_socket, gso_and_gro_16, net::Gro::on, 16);
-BENCHMARK_CAPTURE(udp_socket, gso_and_gro_48, net::Gro::on, 48);
+BENCHMARK_CAPTURE(udp_socket, one_by_one, io::Gro::off, 1);
+BENCHMARK_CAPTURE(udp_socket, gso_alone, io::Gro::off, 48);
+BENCHMARK_CAPTURE(udp_socket, gro_alone, io::Gro::on, 1);
+BENCHMARK_CAPTURE(udp_socket, gso_and_gro_2, io::Gro::on, 2);
+BENCHMARK_CAPTURE(udp_socket, gso_and_gro_16, io::Gro::on, 16);
+BENCHMARK_CAPTURE(udp_socket, gso_and_gro_48, io::Gro::on, 48);
 
 }  // namespace
 }  // namespace curvegate

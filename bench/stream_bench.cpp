@@ -1,4 +1,4 @@
-#include "net/chunk_pool.hpp"
+#include "io/chunk_pool.hpp"
 #include "stream/stream.hpp"
 
 #include <benchmark/benchmark.h>
@@ -11,7 +11,7 @@ namespace curvegate {
 namespace {
 
 stream::ChunkSource& chunk_pool() {
-    static net::ChunkPool pool;
+    static io::ChunkPool pool;
     return pool;
 }
 

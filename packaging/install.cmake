@@ -25,7 +25,8 @@ endif()
 # One archive of all that a channel needs, so that a user links one library.
 set(library_parts curvegate_base curvegate_crypto curvegate_message_box curvegate_wire curvegate_stream curvegate_session curvegate_cookie
   curvegate_registry curvegate_vault_protocol curvegate_handshake curvegate_handshake_curve_tun curvegate_handshake_curvecp
-  curvegate_os curvegate_log curvegate_net)
+  curvegate_guard curvegate_os curvegate_log curvegate_io curvegate_vault_client
+  curvegate_tunnel_curve_tun curvegate_tunnel_curvecp curvegate_channel)
 add_library(curvegate_library STATIC)
 set_target_properties(curvegate_library PROPERTIES OUTPUT_NAME curvegate LINKER_LANGUAGE CXX)
 foreach(part IN LISTS library_parts)

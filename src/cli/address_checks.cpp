@@ -1,7 +1,7 @@
 #include "cli/address_checks.hpp"
 
-#include "net/host.hpp"
-#include "net/listen.hpp"
+#include "io/host.hpp"
+#include "io/listen.hpp"
 
 namespace curvegate::cli {
 namespace {
@@ -20,15 +20,15 @@ AddressChecks check_addresses(const config::Parsed& parsed) {
                 {parsed.config.file, parsed.line_of(service.name, key), std::string(key) + ": " + text});
         };
         const config::Address& accept = service.accept;
-        if (const auto address = net::literal_address(accept.host); address && !*address) {
+        if (const auto address = io::literal_address(accept.host); address && !*address) {
             note(out.problems, "accept", no_interface(accept));
-        } else if (address && !net::is_here(**address)) {
+        } else if (address && !io::is_here(**address)) {
             note(out.warnings, "accept",
                  "no interface of this machine has " + accept.host +
                      " now: the daemon listens on it all the same, and serves it as soon as one has");
         }
         for (const config::Address& target : service.connect) {
-            if (const auto address = net::literal_address(target.host); address && !*address)
+            if (const auto address = io::literal_address(target.host); address && !*address)
                 note(out.warnings, "connect", no_interface(target));
         }
     }

@@ -88,7 +88,7 @@ Outcome<const config::Service*> find_client_end(const config::Config& config, co
     return service;
 }
 
-std::expected<Vault, NoVault> open_own_vault(net::asio::io_context& context, const config::Parsed& parsed) {
+std::expected<Vault, NoVault> open_own_vault(asio::io_context& context, const config::Parsed& parsed) {
     const auto& config = parsed.config;
     const auto as_ours = [](std::expected<Vault, std::string> vault) -> std::expected<Vault, NoVault> {
         if (vault) return std::move(*vault);
@@ -108,8 +108,8 @@ std::vector<crypto::PublicKey> pinned_keys(const Vault& vault, const std::string
     return vault.impl()->registry.keys_of(peer, wall);
 }
 
-net::StreamTarget stream_target(const config::Service& service, net::Target address, std::string peer,
-                                std::vector<crypto::PublicKey> keys) {
+tunnel::curvecp::StreamTarget stream_target(const config::Service& service, io::Target address,
+                                            std::string peer, std::vector<crypto::PublicKey> keys) {
     return {std::move(address),
             std::move(peer),
             std::move(keys),

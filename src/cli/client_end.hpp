@@ -1,9 +1,9 @@
 #pragma once
 
+#include "channel/vault_handle.hpp"
 #include "cli/exit.hpp"
 #include "config/config.hpp"
-#include "net/dial_stream.hpp"
-#include "net/vault_handle.hpp"
+#include "tunnel/curvecp/dial.hpp"
 
 #include <expected>
 #include <string>
@@ -25,14 +25,15 @@ struct NoVault {
 /// The vault that the configuration names, or one of our own with a nonce counter of its own: a running
 /// daemon holds the lock of the real one, and a fresh salt makes a second counter for the same key safe. Its
 /// folder is gone when this returns; the vault goes on writing to the open file.
-[[nodiscard]] std::expected<Vault, NoVault> open_own_vault(net::asio::io_context& context,
+[[nodiscard]] std::expected<Vault, NoVault> open_own_vault(asio::io_context& context,
                                                            const config::Parsed& parsed);
 
 /// The peer's keys that known_hosts holds and that are good now, in its order.
 [[nodiscard]] std::vector<crypto::PublicKey> pinned_keys(const Vault& vault, const std::string& peer);
 
 /// A target of a curvecp section, as dial_stream() wants it.
-[[nodiscard]] net::StreamTarget stream_target(const config::Service& service, net::Target address,
-                                              std::string peer, std::vector<crypto::PublicKey> keys);
+[[nodiscard]] tunnel::curvecp::StreamTarget stream_target(const config::Service& service, io::Target address,
+                                                          std::string peer,
+                                                          std::vector<crypto::PublicKey> keys);
 
 }  // namespace curvegate::cli

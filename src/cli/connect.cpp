@@ -4,14 +4,14 @@
 #include "cli/places.hpp"
 #include "cli/stdio.hpp"
 #include "cli/verbs.hpp"
-#include "net/clock.hpp"
-#include "net/dial_stream.hpp"
-#include "net/dial_tunnel.hpp"
-#include "net/forwarder.hpp"
-#include "net/socket_options.hpp"
-#include "net/stream_forwarder.hpp"
-#include "net/try_targets.hpp"
+#include "forward/forwarder.hpp"
+#include "forward/stream_forwarder.hpp"
+#include "io/clock.hpp"
+#include "io/socket_options.hpp"
 #include "os/sandbox.hpp"
+#include "serve/try_targets.hpp"
+#include "tunnel/curve_tun/dial.hpp"
+#include "tunnel/curvecp/dial.hpp"
 
 #include <boost/asio/signal_set.hpp>
 
@@ -20,7 +20,7 @@
 namespace curvegate::cli {
 namespace {
 
-using net::Ending;
+using forward::Ending;
 
 constexpr int kBySignal = 128;  // and the signal's number, as a shell says it
 constexpr Duration kSweep = std::chrono::seconds(1);
@@ -28,8 +28,8 @@ constexpr Duration kLastInput = std::chrono::milliseconds(50);  // until the end
 constexpr Duration kLastWord = std::chrono::seconds(1);         // of a peer that was told our end
 
 int exit_of(const Error& error) {
-    if (error.is(net::DialErrc::wrong_key)) return exit_code::kProtocol;
-    if (error.is(net::DialErrc::no_pin)) return exit_code::kConfig;
+    if (error.is(io::DialErrc::wrong_key)) return exit_code::kProtocol;
+    if (error.is(io::DialErrc::no_pin)) return exit_code::kConfig;
     return exit_code::kUnavailable;
 }
 
@@ -58,8 +58,8 @@ int more_telling(int a, int b) {
     return exit_code::kUnavailable;
 }
 
-std::string words_of(const net::ForwarderSummary& summary) {
-    std::string out(net::describe(summary.ending));
+std::string words_of(const forward::ForwarderSummary& summary) {
+    std::string out(forward::describe(summary.ending));
     if (summary.ending == Ending::tunnel_cut && summary.bytes_down == 0)
         out +=
             " and before a byte came: the server does not let our key in, or the service behind it does not "
@@ -70,7 +70,7 @@ std::string words_of(const net::ForwarderSummary& summary) {
 /// One tunnel between standard input and output, from the dialling to the end, on one thread's io_context.
 class Connection {
   public:
-    Connection(net::asio::io_context& context, const config::Config& config, const config::Service& service,
+    Connection(asio::io_context& context, const config::Config& config, const config::Service& service,
                Vault vault, StandardFds fds)
         : context_(context),
           config_(config),
@@ -93,30 +93,31 @@ class Connection {
   private:
     /// The targets of the section, in their order, until one answers.
     void dial() {
-        const Instant deadline = net::now() + service_.limits.connect_timeout;
+        const Instant deadline = io::now() + service_.limits.connect_timeout;
         auto& with = *vault_.impl();
         if (service_.wire() == service::Wire::curvecp) {
-            return dial_any<net::DialedStream>(
+            return dial_any<tunnel::curvecp::DialedStream>(
                 deadline, [this, &with, deadline](const auto& target, Instant until, auto tried) {
                     auto server = stream_target(service_, target.address, target.peer,
                                                 pinned_keys(vault_, target.peer));
                     if (until != deadline) server.confirm_by = deadline;
-                    net::dial_stream(context_, *with.resolver, with.tools(), std::move(server), until,
-                                     std::move(tried));
+                    tunnel::curvecp::dial_stream(context_, *with.resolver, with.tools(), std::move(server),
+                                                 until, std::move(tried));
                 });
         }
-        dial_any<net::Established>(deadline, [this, &with](const auto& target, Instant until, auto tried) {
-            net::dial_tunnel(context_, *with.resolver, with.tools(),
-                             {target.address, target.peer, pinned_keys(vault_, target.peer)}, until,
-                             std::move(tried));
-        });
+        dial_any<tunnel::curve_tun::Established>(
+            deadline, [this, &with](const auto& target, Instant until, auto tried) {
+                tunnel::curve_tun::dial_tunnel(
+                    context_, *with.resolver, with.tools(),
+                    {target.address, target.peer, pinned_keys(vault_, target.peer)}, until, std::move(tried));
+            });
     }
 
     template <class Dialled>
-    void dial_any(Instant deadline, typename net::TargetTries<Dialled>::DialFn dial_one) {
-        auto spec = std::make_shared<net::ServiceSpec>();
+    void dial_any(Instant deadline, typename serve::TargetTries<Dialled>::DialFn dial_one) {
+        auto spec = std::make_shared<serve::ServiceSpec>();
         spec->name = service_.name;
-        spec->side = net::Side::client;
+        spec->side = serve::Side::client;
         for (const auto& target : service_.connect)
             spec->lead_to({{target.host, target.port, {}}, service_.peer_of(target), target.text()});
         auto dial_and_note = [this, dial_one = std::move(dial_one)](const auto& target, Instant until,
@@ -126,33 +127,34 @@ class Connection {
                 tried(std::move(result));
             });
         };
-        net::try_targets<Dialled>(std::move(spec), deadline, std::move(dial_and_note),
-                                  [this](Result<Dialled> dialled, const net::ServiceTarget*) {
-                                      if (!dialled) return fail(dialled.error());
-                                      forward(std::move(*dialled));
-                                  });
+        serve::try_targets<Dialled>(std::move(spec), deadline, std::move(dial_and_note),
+                                    [this](Result<Dialled> dialled, const serve::ServiceTarget*) {
+                                        if (!dialled) return fail(dialled.error());
+                                        forward(std::move(*dialled));
+                                    });
     }
 
-    void forward(net::Established tunnel) {
-        net::set_tunnel_options(tunnel.stream.native_handle(), service_.limits.dead_peer);
+    void forward(tunnel::curve_tun::Established tunnel) {
+        io::set_tunnel_options(tunnel.stream.native_handle(), service_.limits.dead_peer);
         auto plain = local_side();
         if (!plain) return;
-        begin(std::make_shared<net::Forwarder>(std::move(*plain), std::move(tunnel.stream),
-                                               std::move(tunnel.session), limits(), scratch_));
+        begin(std::make_shared<forward::Forwarder>(std::move(*plain), std::move(tunnel.stream),
+                                                   std::move(tunnel.session), limits(), scratch_));
     }
 
-    void forward(net::DialedStream dialled) {
+    void forward(tunnel::curvecp::DialedStream dialled) {
         auto plain = local_side();
         if (!plain) return;
         // The last bytes of TCP are the kernel's to deliver; those of a stream are ours.
         undelivered_ = dialled.client.lock();
         dialled.tunnel->on_delivered = [this] { delivered(); };
-        begin(std::make_shared<net::StreamForwarder>(std::move(*plain), std::move(dialled.tunnel), limits()));
+        begin(std::make_shared<forward::StreamForwarder>(std::move(*plain), std::move(dialled.tunnel),
+                                                         limits()));
     }
 
     /// From here on nothing is opened and nobody is dialled any more, so it is confined before it carries
     /// a byte.
-    std::optional<net::Stream> local_side() {
+    std::optional<io::Stream> local_side() {
         if (auto confined = os::confine(os::Calls::front, {}); !confined) {
             if (config_.sandbox == config::Strictness::require) {
                 fail(confined.error());
@@ -164,40 +166,40 @@ class Connection {
             fail(socket.error());
             return std::nullopt;
         }
-        return net::Stream(context_, net::asio::generic::stream_protocol(AF_UNIX, 0), socket->release());
+        return io::Stream(context_, asio::generic::stream_protocol(AF_UNIX, 0), socket->release());
     }
 
-    [[nodiscard]] net::ForwarderLimits limits() const {
+    [[nodiscard]] forward::ForwarderLimits limits() const {
         const bool by_message = service_.end_of_stream == config::EndOfStream::message;
-        net::ForwarderLimits out{by_message ? net::EndOfStream::message : net::EndOfStream::close,
-                                 net::UnheardEnd::refusal,
-                                 service_.limits.idle_timeout,
-                                 service_.limits.dead_peer,
-                                 {},
-                                 config_.timeouts.drain};
-        if (service_.limits.max_session) out.max_session = net::now() + *service_.limits.max_session;
+        forward::ForwarderLimits out{by_message ? forward::EndOfStream::message : forward::EndOfStream::close,
+                                     forward::UnheardEnd::refusal,
+                                     service_.limits.idle_timeout,
+                                     service_.limits.dead_peer,
+                                     {},
+                                     config_.timeouts.drain};
+        if (service_.limits.max_session) out.max_session = io::now() + *service_.limits.max_session;
         return out;
     }
 
-    void begin(std::shared_ptr<net::ForwarderBase> forwarder) {
+    void begin(std::shared_ptr<forward::ForwarderBase> forwarder) {
         forwarder_ = std::move(forwarder);
-        forwarder_->start([this](const net::ForwarderSummary& summary) { tunnel_ended(summary); });
+        forwarder_->start([this](const forward::ForwarderSummary& summary) { tunnel_ended(summary); });
         sweep();
     }
 
     void sweep() {
         sweep_.expires_after(kSweep);
-        sweep_.async_wait([this](net::error_code error) {
+        sweep_.async_wait([this](error_code error) {
             const auto forwarder = forwarder_;  // it may end from within
             if (error || !forwarder) return;
-            forwarder->sweep(net::now());
+            forwarder->sweep(io::now());
             sweep();
         });
     }
 
     // ---- the end: the tunnel's, that of standard output, and over udp that of the last acknowledgment ----
 
-    void tunnel_ended(const net::ForwarderSummary& summary) {
+    void tunnel_ended(const forward::ForwarderSummary& summary) {
         forwarder_.reset();
         tunnel_ended_ = true;
         if (summary.ending != Ending::orderly) {
@@ -225,7 +227,7 @@ class Connection {
     }
 
     void wait_signal() {
-        signals_.async_wait([this](net::error_code error, int number) {
+        signals_.async_wait([this](error_code error, int number) {
             if (!error) end_by_signal(number);
         });
     }
@@ -237,11 +239,11 @@ class Connection {
         const bool again = std::exchange(code_, kBySignal + number) >= kBySignal;
         if (again || !undelivered_) return stop();
         wait_signal();
-        const Instant since = net::now();
-        net::when_drained(
+        const Instant since = io::now();
+        io::when_drained(
             sweep_.get_executor(), kLastWord,
             [this, since] {
-                return net::now() - since >= kLastInput && !undelivered_->stream().outgoing_ended();
+                return io::now() - since >= kLastInput && !undelivered_->stream().outgoing_ended();
             },
             [this] { stop(); });
     }
@@ -252,7 +254,7 @@ class Connection {
     }
 
     void fail(const Error& error) {
-        const int code = error.is(net::DialErrc::no_target) ? failed_with_ : exit_of(error);
+        const int code = error.is(io::DialErrc::no_target) ? failed_with_ : exit_of(error);
         note(code, "[" + service_.name + "] " + error.text());
         context_.stop();
     }
@@ -270,16 +272,17 @@ class Connection {
         context_.stop();
     }
 
-    net::asio::io_context& context_;
+    asio::io_context& context_;
     const config::Config& config_;
     const config::Service& service_;
     Vault vault_;
-    net::asio::signal_set signals_;
-    net::asio::steady_timer sweep_;
-    net::Scratch scratch_;
+    asio::signal_set signals_;
+    asio::steady_timer sweep_;
+    forward::Scratch scratch_;
     Stdio stdio_;
-    std::shared_ptr<net::ForwarderBase> forwarder_;
-    std::shared_ptr<net::ClientTunnel> undelivered_;  // what its last acknowledgment is awaited of
+    std::shared_ptr<forward::ForwarderBase> forwarder_;
+    std::shared_ptr<tunnel::curvecp::ClientTunnel>
+        undelivered_;  // what its last acknowledgment is awaited of
     bool delivered_ = false;
     bool tunnel_ended_ = false;
     bool output_ended_ = false;
@@ -309,7 +312,7 @@ int connect(const Verb& self, const Arguments& arguments) {
     }
     std::signal(SIGPIPE,
                 SIG_IGN);  // NOLINT(cert-err33-c): it cannot fail; a closed pipe is an error of write()
-    net::asio::io_context context(1);
+    asio::io_context context(1);
     auto vault = open_own_vault(context, *parsed);
     if (!vault) return complain(vault.error().code, "vault: " + vault.error().why);
     if (auto hardened = os::harden_process(); !hardened)

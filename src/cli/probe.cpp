@@ -3,7 +3,8 @@
 #include "cli/options.hpp"
 #include "cli/places.hpp"
 #include "cli/verbs.hpp"
-#include "net/dial_stream.hpp"
+#include "tunnel/curve_tun/dial.hpp"
+#include "tunnel/curvecp/dial.hpp"
 
 namespace curvegate::cli {
 namespace {
@@ -13,7 +14,7 @@ constexpr Duration kVerdictWait = std::chrono::seconds(1);
 
 /// Runs one asynchronous step to its end.
 template <class Value, class Start>
-Result<Value> await(net::asio::io_context& context, Start start) {
+Result<Value> await(asio::io_context& context, Start start) {
     std::optional<Result<Value>> out;
     start([&](Result<Value> result) {
         out.emplace(std::move(result));
@@ -25,13 +26,13 @@ Result<Value> await(net::asio::io_context& context, Start start) {
 }
 
 /// Version 1 confirms nothing: a server that refuses us closes. Gives whether it did within a second.
-bool closes_soon(net::asio::io_context& context, net::Stream& stream) {
+bool closes_soon(asio::io_context& context, io::Stream& stream) {
     bool closed = false;
-    net::asio::steady_timer timer(context, kVerdictWait);
-    timer.async_wait([&context](net::error_code error) {
+    asio::steady_timer timer(context, kVerdictWait);
+    timer.async_wait([&context](error_code error) {
         if (!error) context.stop();
     });
-    stream.async_wait(net::Stream::wait_read, [&](net::error_code error) {
+    stream.async_wait(io::Stream::wait_read, [&](error_code error) {
         if (error) return;  // cancelled below, and nothing here may be touched any more
         Byte byte = 0;
         closed = ::recv(stream.native_handle(), &byte, 1, MSG_PEEK | MSG_DONTWAIT) <= 0;
@@ -40,7 +41,7 @@ bool closes_soon(net::asio::io_context& context, net::Stream& stream) {
     context.restart();
     context.run();
     // One of the two still waits, and must not find this function gone.
-    net::error_code ignored;
+    error_code ignored;
     stream.cancel(ignored);
     timer.cancel();
     context.restart();
@@ -49,7 +50,7 @@ bool closes_soon(net::asio::io_context& context, net::Stream& stream) {
 }
 
 /// Tells the end of our direction and waits a moment for the server's, so that it sees no truncation.
-void end_stream(net::asio::io_context& context, net::Established& tunnel) {
+void end_stream(asio::io_context& context, tunnel::curve_tun::Established& tunnel) {
     ByteArray<session::curve_tun::kFrameOverhead> frame{};
     if (!tunnel.session.seal_frame(frame)) return;
     (void)::send(tunnel.stream.native_handle(), frame.data(), frame.size(), MSG_NOSIGNAL);
@@ -60,7 +61,7 @@ void end_stream(net::asio::io_context& context, net::Established& tunnel) {
 }
 
 /// The same over CurveCP: takes what the server still says, and its end.
-void end_stream(net::asio::io_context& context, net::StreamTunnel& tunnel) {
+void end_stream(asio::io_context& context, tunnel::StreamTunnel& tunnel) {
     auto& stream = tunnel.stream();
     tunnel.on_event = [&] {
         while (!stream.readable().empty()) stream.consume(stream.readable().size());
@@ -76,7 +77,7 @@ void end_stream(net::asio::io_context& context, net::StreamTunnel& tunnel) {
 
 /// A server that has let us in and cannot reach its own service breaks the stream off. Gives whether it did
 /// within a second.
-bool breaks_off_soon(net::asio::io_context& context, net::StreamTunnel& tunnel) {
+bool breaks_off_soon(asio::io_context& context, tunnel::StreamTunnel& tunnel) {
     const auto broken = [&] { return tunnel.stream().incoming() == stream::Incoming::failed; };
     tunnel.on_event = [&] {
         if (broken()) context.stop();
@@ -106,14 +107,15 @@ struct Dialled {
 };
 
 /// CurveCP. The one place in which the probe meets it.
-int shake_hands_by_curvecp(const Dialled& dialled, const Vault& vault, net::asio::io_context& context) {
+int shake_hands_by_curvecp(const Dialled& dialled, const Vault& vault, asio::io_context& context) {
     auto& with = *vault.impl();
     const auto& service = dialled.service;
     auto target =
         stream_target(service, {dialled.target.host, dialled.target.port, {}}, dialled.peer(), dialled.keys);
     const Instant deadline = std::chrono::steady_clock::now() + service.limits.connect_timeout;
-    auto dialed = await<net::DialedStream>(context, [&](auto done) {
-        net::dial_stream(context, *with.resolver, with.tools(), std::move(target), deadline, std::move(done));
+    auto dialed = await<tunnel::curvecp::DialedStream>(context, [&](auto done) {
+        tunnel::curvecp::dial_stream(context, *with.resolver, with.tools(), std::move(target), deadline,
+                                     std::move(done));
     });
     if (!dialed) return complain(kFailed, "hello: " + dialed.error().text());
     print("cookie: the server proved key " + dialed->peer.text());
@@ -122,7 +124,7 @@ int shake_hands_by_curvecp(const Dialled& dialled, const Vault& vault, net::asio
         accepted = true;
         context.stop();
     };
-    dialed->tunnel->on_end = [&](net::TunnelEnd) { context.stop(); };
+    dialed->tunnel->on_end = [&](tunnel::TunnelEnd) { context.stop(); };
     context.restart();
     context.run();
     if (!accepted) {
@@ -139,19 +141,20 @@ int shake_hands_by_curvecp(const Dialled& dialled, const Vault& vault, net::asio
     return finish_output();
 }
 
-int shake_hands_by_curve_tun(const Dialled& dialled, const Vault& vault, net::asio::io_context& context) {
+int shake_hands_by_curve_tun(const Dialled& dialled, const Vault& vault, asio::io_context& context) {
     auto& with = *vault.impl();
     const auto& service = dialled.service;
-    const net::Target target{dialled.target.host, dialled.target.port, {}};
+    const io::Target target{dialled.target.host, dialled.target.port, {}};
     for (const auto& key : dialled.keys) {
         const Instant deadline = std::chrono::steady_clock::now() + service.limits.connect_timeout;
-        auto stream = await<net::Stream>(context, [&](auto done) {
-            net::dial(context, *with.resolver, target, deadline, std::move(done));
+        auto stream = await<io::Stream>(context, [&](auto done) {
+            io::dial(context, *with.resolver, target, deadline, std::move(done));
         });
         if (!stream) return complain(kFailed, "connect: " + stream.error().text());
         print("connect: " + dialled.target.text() + " answers");
-        auto tunnel = await<net::Established>(context, [&](auto done) {
-            net::start_client_handshake(std::move(*stream), with.tools(), key, deadline, std::move(done));
+        auto tunnel = await<tunnel::curve_tun::Established>(context, [&](auto done) {
+            tunnel::curve_tun::start_client_handshake(std::move(*stream), with.tools(), key, deadline,
+                                                      std::move(done));
         });
         if (!tunnel) {
             print("handshake: " + tunnel.error().text() + " (key " + key.text() + ")");
@@ -172,7 +175,7 @@ int shake_hands_by_curve_tun(const Dialled& dialled, const Vault& vault, net::as
 }
 
 int shake_hands(const config::Service& service, const config::Address& target, const Vault& vault,
-                net::asio::io_context& context) {
+                asio::io_context& context) {
     const std::string& peer = service.peer_of(target);
     const auto keys = pinned_keys(vault, peer);
     if (keys.empty()) return complain(kFailed, "pin: known_hosts has no valid key for " + peer);
@@ -183,7 +186,7 @@ int shake_hands(const config::Service& service, const config::Address& target, c
 }
 
 /// All targets, whatever becomes of each. One that serves is enough.
-int try_all(const config::Service& service, const Vault& vault, net::asio::io_context& context) {
+int try_all(const config::Service& service, const Vault& vault, asio::io_context& context) {
     if (service.connect.size() == 1) return shake_hands(service, service.connect.front(), vault, context);
     std::size_t good = 0;
     for (const auto& target : service.connect) {
@@ -206,7 +209,7 @@ int probe(const Verb& self, const Arguments& arguments) {
     if (!parsed) return parsed.error();
     const auto service = find_client_end(parsed->config, options.operands().front());
     if (!service) return service.error();
-    net::asio::io_context context;
+    asio::io_context context;
     const auto vault = open_own_vault(context, *parsed);
     if (!vault) return complain(vault.error().code, "vault: " + vault.error().why);
     print("vault: ready");

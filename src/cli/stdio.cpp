@@ -65,12 +65,12 @@ Result<StandardFds> take_standard_descriptors() {
 }
 
 struct Stdio::Shared {
-    Shared(net::asio::io_context& on, StandardFds standard) : context(on), fds(std::move(standard)) {}
+    Shared(asio::io_context& on, StandardFds standard) : context(on), fds(std::move(standard)) {}
 
     void tell(EndedFn Shared::* handler, std::optional<std::string> what) {
         const std::scoped_lock lock(mutex);
         if (!(this->*handler)) return;
-        net::asio::post(context, [tell = this->*handler, what = std::move(what)] { tell(what); });
+        asio::post(context, [tell = this->*handler, what = std::move(what)] { tell(what); });
     }
 
     void read_input() {
@@ -103,7 +103,7 @@ struct Stdio::Shared {
         return std::nullopt;
     }
 
-    net::asio::io_context& context;
+    asio::io_context& context;
     std::mutex mutex;  // of the two handlers
     EndedFn on_failed;
     EndedFn on_written;
@@ -111,7 +111,7 @@ struct Stdio::Shared {
     StandardFds fds;
 };
 
-Stdio::Stdio(net::asio::io_context& context, StandardFds fds, EndedFn on_failed, EndedFn on_written)
+Stdio::Stdio(asio::io_context& context, StandardFds fds, EndedFn on_failed, EndedFn on_written)
     : shared_(std::make_shared<Shared>(context, std::move(fds))) {
     shared_->on_failed = std::move(on_failed);
     shared_->on_written = std::move(on_written);

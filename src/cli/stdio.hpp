@@ -1,7 +1,7 @@
 #pragma once
 
 #include "base/result.hpp"
-#include "net/asio.hpp"
+#include "io/asio.hpp"
 #include "os/socket.hpp"
 
 #include <functional>
@@ -31,7 +31,7 @@ class Stdio {
 
     /// Both run on `context`. `on_failed`: standard input cannot be read. `on_written`: standard output has
     /// all that there was and is closed, or takes no more.
-    Stdio(net::asio::io_context& context, StandardFds fds, EndedFn on_failed, EndedFn on_written);
+    Stdio(asio::io_context& context, StandardFds fds, EndedFn on_failed, EndedFn on_written);
     /// Does not wait for the threads: one may wait for a terminal for ever. What they still say goes nowhere.
     ~Stdio();
     Stdio(const Stdio&) = delete;

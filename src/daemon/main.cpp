@@ -99,7 +99,7 @@ int run(int argc, char** argv) {
     const config::Config& config = *loaded->config;
     require_key(config, config.needs_server_key(), config.server_key, "server-key");
     require_key(config, config.needs_client_key(), config.client_key, "client-key");
-    if (const auto missing = daemon::parent::missing_state_dir(config)) give_up(kConfig, *missing);
+    if (const auto missing = daemon::parent::missing_state_dir(config)) give_up(exit_code::kConfig, *missing);
     start_log(config);
     for (const Problem& warning : loaded->warnings) {
         log::event(log::Level::warning, "config", {{"warning", warning.message()}});

@@ -157,7 +157,7 @@ TEST_CASE("no packet that a stranger can send ends a client's handshake", "[fsm]
     }
 }
 
-// A server waits for nobody but the vault, and net::VaultClient bounds that.
+// A server waits for nobody but the vault, and vault_client::VaultClient bounds that.
 TEST_CASE("every state of CurveCP's client that waits has a deadline", "[fsm][curvecp]") {
     Script script;
     for (const auto state :

@@ -34,13 +34,21 @@ src/status: base
 src/audit: base crypto status
 src/os: base
 src/log: base os
-src/net: base crypto wire session stream cookie registry handshake handshake/curve_tun handshake/curvecp vault/protocol os log curvegate
+src/guard: base crypto io
+src/io: base crypto wire stream guard os log
+src/vault_client: base crypto vault/protocol os io
+src/tunnel: base crypto cookie stream handshake io vault_client
+src/tunnel/curve_tun: base crypto wire session cookie handshake handshake/curve_tun vault/protocol io vault_client tunnel
+src/tunnel/curvecp: base crypto wire session stream cookie handshake handshake/curvecp vault/protocol guard os log io vault_client tunnel
+src/forward: base crypto wire session stream guard log io tunnel
+src/serve: base crypto wire session stream cookie registry handshake vault/protocol guard os log io vault_client tunnel tunnel/curve_tun tunnel/curvecp forward
+src/channel: base crypto wire session stream cookie registry handshake vault/protocol guard os log io vault_client tunnel tunnel/curve_tun tunnel/curvecp curvegate
 src/config: base crypto registry service
 src/daemon: base audit config os registry service
 src/daemon/main.cpp: base config crypto log os daemon daemon/parent daemon/front
-src/daemon/parent: base config service crypto daemon log os registry net/clock net/host net/listen net/vault_process
-src/daemon/front: base audit config service crypto daemon log net os registry status
-src/cli: base crypto wire session cookie registry service handshake vault audit os log net config curvegate
+src/daemon/parent: base config service crypto daemon log os registry io/clock io/host io/listen vault_client/vault_process
+src/daemon/front: base audit config service crypto daemon log io guard tunnel forward serve os registry status
+src/cli: base crypto wire session cookie registry service handshake vault audit os log guard io vault_client tunnel tunnel/curve_tun tunnel/curvecp forward serve channel config curvegate
 vault: base crypto registry os
 include/curvegate: curvegate
 docs/examples: curvegate
@@ -130,7 +138,7 @@ only_in 'sodium\.h' src/crypto vault
 only_in 'openssl/.*' src/crypto
 only_in 'crypto/secret_bytes\.hpp' src/crypto vault
 only_in 'spdlog/.*' src/log
-only_in 'boost/asio.*' src/net src/daemon/front src/cli include docs/examples
+only_in 'boost/asio.*' src/io src/vault_client src/tunnel src/forward src/serve src/channel src/daemon/front src/cli include docs/examples
 
 # ---- 4. what the core's objects ask of the system ----
 

@@ -39,7 +39,7 @@ forbid "$front" "the front knows the parent by messages" 'curvegate::daemon::par
 
 # ---- the parent: no event loop, no byte from the network ----
 
-# net/host.hpp names Asio's types, and Asio's header its categories of errors.
+# io/host.hpp names Asio's types, and Asio's header its categories of errors.
 asio='.*boost::asio::.*'
 categories='boost::asio::error::get_(addrinfo|misc|netdb)_category'
 forbid "$daemon" "no event loop here" "$asio"
@@ -50,8 +50,8 @@ forbid "$parent" "the parent takes nothing from the network" \
     'accept4?|recv|recvfrom|recvmsg|recvmmsg|readv|send|sendto|sendmsg|sendmmsg|getaddrinfo'
 # Addresses and sockets to listen on, and the vault's process. Nothing of tunnels, workers and forwarders.
 # look_up runs in a process that was forked for it.
-allow "$parent" "the parent knows no tunnel" 'curvegate::net::' \
-    'curvegate::net::(is_here|listen_tcp|open_udp|open_udp_endpoint|literal_address|look_up|start_vault|end_vault|vault_answer)'
+allow "$parent" "the parent knows no tunnel" 'curvegate::(io|guard|vault_client|tunnel|forward|serve)::' \
+    'curvegate::(io::(is_here|listen_tcp|open_udp|open_udp_endpoint|literal_address|look_up)|vault_client::(start_vault|end_vault|vault_answer))'
 forbid "$parent" "the parent knows no handshake and no session" \
     'curvegate::(wire|session|stream|cookie|handshake|vault)::.*'
 

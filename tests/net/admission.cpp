@@ -1,11 +1,11 @@
-#include "net/admission.hpp"
+#include "guard/admission.hpp"
 #include "support/secrets.hpp"
 
 #include <catch2/catch.hpp>
 
 #include <deque>
 
-namespace curvegate::net {
+namespace curvegate::guard {
 namespace {
 
 using namespace std::chrono_literals;
@@ -318,4 +318,4 @@ TEST_CASE("a peer may have so many sessions in all and no more", "[net][admissio
 }
 
 }  // namespace
-}  // namespace curvegate::net
+}  // namespace curvegate::guard

@@ -1,9 +1,9 @@
 #include "handshake/errors.hpp"
-#include "net/dial_stream.hpp"
-#include "net/dial_tunnel.hpp"
 #include "support/app.hpp"
 #include "support/loop.hpp"
 #include "support/secrets.hpp"
+#include "tunnel/curve_tun/dial.hpp"
+#include "tunnel/curvecp/dial.hpp"
 
 #include <catch2/catch.hpp>
 
@@ -12,7 +12,7 @@
 #include <filesystem>
 
 /// A dial that nobody wants any more: nothing of it may stay open, and whoever waits for it is told.
-namespace curvegate::net {
+namespace curvegate::io {
 namespace {
 
 using namespace std::chrono_literals;
@@ -33,9 +33,9 @@ struct Mute final : Resolver {
 struct Dialled {
     asio::io_context context;
     Mute names;
-    VaultClient vault{context, 1s, VaultClient::Detached::wait};
+    vault_client::VaultClient vault{context, 1s, vault_client::VaultClient::Detached::wait};
     test::SeededRandom random{1};
-    HandshakeTools tools{&vault, nullptr, &test::pool(), &random, nullptr, {}};
+    tunnel::HandshakeTools tools{&vault, nullptr, &test::pool(), &random, nullptr, {}};
     CancellationPtr cancellation = std::make_shared<Cancellation>();
     const crypto::PublicKey server = *public_key_of(test::secret_number<crypto::EphemeralSecret>(9));
     std::optional<Error> told;
@@ -54,12 +54,12 @@ struct Dialled {
         dial(context, names, target, now() + 1h, note<Stream>(), cancellation);
     }
     void dial_tcp(const Target& target) {
-        dial_tunnel(context, names, tools, {target, "server", {server}}, now() + 1h, note<Established>(),
-                    cancellation);
+        tunnel::curve_tun::dial_tunnel(context, names, tools, {target, "server", {server}}, now() + 1h,
+                                       note<tunnel::curve_tun::Established>(), cancellation);
     }
     void dial_udp(const Target& target) {
-        dial_stream(context, names, tools, {target, "server", {server}, {}, {}, 60s, {}}, now() + 1h,
-                    note<DialedStream>(), cancellation);
+        tunnel::curvecp::dial_stream(context, names, tools, {target, "server", {server}, {}, {}, 60s, {}},
+                                     now() + 1h, note<tunnel::curvecp::DialedStream>(), cancellation);
     }
     [[nodiscard]] static Instant now() { return std::chrono::steady_clock::now(); }
 
@@ -171,4 +171,4 @@ TEST_CASE("what is cancelled before it begins opens nothing", "[net][cancel]") {
 }
 
 }  // namespace
-}  // namespace curvegate::net
+}  // namespace curvegate::io

@@ -418,9 +418,9 @@ TEST_CASE("bytes of no message close the channel with bad_message", "[net][chann
     Town town;
     auto listener = listen(town);
     // A relay between the two that adds a byte of its own after the handshake.
-    net::tcp::acceptor door(town.context, {asio::ip::address_v4::loopback(), 0});
-    net::tcp::socket from_client(town.context);
-    net::tcp::socket to_server(town.context);
+    io::tcp::acceptor door(town.context, {asio::ip::address_v4::loopback(), 0});
+    io::tcp::socket from_client(town.context);
+    io::tcp::socket to_server(town.context);
     to_server.connect({asio::ip::address_v4::loopback(), listener.port()});
     bool in = false;
     door.async_accept(from_client, [&](error_code error) { in = !error; });
@@ -431,7 +431,7 @@ TEST_CASE("bytes of no message close the channel with bad_message", "[net][chann
     REQUIRE(town.until([&] { return in; }));
     from_client.non_blocking(true);
     to_server.non_blocking(true);
-    const auto pass = [](net::tcp::socket& from, net::tcp::socket& to) {
+    const auto pass = [](io::tcp::socket& from, io::tcp::socket& to) {
         std::array<Byte, 4'096> buffer{};
         error_code error;
         const auto size = from.read_some(asio::buffer(buffer), error);

@@ -1,4 +1,4 @@
-#include "net/chunk_pool.hpp"
+#include "io/chunk_pool.hpp"
 
 #include <sys/mman.h>
 #include <unistd.h>
@@ -7,7 +7,7 @@
 
 #include <set>
 
-namespace curvegate::net {
+namespace curvegate::io {
 namespace {
 
 constexpr std::size_t kChunk = ChunkPool::kChunk;
@@ -63,4 +63,4 @@ TEST_CASE("a pool keeps few chunks warm and gives the memory of the rest back", 
 }
 
 }  // namespace
-}  // namespace curvegate::net
+}  // namespace curvegate::io

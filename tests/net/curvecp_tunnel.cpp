@@ -1,11 +1,11 @@
-#include "net/curvecp_tunnel.hpp"
 #include "stream/chunks.hpp"
 #include "support/loop.hpp"
+#include "tunnel/curvecp/tunnel.hpp"
 
 #include <catch2/catch.hpp>
 
 /// A tunnel that its user has given back: how long it stays, what it keeps, and whom it still answers.
-namespace curvegate::net {
+namespace curvegate::tunnel::curvecp {
 namespace {
 
 using namespace std::chrono_literals;
@@ -47,7 +47,7 @@ struct Two {
     asio::io_context context;
     std::shared_ptr<Loop> far = std::make_shared<Loop>(context);
     std::weak_ptr<Loop> near;
-    TunnelHandle handle;
+    tunnel::TunnelHandle handle;
     std::weak_ptr<const int> place;
     bool delivered = false;
 
@@ -75,7 +75,7 @@ struct Two {
         handle->flush();
     }
     /// As a user goes who held the handle, which owns the tunnel too.
-    void give_back() { handle = TunnelHandle(); }
+    void give_back() { handle = tunnel::TunnelHandle(); }
     void vanish() {
         near.lock()->peer.reset();
         far.reset();
@@ -171,11 +171,11 @@ TEST_CASE("a tunnel that is dropped is gone at once and says nothing more", "[ne
     two.far->flush();
     test::run_ready(two.context);
     CHECK(tunnel->sent == sent);
-    CHECK(tunnel->ended() == TunnelEnd::stopped);
+    CHECK(tunnel->ended() == tunnel::TunnelEnd::stopped);
     two.give_back();
     test::run_ready(two.context);
     CHECK(tunnel.use_count() == 1);
 }
 
 }  // namespace
-}  // namespace curvegate::net
+}  // namespace curvegate::tunnel::curvecp

@@ -1,6 +1,6 @@
-#include "net/datagram_forwarder.hpp"
-#include "net/dial_udp.hpp"
-#include "net/listen.hpp"
+#include "forward/datagram_forwarder.hpp"
+#include "io/dial_udp.hpp"
+#include "io/listen.hpp"
 #include "support/app.hpp"
 #include "support/names.hpp"
 #include "support/pipes.hpp"
@@ -9,11 +9,11 @@
 
 #include <catch2/catch.hpp>
 
-namespace curvegate::net {
+namespace curvegate::forward {
 namespace {
 
 using namespace std::chrono_literals;
-using End = MessagePipe::End;
+using End = tunnel::MessagePipe::End;
 using test::App;
 using test::Buffer;
 using test::kLoopback;
@@ -29,9 +29,9 @@ On either() {
 
 struct Rig {
     asio::io_context context;
-    Counters counters;
+    guard::Counters counters;
     test::PipePair pair;
-    MessagePipe& pipe;
+    tunnel::MessagePipe& pipe;
     Side peer;
     App app;
     std::shared_ptr<DatagramForwarder> forwarder;
@@ -40,9 +40,9 @@ struct Rig {
 
     explicit Rig(On carrier, const ForwarderLimits& limits = {})
         : pair(context, carrier), pipe(*pair.near), peer(std::move(pair.far)), app(context) {
-        auto plain = connect_udp(kLoopback, app.port());
+        auto plain = io::connect_udp(kLoopback, app.port());
         REQUIRE(plain.has_value());
-        port = port_of(plain->get());
+        port = io::port_of(plain->get());
         forwarder = std::make_shared<DatagramForwarder>(context, std::move(*plain), std::move(pair.near),
                                                         limits, counters);
         forwarder->start([this](const ForwarderSummary& summary) { done.push_back(summary); });
@@ -129,7 +129,7 @@ TEST_CASE("an application that is not there yet loses datagrams, and is served w
         test::run_ready(rig.context);
     }
     CHECK(rig.done.empty());
-    rig.app.socket = udp::socket(rig.context, address);
+    rig.app.socket = io::udp::socket(rig.context, address);
     rig.app.socket.non_blocking(true);
     REQUIRE(rig.until([&] {
         rig.peer.say(pattern(11));
@@ -159,10 +159,11 @@ TEST_CASE("a flow ends with its tunnel, and says how", "[net][datagrams]") {
 }
 
 TEST_CASE("a flow on a stream ends when its tunnel does", "[net][datagrams]") {
-    const auto [why, ending] = GENERATE(std::pair{TunnelEnd::bad_peer, Ending::bad_message},
-                                        std::pair{TunnelEnd::dead_peer, Ending::dead_peer},
-                                        std::pair{TunnelEnd::numbers_used_up, Ending::numbers_used_up},
-                                        std::pair{TunnelEnd::stopped, Ending::stopped});
+    const auto [why, ending] =
+        GENERATE(std::pair{tunnel::TunnelEnd::bad_peer, Ending::bad_message},
+                 std::pair{tunnel::TunnelEnd::dead_peer, Ending::dead_peer},
+                 std::pair{tunnel::TunnelEnd::numbers_used_up, Ending::numbers_used_up},
+                 std::pair{tunnel::TunnelEnd::stopped, Ending::stopped});
     Rig rig(On::udp);
     test::run_ready(rig.context);
     rig.pair.tunnels->near->end(why);
@@ -211,13 +212,13 @@ TEST_CASE("a target of datagrams is resolved and connected to", "[net][datagrams
     App app(context);
     const auto host = GENERATE("127.0.0.1", "here.example", "nowhere.example");
     std::optional<Result<os::UniqueFd>> result;
-    dial_udp(context, names, {host, app.port(), {}}, std::chrono::steady_clock::now() + 10s,
-             [&](Result<os::UniqueFd> socket) { result.emplace(std::move(socket)); });
+    io::dial_udp(context, names, {host, app.port(), {}}, std::chrono::steady_clock::now() + 10s,
+                 [&](Result<os::UniqueFd> socket) { result.emplace(std::move(socket)); });
     CHECK_FALSE(result.has_value());
     REQUIRE(test::run_until(context, [&] { return result.has_value(); }));
     if (host == std::string_view("nowhere.example")) {
         REQUIRE_FALSE(result->has_value());
-        CHECK(result->error().is(DialErrc::name_unknown));
+        CHECK(result->error().is(io::DialErrc::name_unknown));
         return;
     }
     REQUIRE(result->has_value());
@@ -228,7 +229,7 @@ TEST_CASE("a target of datagrams is resolved and connected to", "[net][datagrams
     }));
 }
 
-struct Mute final : Resolver {
+struct Mute final : io::Resolver {
     Handler kept;
     void resolve(asio::io_context&, const std::string&, Handler handler) override {
         kept = std::move(handler);
@@ -239,10 +240,10 @@ TEST_CASE("a name that is not answered in time is a timeout", "[net][datagrams]"
     asio::io_context context;
     Mute mute;
     std::optional<Result<os::UniqueFd>> result;
-    dial_udp(context, mute, {"slow.example", 1, {}}, std::chrono::steady_clock::now() + 20ms,
-             [&](Result<os::UniqueFd> socket) { result.emplace(std::move(socket)); });
+    io::dial_udp(context, mute, {"slow.example", 1, {}}, std::chrono::steady_clock::now() + 20ms,
+                 [&](Result<os::UniqueFd> socket) { result.emplace(std::move(socket)); });
     REQUIRE(test::run_until(context, [&] { return result.has_value(); }));
-    CHECK(result->error().is(DialErrc::timeout));
+    CHECK(result->error().is(io::DialErrc::timeout));
     mute.kept(std::vector<ScopedIp>{kLoopback});  // too late to matter
 }
 
@@ -251,13 +252,13 @@ TEST_CASE("a resolver that never answers holds nothing of a loop that is gone", 
     const auto held = std::make_shared<int>();
     {
         asio::io_context context;
-        dial_udp(context, mute, {"slow.example", 1, {}}, std::chrono::steady_clock::now() + 10min,
-                 [held](const Result<os::UniqueFd>&) { CHECK(*held == 0); });
+        io::dial_udp(context, mute, {"slow.example", 1, {}}, std::chrono::steady_clock::now() + 10min,
+                     [held](const Result<os::UniqueFd>&) { CHECK(*held == 0); });
         CHECK(held.use_count() > 1);
     }
     CHECK(held.use_count() == 1);
-    mute.kept(fail(DialErrc::name_unknown));
+    mute.kept(fail(io::DialErrc::name_unknown));
 }
 
 }  // namespace
-}  // namespace curvegate::net
+}  // namespace curvegate::forward

@@ -1,14 +1,15 @@
-#include "net/dial.hpp"
+#include "io/dial.hpp"
 
-#include "net/clock.hpp"
-#include "net/dial_stream.hpp"
-#include "net/dial_udp.hpp"
-#include "net/host.hpp"
-#include "net/try_targets.hpp"
+#include "io/clock.hpp"
+#include "io/dial_udp.hpp"
+#include "io/host.hpp"
+#include "serve/try_targets.hpp"
 #include "support/descriptors.hpp"
 #include "support/loop.hpp"
 #include "support/names.hpp"
 #include "support/secrets.hpp"
+#include "tunnel/curve_tun/dial.hpp"
+#include "tunnel/curvecp/dial.hpp"
 
 #include <boost/asio/post.hpp>
 
@@ -20,7 +21,7 @@
 
 #include <optional>
 
-namespace curvegate::net {
+namespace curvegate::io {
 namespace {
 
 using namespace std::chrono_literals;
@@ -114,13 +115,14 @@ TEST_CASE("an address that takes connections and shakes no hands is not the good
     const Target target{"two.example", mute.port(), {}};
     const std::vector<ScopedIp> both = {ip("127.0.0.2"), ip("127.0.0.1")};  // the first one refuses
     rig.names.known["two.example"] = both;
-    VaultClient vault(rig.context, 1s, VaultClient::Detached::wait);
+    vault_client::VaultClient vault(rig.context, 1s, vault_client::VaultClient::Detached::wait);
     test::SeededRandom random{1};
-    const HandshakeTools tools{&vault, nullptr, &test::pool(), &random, nullptr, {}};
+    const tunnel::HandshakeTools tools{&vault, nullptr, &test::pool(), &random, nullptr, {}};
     const auto server = *public_key_of(test::secret_number<crypto::EphemeralSecret>(9));
     std::optional<Error> told;
-    dial_tunnel(rig.context, rig.names, tools, {target, "server", {server}}, now() + 200ms,
-                [&](Result<Established> result) { told = result.error(); });
+    tunnel::curve_tun::dial_tunnel(
+        rig.context, rig.names, tools, {target, "server", {server}}, now() + 200ms,
+        [&](Result<tunnel::curve_tun::Established> result) { told = result.error(); });
     REQUIRE(test::run_until(rig.context, [&] { return told.has_value(); }));
     CHECK(told->is(DialErrc::wrong_key));
     CHECK(rig.names.good()->order(target.text(), both, now()).front() == both.front());
@@ -130,17 +132,19 @@ TEST_CASE("no key of a silent CurveCP server is tried beyond the deadline of its
     asio::io_context context;
     const udp::socket silent(context, {asio::ip::address_v4::loopback(), 0});
     Names names;
-    VaultClient vault(context, 1s, VaultClient::Detached::wait);
+    vault_client::VaultClient vault(context, 1s, vault_client::VaultClient::Detached::wait);
     test::SeededRandom random{1};
-    const HandshakeTools tools{&vault, nullptr, &test::pool(), &random, nullptr, {}};
-    StreamTarget target{{"127.0.0.1", silent.local_endpoint().port(), {}}, "server", {}, {}, {}, 60s, {}};
+    const tunnel::HandshakeTools tools{&vault, nullptr, &test::pool(), &random, nullptr, {}};
+    tunnel::curvecp::StreamTarget target{
+        {"127.0.0.1", silent.local_endpoint().port(), {}}, "server", {}, {}, {}, 60s, {}};
     for (const Byte number : {Byte{9}, Byte{10}})
         target.keys.push_back(*public_key_of(test::secret_number<crypto::EphemeralSecret>(number)));
     const Instant began = now();
     target.confirm_by = began + 1h;  // other targets come after this one
     std::optional<Error> told;
-    dial_stream(context, names, tools, target, began + 200ms,
-                [&](Result<DialedStream> result) { told = result.error(); });
+    tunnel::curvecp::dial_stream(
+        context, names, tools, target, began + 200ms,
+        [&](Result<tunnel::curvecp::DialedStream> result) { told = result.error(); });
     REQUIRE(test::run_until(context, [&] { return told.has_value(); }));
     CHECK(told->is(DialErrc::no_cookie));
     CHECK(now() - began < 1s);  // the least time of a try is longer
@@ -165,7 +169,7 @@ TEST_CASE("addresses that refuse are told of when the last one has", "[net][dial
     REQUIRE_FALSE(result.has_value());
     CHECK(result.error().is(DialErrc::refused));
     CHECK(result.error().detail() == target.text() + ": Connection refused");
-    CHECK(is_targets_fault(result.error()));
+    CHECK(serve::is_targets_fault(result.error()));
 }
 
 TEST_CASE("a name that does not resolve is told of", "[net][dial]") {
@@ -229,24 +233,24 @@ TEST_CASE("want of descriptors is our own, and no target's fault", "[net][dial]"
     }();
     INFO(why.text());
     CHECK(why.is(DialErrc::own_lack));
-    CHECK(is_final(why));
-    CHECK_FALSE(is_targets_fault(why));
+    CHECK(serve::is_final(why));
+    CHECK_FALSE(serve::is_targets_fault(why));
 }
 
 TEST_CASE("a target is not blamed, nor made to rest, for our own want of descriptors",
           "[net][dial][targets]") {
     asio::io_context context;
-    auto spec = std::make_shared<ServiceSpec>();
+    auto spec = std::make_shared<serve::ServiceSpec>();
     for (const std::string name : {"a", "b"}) spec->lead_to({{name, 1, {}}, {}, name});
     std::size_t tried = 0;
     std::optional<Error> told;
-    try_targets<int>(
+    serve::try_targets<int>(
         spec, now() + 1min,
-        [&](const ServiceTarget&, Instant, auto done) {
+        [&](const serve::ServiceTarget&, Instant, auto done) {
             ++tried;
             asio::post(context, [done = std::move(done)]() mutable { done(fail(DialErrc::own_lack)); });
         },
-        [&](const Result<int>& result, const ServiceTarget*) { told = result.error(); });
+        [&](const Result<int>& result, const serve::ServiceTarget*) { told = result.error(); });
     REQUIRE(test::run_until(context, [&] { return told.has_value(); }));
     CHECK(told->is(DialErrc::own_lack));
     CHECK(tried == 1);
@@ -254,4 +258,4 @@ TEST_CASE("a target is not blamed, nor made to rest, for our own want of descrip
 }
 
 }  // namespace
-}  // namespace curvegate::net
+}  // namespace curvegate::io

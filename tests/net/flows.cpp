@@ -1,6 +1,6 @@
-#include "net/flows.hpp"
-#include "net/dial.hpp"
-#include "net/listen.hpp"
+#include "forward/flows.hpp"
+#include "io/dial.hpp"
+#include "io/listen.hpp"
 #include "support/app.hpp"
 #include "support/pipes.hpp"
 
@@ -10,11 +10,11 @@
 
 #include <deque>
 
-namespace curvegate::net {
+namespace curvegate::forward {
 namespace {
 
 using namespace std::chrono_literals;
-using End = MessagePipe::End;
+using End = tunnel::MessagePipe::End;
 using test::App;
 using test::Buffer;
 using test::On;
@@ -29,7 +29,7 @@ On either() {
 struct Door {
     struct Dial {
         std::string source;
-        CancellationPtr cancellation;
+        io::CancellationPtr cancellation;
         Flows::DialedFn done;
     };
     struct Tunnel {
@@ -41,7 +41,7 @@ struct Door {
     };
 
     asio::io_context context;
-    Counters counters;
+    guard::Counters counters;
     std::list<Tunnel> tunnels;
     std::deque<Dial> dials;
     std::vector<std::pair<std::string, Ending>> ended;
@@ -53,12 +53,12 @@ struct Door {
     On carrier;
 
     explicit Door(On on, const Flows::Limits& limits = {}) : carrier(on) {
-        auto sockets = open_udp({test::kLoopback, 0, "test"}, 1);
+        auto sockets = io::open_udp({test::kLoopback, 0, "test"}, 1);
         REQUIRE(sockets.has_value());
-        port = port_of(sockets->front().get());
+        port = io::port_of(sockets->front().get());
         flows.emplace(
             context, std::move(sockets->front()), limits, counters,
-            [this](const std::string& source, const CancellationPtr& cancellation, Flows::DialedFn done) {
+            [this](const std::string& source, const io::CancellationPtr& cancellation, Flows::DialedFn done) {
                 dials.push_back({source, cancellation, std::move(done)});
                 if (at_once) asio::post(context, [this] { answer(); });
             },
@@ -77,7 +77,7 @@ struct Door {
         auto dial = std::move(dials.front());
         dials.pop_front();
         auto& tunnel = tunnels.emplace_back(context, carrier);
-        std::weak_ptr<StreamTunnel> below;
+        std::weak_ptr<tunnel::StreamTunnel> below;
         if (lingering) below = tunnel.pair.tunnels->near;
         dial.done(Flows::Tunnel{std::move(tunnel.pair.near), peer, {}, {}, 0, std::move(below)});
         return tunnel.far;
@@ -85,7 +85,7 @@ struct Door {
     void refuse() {
         auto dial = std::move(dials.front());
         dials.pop_front();
-        dial.done(fail(DialErrc::refused));
+        dial.done(fail(io::DialErrc::refused));
     }
     /// The peer's end of the tunnel that was dialled as the `index`-th.
     [[nodiscard]] Side& far(std::size_t index) {
@@ -346,4 +346,4 @@ TEST_CASE("flows that are closed for newcomers go on, and all end when cut", "[n
 }
 
 }  // namespace
-}  // namespace curvegate::net
+}  // namespace curvegate::forward

@@ -1,5 +1,5 @@
-#include "net/forwarder.hpp"
-#include "net/socket_options.hpp"
+#include "forward/forwarder.hpp"
+#include "io/socket_options.hpp"
 #include "support/loop.hpp"
 #include "support/secrets.hpp"
 
@@ -10,7 +10,7 @@
 #include <map>
 #include <set>
 
-namespace curvegate::net {
+namespace curvegate::forward {
 namespace {
 
 using namespace std::chrono_literals;
@@ -18,7 +18,7 @@ using session::curve_tun::Session;
 using test::Buffer;
 using test::Local;
 using test::pattern;
-using Pair = std::pair<Stream, Stream>;
+using Pair = std::pair<io::Stream, io::Stream>;
 
 crypto::SharedKey key() {
     return test::secret_number<crypto::SharedKey>(1);
@@ -27,7 +27,7 @@ crypto::SharedKey key() {
 /// A local socket and the forwarder's, which has its options.
 Pair make_pair(asio::io_context& context, bool tcp) {
     Pair out = tcp ? test::tcp_pair(context) : test::unix_pair(context);
-    set_plain_options(out.second.native_handle(), 60s);
+    io::set_plain_options(out.second.native_handle(), 60s);
     return out;
 }
 
@@ -156,7 +156,7 @@ struct Chain {
         start(0, std::move(near.second), std::move(tunnel.first), session::Role::client);
         start(1, std::move(far.second), std::move(tunnel.second), session::Role::server);
     }
-    void start(int which, Stream plain, Stream end, session::Role role) {
+    void start(int which, io::Stream plain, io::Stream end, session::Role role) {
         std::make_shared<Forwarder>(std::move(plain), std::move(end), *Session::create(role, key()),
                                     ForwarderLimits{}, scratch)
             ->start([this, which](const ForwarderSummary& summary) { endings[which] = summary.ending; });
@@ -414,7 +414,7 @@ TEST_CASE("an urgent byte stays in the stream", "[net][forwarder]") {
 TEST_CASE("a plain socket is asked whether its machine is there, within dead-peer", "[net][forwarder]") {
     asio::io_context context;
     auto [near, far] = test::tcp_pair(context);
-    set_plain_options(near.native_handle(), 80s);
+    io::set_plain_options(near.native_handle(), 80s);
     const auto option = [&socket = near](int level, int name) {
         int value = 0;
         socklen_t size = sizeof value;
@@ -647,4 +647,4 @@ TEST_CASE("every ending has words of its own", "[net][forwarder]") {
 }
 
 }  // namespace
-}  // namespace curvegate::net
+}  // namespace curvegate::forward

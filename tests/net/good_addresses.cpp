@@ -1,8 +1,8 @@
-#include "net/good_addresses.hpp"
+#include "guard/good_addresses.hpp"
 
 #include <catch2/catch.hpp>
 
-namespace curvegate::net {
+namespace curvegate::guard {
 namespace {
 
 using namespace std::chrono_literals;
@@ -57,4 +57,4 @@ TEST_CASE("what is remembered of addresses is bounded", "[net][dial]") {
 }
 
 }  // namespace
-}  // namespace curvegate::net
+}  // namespace curvegate::guard

@@ -1,4 +1,4 @@
-#include "net/hello_queue.hpp"
+#include "guard/hello_queue.hpp"
 
 #include "support/bytes.hpp"
 
@@ -9,14 +9,14 @@
 #include <string>
 #include <vector>
 
-namespace curvegate::net {
+namespace curvegate::guard {
 namespace {
 
 using namespace std::chrono_literals;
 
 const Instant kStart = Instant{} + 1'000h;
 
-Path from(const std::string& address, std::uint16_t port = 4'433) {
+io::Path from(const std::string& address, std::uint16_t port = 4'433) {
     return {{asio::ip::make_address(address), port}, IpAddress::from_v4(ByteArray<4>{10, 0, 0, 1})};
 }
 
@@ -274,4 +274,4 @@ TEST_CASE("the hash's key changes, so networks that fall together do not stay to
 }
 
 }  // namespace
-}  // namespace curvegate::net
+}  // namespace curvegate::guard

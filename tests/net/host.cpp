@@ -1,8 +1,8 @@
-#include "net/host.hpp"
+#include "io/host.hpp"
 
 #include <catch2/catch.hpp>
 
-namespace curvegate::net {
+namespace curvegate::io {
 namespace {
 
 std::vector<ScopedIp> addresses(const std::vector<std::string>& texts) {
@@ -37,4 +37,4 @@ TEST_CASE("a link-local address is tried with its interface alone", "[net][host]
 }
 
 }  // namespace
-}  // namespace curvegate::net
+}  // namespace curvegate::io

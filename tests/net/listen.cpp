@@ -1,6 +1,6 @@
-#include "net/listen.hpp"
+#include "io/listen.hpp"
 
-#include "net/udp_socket.hpp"
+#include "io/udp_socket.hpp"
 #include "support/loop.hpp"
 
 #include <catch2/catch.hpp>
@@ -17,7 +17,7 @@
 #include <thread>
 #include <vector>
 
-namespace curvegate::net {
+namespace curvegate::io {
 namespace {
 
 constexpr std::string_view kHello = "QvnQ5XlH";
@@ -293,4 +293,4 @@ TEST_CASE("a connected UDP socket hears its peer only", "[net][listen]") {
 }
 
 }  // namespace
-}  // namespace curvegate::net
+}  // namespace curvegate::io

@@ -1,4 +1,4 @@
-#include "net/mailbox.hpp"
+#include "io/mailbox.hpp"
 #include "support/loop.hpp"
 
 #include <boost/asio/bind_cancellation_slot.hpp>
@@ -6,7 +6,7 @@
 
 #include <catch2/catch.hpp>
 
-namespace curvegate::net {
+namespace curvegate::io {
 namespace {
 
 using namespace std::chrono_literals;
@@ -179,4 +179,4 @@ TEST_CASE("a mailbox may go while somebody is about to be served", "[net][mailbo
 }
 
 }  // namespace
-}  // namespace curvegate::net
+}  // namespace curvegate::io

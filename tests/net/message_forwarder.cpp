@@ -1,15 +1,15 @@
-#include "net/message_forwarder.hpp"
+#include "forward/message_forwarder.hpp"
 #include "support/pipes.hpp"
 
 #include <boost/asio/post.hpp>
 
 #include <catch2/catch.hpp>
 
-namespace curvegate::net {
+namespace curvegate::forward {
 namespace {
 
 using namespace std::chrono_literals;
-using End = MessagePipe::End;
+using End = tunnel::MessagePipe::End;
 using test::Buffer;
 using test::On;
 using test::pattern;
@@ -21,7 +21,7 @@ On either() {
 
 /// The application's end of a pair of SEQPACKET sockets.
 struct App {
-    Stream socket;
+    io::Stream socket;
     std::vector<Buffer> got;
     bool ended = false;
     int broken = 0;  ///< an errno
@@ -50,7 +50,7 @@ struct App {
     void end() { (void)::shutdown(socket.native_handle(), SHUT_WR); }
 };
 
-std::pair<Stream, Stream> records(asio::io_context& context) {
+std::pair<io::Stream, io::Stream> records(asio::io_context& context) {
     std::array<int, 2> ends{};
     REQUIRE(::socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends.data()) == 0);
     return {test::stream_of(context, ends[0], AF_UNIX), test::stream_of(context, ends[1], AF_UNIX)};
@@ -60,7 +60,7 @@ struct Rig {
     asio::io_context context;
     Scratch scratch;
     test::PipePair pair;
-    MessagePipe& pipe;
+    tunnel::MessagePipe& pipe;
     Side peer;
     App app;
     std::shared_ptr<MessageForwarder> forwarder;
@@ -70,7 +70,7 @@ struct Rig {
         : pair(context, carrier, first),
           pipe(*pair.near),
           peer(std::move(pair.far)),
-          app{Stream(context), {}} {
+          app{io::Stream(context), {}} {
         auto [near, far] = records(context);
         app.socket = std::move(far);
         forwarder =
@@ -284,4 +284,4 @@ TEST_CASE("a tunnel whose numbers are used up ends, and says so", "[net][records
 }
 
 }  // namespace
-}  // namespace curvegate::net
+}  // namespace curvegate::forward

@@ -3,7 +3,7 @@
 
 #include <catch2/catch.hpp>
 
-namespace curvegate::net {
+namespace curvegate::tunnel {
 namespace {
 
 using test::Buffer;
@@ -242,7 +242,7 @@ TEST_CASE("a tcp pipe ends with its last message number", "[net][messages]") {
 struct Raw {
     asio::io_context context;
     test::TunnelPair tunnels{context};
-    Side side{std::make_unique<StreamMessages>(tunnels.near_end())};
+    Side side{std::make_unique<tunnel::curvecp::StreamMessages>(tunnels.near_end())};
 
     void write(Bytes bytes) {
         auto& stream = tunnels.far->stream();
@@ -373,4 +373,4 @@ TEST_CASE("who waits for room is told when the tunnel ends", "[net][messages]") 
 }
 
 }  // namespace
-}  // namespace curvegate::net
+}  // namespace curvegate::tunnel

@@ -1,4 +1,4 @@
-#include "net/proxy_header.hpp"
+#include "io/proxy_header.hpp"
 
 #include "support/loop.hpp"
 
@@ -8,7 +8,7 @@
 #include <string>
 #include <vector>
 
-namespace curvegate::net {
+namespace curvegate::io {
 namespace {
 
 using namespace std::chrono_literals;
@@ -264,4 +264,4 @@ TEST_CASE("a connection's own addresses", "[net][proxy]") {
 }
 
 }  // namespace
-}  // namespace curvegate::net
+}  // namespace curvegate::io

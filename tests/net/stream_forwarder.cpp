@@ -1,5 +1,5 @@
-#include "net/stream_forwarder.hpp"
-#include "net/socket_options.hpp"
+#include "forward/stream_forwarder.hpp"
+#include "io/socket_options.hpp"
 #include "support/loop.hpp"
 #include "support/tunnels.hpp"
 
@@ -7,20 +7,20 @@
 
 #include <map>
 
-namespace curvegate::net {
+namespace curvegate::forward {
 namespace {
 
 using namespace std::chrono_literals;
 using test::Buffer;
 using test::Local;
 using test::pattern;
-using Pair = std::pair<Stream, Stream>;
+using Pair = std::pair<io::Stream, io::Stream>;
 
 /// `send_buffer`: of the second end, in bytes; 0: the kernel's own choice.
 /// A local socket and the forwarder's, which has its options.
 Pair make_pair(asio::io_context& context, bool tcp, int send_buffer = 0) {
     Pair out = tcp ? test::tcp_pair(context) : test::unix_pair(context);
-    set_plain_options(out.second.native_handle(), 60s);
+    io::set_plain_options(out.second.native_handle(), 60s);
     if (send_buffer > 0) out.second.set_option(asio::socket_base::send_buffer_size(send_buffer));
     return out;
 }
@@ -188,7 +188,7 @@ struct Chain {
         start(0, std::move(near.second), tunnels.near_end());
         start(1, std::move(far.second), tunnels.far_end());
     }
-    void start(int which, Stream plain, TunnelHandle tunnel) {
+    void start(int which, io::Stream plain, tunnel::TunnelHandle tunnel) {
         forwarders.push_back(
             std::make_shared<StreamForwarder>(std::move(plain), std::move(tunnel), ForwarderLimits{}));
         forwarders.back()->start(
@@ -259,12 +259,13 @@ TEST_CASE("a tunnel that ends before its time resets the local side and says why
     rig.peer.say(pattern(200'000));
     rig.local.write(pattern(10));
     REQUIRE(rig.until([&] { return rig.local.got.size() == 200'000; }));
-    const auto [end, ending] = GENERATE(std::pair{TunnelEnd::bad_peer, Ending::bad_message},
-                                        std::pair{TunnelEnd::dead_peer, Ending::dead_peer},
-                                        std::pair{TunnelEnd::no_answer, Ending::no_answer},
-                                        std::pair{TunnelEnd::cannot_ask, Ending::cannot_ask},
-                                        std::pair{TunnelEnd::numbers_used_up, Ending::numbers_used_up},
-                                        std::pair{TunnelEnd::stopped, Ending::stopped});
+    const auto [end, ending] =
+        GENERATE(std::pair{tunnel::TunnelEnd::bad_peer, Ending::bad_message},
+                 std::pair{tunnel::TunnelEnd::dead_peer, Ending::dead_peer},
+                 std::pair{tunnel::TunnelEnd::no_answer, Ending::no_answer},
+                 std::pair{tunnel::TunnelEnd::cannot_ask, Ending::cannot_ask},
+                 std::pair{tunnel::TunnelEnd::numbers_used_up, Ending::numbers_used_up},
+                 std::pair{tunnel::TunnelEnd::stopped, Ending::stopped});
     rig.tunnels.near->end(end);
     REQUIRE(rig.over());
     CHECK(rig.local.broken == asio::error::connection_reset);
@@ -291,7 +292,7 @@ TEST_CASE("what the tunnel has received when it ends reaches a slow local side f
     ForwarderLimits limits;
     limits.drain = 1h;
     Overfull rig(limits);
-    rig.tunnels.near->end(TunnelEnd::dead_peer);
+    rig.tunnels.near->end(tunnel::TunnelEnd::dead_peer);
     rig.context.restart();
     rig.context.run_for(100ms);
     CHECK(rig.done.empty());
@@ -306,7 +307,7 @@ TEST_CASE("a local side that never takes what came is reset at the drain's deadl
     ForwarderLimits limits;
     limits.drain = 50ms;
     Overfull rig(limits);
-    rig.tunnels.near->end(TunnelEnd::dead_peer);
+    rig.tunnels.near->end(tunnel::TunnelEnd::dead_peer);
     REQUIRE(test::run_until(rig.context, [&] { return !rig.done.empty(); }));
     CHECK(rig.done[0].ending == Ending::dead_peer);
     CHECK(rig.done[0].bytes_down < kMuch);
@@ -322,7 +323,7 @@ TEST_CASE("a peer that leaves once both have everything is no truncation", "[net
                rig.tunnels.near->stream().incoming() == stream::Incoming::ended;
     }));
     REQUIRE(rig.done.empty());
-    rig.tunnels.near->end(TunnelEnd::dead_peer);
+    rig.tunnels.near->end(tunnel::TunnelEnd::dead_peer);
     REQUIRE(rig.over());
     CHECK(rig.local.ended);
     CHECK(test::same(rig.local.got, pattern(kMuch)));
@@ -489,4 +490,4 @@ TEST_CASE("a stream forwarder that is dropped gives its tunnel back", "[net][str
 }
 
 }  // namespace
-}  // namespace curvegate::net
+}  // namespace curvegate::forward

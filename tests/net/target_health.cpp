@@ -1,8 +1,8 @@
-#include "net/target_health.hpp"
+#include "guard/target_health.hpp"
 
 #include <catch2/catch.hpp>
 
-namespace curvegate::net {
+namespace curvegate::guard {
 namespace {
 
 using namespace std::chrono_literals;
@@ -119,4 +119,4 @@ TEST_CASE("a reload forgets what is not configured any more", "[net][targets]") 
 }
 
 }  // namespace
-}  // namespace curvegate::net
+}  // namespace curvegate::guard

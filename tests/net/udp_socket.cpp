@@ -1,6 +1,6 @@
-#include "net/udp_socket.hpp"
+#include "io/udp_socket.hpp"
 
-#include "net/listen.hpp"
+#include "io/listen.hpp"
 #include "support/loop.hpp"
 
 #include <catch2/catch.hpp>
@@ -14,7 +14,7 @@
 #include <string>
 #include <vector>
 
-namespace curvegate::net {
+namespace curvegate::io {
 namespace {
 
 using test::Buffer;
@@ -372,4 +372,4 @@ TEST_CASE("UDP endpoints are named as TCP ones are", "[net][udp]") {
 }
 
 }  // namespace
-}  // namespace curvegate::net
+}  // namespace curvegate::io

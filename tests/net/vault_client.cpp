@@ -1,4 +1,4 @@
-#include "net/vault_client.hpp"
+#include "vault_client/vault_client.hpp"
 #include "support/loop.hpp"
 #include "support/secrets.hpp"
 
@@ -6,7 +6,7 @@
 
 #include <map>
 
-namespace curvegate::net {
+namespace curvegate::vault_client {
 namespace {
 
 using namespace std::chrono_literals;
@@ -466,4 +466,4 @@ TEST_CASE("a request that waits for a connection gives up in time", "[net][vault
 }
 
 }  // namespace
-}  // namespace curvegate::net
+}  // namespace curvegate::vault_client

@@ -1,8 +1,8 @@
-#include "net/worker.hpp"
 #include "os/secret_pages.hpp"
+#include "serve/worker.hpp"
 
+#include "io/clock.hpp"
 #include "log/log.hpp"
-#include "net/clock.hpp"
 #include "support/loop.hpp"
 #include "support/names.hpp"
 #include "support/vault.hpp"
@@ -16,7 +16,7 @@
 
 /// A client end and a server end, each a worker on a thread of its own, with a vault on a third: what
 /// curvegated wires together, in one program, so that ThreadSanitizer sees all of it.
-namespace curvegate::net {
+namespace curvegate::serve {
 namespace {
 
 using namespace std::chrono_literals;
@@ -77,16 +77,16 @@ class VaultThread {
 /// A listening socket on loopback, and its port.
 std::pair<os::UniqueFd, std::uint16_t> listening() {
     asio::io_context context;
-    tcp::acceptor acceptor(context, {asio::ip::address_v4::loopback(), 0});
+    io::tcp::acceptor acceptor(context, {asio::ip::address_v4::loopback(), 0});
     const auto port = acceptor.local_endpoint().port();
     return {os::UniqueFd(acceptor.release()), port};
 }
 
-Target local_port(std::uint16_t port) {
+io::Target local_port(std::uint16_t port) {
     return {"127.0.0.1", port, {}};
 }
 
-ServiceSpec client_end_of(const Target& tunnel) {
+ServiceSpec client_end_of(const io::Target& tunnel) {
     ServiceSpec out;
     out.name = "client-end";
     out.side = Side::client;
@@ -104,9 +104,9 @@ struct Common {
                                         "known_hosts");
         REQUIRE(entries.has_value());
         registry = std::make_shared<const registry::Registry>(std::move(*entries));
-        shared.admission = std::make_shared<Admission>(AdmissionLimits{}, random);
-        shared.sessions = std::make_shared<SessionLimits>();
-        shared.counters = std::make_shared<Counters>();
+        shared.admission = std::make_shared<guard::Admission>(guard::AdmissionLimits{}, random);
+        shared.sessions = std::make_shared<guard::SessionLimits>();
+        shared.counters = std::make_shared<guard::Counters>();
         shared.resolver = &resolver;
         shared.locking = crypto::Locking::attempt;
     }
@@ -182,7 +182,7 @@ TEST_CASE("two workers and a vault on threads of their own carry many connection
     const VaultThread vault(std::move(vault_ends));
 
     asio::io_context context;
-    tcp::acceptor plain(context, {asio::ip::address_v4::loopback(), 0});
+    io::tcp::acceptor plain(context, {asio::ip::address_v4::loopback(), 0});
     plain.non_blocking(true);
     auto [tunnel_listener, tunnel_port] = listening();
     auto [local_listener, local] = listening();
@@ -190,7 +190,7 @@ TEST_CASE("two workers and a vault on threads of their own carry many connection
     Common common(vault);
     // Nobody listens at the first one: which of the two answers is remembered.
     const std::vector<ScopedIp> both = {*IpAddress::parse("127.0.0.2"), *IpAddress::parse("127.0.0.1")};
-    const Target tunnel{"tunnel.example", tunnel_port, {}};
+    const io::Target tunnel{"tunnel.example", tunnel_port, {}};
     common.resolver.known[tunnel.host] = both;
     const Shared& shared = common.shared;
     ServiceSpec server_end;
@@ -205,9 +205,9 @@ TEST_CASE("two workers and a vault on threads of their own carry many connection
 
     std::vector<Visitor> visitors;
     for (int i = 0; i < kVisitors; ++i) {
-        tcp::socket socket(context);
+        io::tcp::socket socket(context);
         socket.connect({asio::ip::address_v4::loopback(), local});
-        visitors.push_back({{Stream(std::move(socket)), {}, false, {}},
+        visitors.push_back({{io::Stream(std::move(socket)), {}, false, {}},
                             pattern(10'000U * static_cast<unsigned>(i)),
                             0,
                             false});
@@ -217,7 +217,7 @@ TEST_CASE("two workers and a vault on threads of their own carry many connection
     REQUIRE(test::run_until(context, [&] {
         error_code error;
         for (auto socket = plain.accept(error); !error; socket = plain.accept(error)) {
-            echoes.push_back({{Stream(std::move(socket)), {}, false, {}}, 0, false});
+            echoes.push_back({{io::Stream(std::move(socket)), {}, false, {}}, 0, false});
             echoes.back().far.stream.non_blocking(true);
         }
         for (auto& visitor : visitors) visitor.step();
@@ -240,7 +240,7 @@ TEST_CASE("two workers and a vault on threads of their own carry many connection
     CHECK(shared.counters->truncations == 0);
     CHECK(shared.counters->refusals().empty());
     CHECK(shared.admission->half_open() == 0);
-    CHECK(common.resolver.good()->order(tunnel.text(), both, now()).front() == both.back());
+    CHECK(common.resolver.good()->order(tunnel.text(), both, io::now()).front() == both.back());
 }
 
 TEST_CASE("who connected before the worker ran gets a reset too when the tunnel cannot be made",
@@ -255,7 +255,7 @@ TEST_CASE("who connected before the worker ran gets a reset too when the tunnel 
 
     // The connection waits in the queue of a socket that no worker has seen.
     asio::io_context context;
-    tcp::socket early(context);
+    io::tcp::socket early(context);
     early.connect({asio::ip::address_v4::loopback(), local});
 
     const Common common(vault);
@@ -272,4 +272,4 @@ TEST_CASE("who connected before the worker ran gets a reset too when the tunnel 
 }
 
 }  // namespace
-}  // namespace curvegate::net
+}  // namespace curvegate::serve

@@ -1,6 +1,6 @@
 #pragma once
 
-#include "net/udp_socket.hpp"
+#include "io/udp_socket.hpp"
 #include "support/bytes.hpp"
 
 #include <catch2/catch.hpp>
@@ -14,18 +14,18 @@ inline const auto kLoopback = IpAddress::from_v4(ByteArray<4>{127, 0, 0, 1});
 
 /// An application's UDP socket.
 struct App {
-    net::udp::socket socket;
+    io::udp::socket socket;
     std::vector<Buffer> got;
-    net::udp::endpoint last_from;
+    io::udp::endpoint last_from;
 
     explicit App(asio::io_context& context) : socket(context, {asio::ip::address_v4::loopback(), 0}) {
         socket.non_blocking(true);
         socket.set_option(asio::socket_base::receive_buffer_size(4 << 20));
     }
     [[nodiscard]] std::uint16_t port() const { return socket.local_endpoint().port(); }
-    [[nodiscard]] std::string name() const { return net::text_of(socket.local_endpoint()); }
+    [[nodiscard]] std::string name() const { return io::text_of(socket.local_endpoint()); }
     void say(Bytes datagram, std::uint16_t to) {
-        const net::udp::endpoint where(asio::ip::address_v4::loopback(), to);
+        const io::udp::endpoint where(asio::ip::address_v4::loopback(), to);
         REQUIRE(socket.send_to(asio::buffer(datagram.data(), datagram.size()), where) == datagram.size());
     }
     void read() {

@@ -7,7 +7,7 @@
 #include <functional>
 
 /// One end of a connection without a network: a machine and, after it, a session, driven by hand. What
-/// net::handshake does with sockets and timers, this does with buffers and a passed-in time.
+/// tunnel::curve_tun does with sockets and timers, this does with buffers and a passed-in time.
 namespace curvegate::test {
 
 namespace fsm = handshake::curve_tun;

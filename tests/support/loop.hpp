@@ -1,6 +1,6 @@
 #pragma once
 
-#include "net/asio.hpp"
+#include "io/asio.hpp"
 #include "support/bytes.hpp"
 
 #include <sys/socket.h>
@@ -37,7 +37,7 @@ inline void run_ready(asio::io_context& context) {
 
 /// A non-blocking socket in a test's hands: what came, and how it ended.
 struct Local {
-    net::Stream stream;
+    io::Stream stream;
     Buffer got;
     bool ended = false;  ///< in order
     error_code broken;
@@ -71,7 +71,7 @@ struct Local {
     }
     void end() {
         error_code ignored;
-        stream.shutdown(net::Stream::shutdown_send, ignored);
+        stream.shutdown(io::Stream::shutdown_send, ignored);
     }
     void close() { stream.close(); }
     void reset() {
@@ -80,14 +80,14 @@ struct Local {
     }
 };
 
-inline net::Stream stream_of(asio::io_context& context, int fd, int family) {
-    net::Stream out(context);
-    out.assign(net::Stream::protocol_type(family, family == AF_UNIX ? 0 : IPPROTO_TCP), fd);
+inline io::Stream stream_of(asio::io_context& context, int fd, int family) {
+    io::Stream out(context);
+    out.assign(io::Stream::protocol_type(family, family == AF_UNIX ? 0 : IPPROTO_TCP), fd);
     out.non_blocking(true);
     return out;
 }
 
-inline std::pair<net::Stream, net::Stream> unix_pair(asio::io_context& context) {
+inline std::pair<io::Stream, io::Stream> unix_pair(asio::io_context& context) {
     std::array<int, 2> ends{};
     if (::socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends.data()) != 0)
         throw std::runtime_error("socketpair");
@@ -95,12 +95,12 @@ inline std::pair<net::Stream, net::Stream> unix_pair(asio::io_context& context) 
 }
 
 /// Both ends of a TCP connection over loopback.
-inline std::pair<net::Stream, net::Stream> tcp_pair(asio::io_context& context) {
-    net::tcp::acceptor acceptor(context, {asio::ip::address_v4::loopback(), 0});
-    net::tcp::socket near(context);
+inline std::pair<io::Stream, io::Stream> tcp_pair(asio::io_context& context) {
+    io::tcp::acceptor acceptor(context, {asio::ip::address_v4::loopback(), 0});
+    io::tcp::socket near(context);
     near.connect(acceptor.local_endpoint());
-    net::tcp::socket far = acceptor.accept();
-    std::pair<net::Stream, net::Stream> out{net::Stream(std::move(near)), net::Stream(std::move(far))};
+    io::tcp::socket far = acceptor.accept();
+    std::pair<io::Stream, io::Stream> out{io::Stream(std::move(near)), io::Stream(std::move(far))};
     out.first.non_blocking(true);
     out.second.non_blocking(true);
     return out;

@@ -1,6 +1,6 @@
 #pragma once
 
-#include "net/dial.hpp"
+#include "io/dial.hpp"
 
 #include <boost/asio/post.hpp>
 
@@ -11,12 +11,12 @@
 namespace curvegate::test {
 
 /// A resolver that knows what a test has told it.
-struct Names final : net::Resolver {
+struct Names final : io::Resolver {
     std::map<std::string, std::vector<ScopedIp>> known;
-    void resolve(net::asio::io_context& context, const std::string& host, Handler handler) override {
+    void resolve(asio::io_context& context, const std::string& host, Handler handler) override {
         Result<std::vector<ScopedIp>> found = known[host];
-        if (found->empty()) found = fail(net::DialErrc::name_unknown, host);
-        net::asio::post(context, [found = std::move(found), handler = std::move(handler)]() mutable {
+        if (found->empty()) found = fail(io::DialErrc::name_unknown, host);
+        asio::post(context, [found = std::move(found), handler = std::move(handler)]() mutable {
             handler(std::move(found));
         });
     }

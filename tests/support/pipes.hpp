@@ -1,17 +1,17 @@
 #pragma once
 
-#include "net/stream_messages.hpp"
-#include "net/tcp_messages.hpp"
 #include "support/loop.hpp"
 #include "support/secrets.hpp"
 #include "support/tunnels.hpp"
+#include "tunnel/curve_tun/messages.hpp"
+#include "tunnel/curvecp/messages.hpp"
 
 #include <catch2/catch.hpp>
 
 /// Message pipes on either carrier, joined on this machine.
 namespace curvegate::test {
 
-using net::MessagePipe;
+using tunnel::MessagePipe;
 enum class On { tcp, udp };
 
 /// One end of a tunnel that carries messages, and what it was told.
@@ -40,9 +40,8 @@ struct Side {
     void say(Bytes message) const { REQUIRE(pipe->send(message).has_value()); }
 };
 
-inline std::unique_ptr<MessagePipe> tcp_pipe(net::Stream socket, session::Role role,
-                                             std::uint64_t first = 2) {
-    return std::make_unique<net::TcpMessages>(
+inline std::unique_ptr<MessagePipe> tcp_pipe(io::Stream socket, session::Role role, std::uint64_t first = 2) {
+    return std::make_unique<tunnel::curve_tun::TcpMessages>(
         std::move(socket),
         *session::curve_tun::Session::create(role, secret_number<crypto::SharedKey>(1), {{first}, {first}}),
         std::chrono::seconds(60));
@@ -57,8 +56,8 @@ struct PipePair {
     PipePair(asio::io_context& context, On carrier, std::uint64_t first = 2) {
         if (carrier == On::udp) {
             tunnels.emplace(context);
-            near = std::make_unique<net::StreamMessages>(tunnels->near_end());
-            far = std::make_unique<net::StreamMessages>(tunnels->far_end());
+            near = std::make_unique<tunnel::curvecp::StreamMessages>(tunnels->near_end());
+            far = std::make_unique<tunnel::curvecp::StreamMessages>(tunnels->far_end());
             return;
         }
         auto ends = tcp_pair(context);

@@ -1,7 +1,7 @@
 #pragma once
 
-#include "net/tunnel_handle.hpp"
 #include "support/bytes.hpp"
+#include "tunnel/tunnel_handle.hpp"
 
 #include <boost/asio/post.hpp>
 
@@ -11,7 +11,7 @@
 /// Two tunnels with real streams, joined in memory: what one gives to the network the other receives.
 namespace curvegate::test {
 
-class MemoryTunnel final : public net::StreamTunnel, public std::enable_shared_from_this<MemoryTunnel> {
+class MemoryTunnel final : public tunnel::StreamTunnel, public std::enable_shared_from_this<MemoryTunnel> {
   public:
     MemoryTunnel(boost::asio::io_context& context, const stream::Options& options)
         : context_(context), timer_(context), stream_(options, std::chrono::steady_clock::now()) {}
@@ -31,7 +31,7 @@ class MemoryTunnel final : public net::StreamTunnel, public std::enable_shared_f
 
     void drop() override { cut = true; }
     /// Ends it as a dead peer, a limit or a defect would.
-    void end(net::TunnelEnd why) {
+    void end(tunnel::TunnelEnd why) {
         cut = true;
         if (on_end) on_end(why);
     }
@@ -89,8 +89,8 @@ struct TunnelPair {
 
     std::shared_ptr<MemoryTunnel> near;
     std::shared_ptr<MemoryTunnel> far;
-    [[nodiscard]] net::TunnelHandle near_end() const { return net::TunnelHandle(near.get()); }
-    [[nodiscard]] net::TunnelHandle far_end() const { return net::TunnelHandle(far.get()); }
+    [[nodiscard]] tunnel::TunnelHandle near_end() const { return tunnel::TunnelHandle(near.get()); }
+    [[nodiscard]] tunnel::TunnelHandle far_end() const { return tunnel::TunnelHandle(far.get()); }
 };
 
 }  // namespace curvegate::test

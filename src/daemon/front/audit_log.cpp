@@ -1,7 +1,7 @@
 #include "daemon/front/audit_log.hpp"
 
+#include "io/clock.hpp"
 #include "log/log.hpp"
-#include "net/clock.hpp"
 
 namespace curvegate::daemon::front {
 
@@ -33,22 +33,22 @@ void AuditLog::finish() {
     });
 }
 
-bool AuditLog::let_in(const net::AuditRecord& who) {
+bool AuditLog::let_in(const serve::AuditRecord& who) {
     const std::lock_guard lock(mutex_);
     if (!file_.is_open()) return need_ != AuditNeed::required;  // it may have been lost on its way here
     return write_record("handshake_ok", who) || need_ != AuditNeed::required;
 }
 
-void AuditLog::refused(const net::AuditRecord& who) {
+void AuditLog::refused(const serve::AuditRecord& who) {
     const std::lock_guard lock(mutex_);
     if (!file_.is_open()) return;
     // Words of ours and names of known_hosts: a stranger adds none.
     const auto word = std::string(who.peer) + '\n' + std::string(who.reason);
-    if (const auto count = limiter_.take(word, net::now()); count != 0)
+    if (const auto count = limiter_.take(word, io::now()); count != 0)
         (void)write_record("handshake_reject", who, count);
 }
 
-void AuditLog::ended(const net::AuditRecord& who) {
+void AuditLog::ended(const serve::AuditRecord& who) {
     const std::lock_guard lock(mutex_);
     (void)write_record("session_end", who);
 }
@@ -58,7 +58,7 @@ void AuditLog::key_dropped(std::size_t sessions) {
     (void)write({.event = "key_compromised", .count = sessions});
 }
 
-bool AuditLog::write_record(std::string_view event, const net::AuditRecord& who, std::uint64_t count) {
+bool AuditLog::write_record(std::string_view event, const serve::AuditRecord& who, std::uint64_t count) {
     const std::string key = who.key ? who.key->text() : std::string();
     return write({.event = event,
                   .service = who.service,
@@ -73,7 +73,7 @@ bool AuditLog::write(audit::Entry entry) {
     if (!file_.is_open()) return true;
     entry.generation = generation_;
     auto written = tell_of_gaps();
-    if (written) written = file_.append(entry, net::wall_now());
+    if (written) written = file_.append(entry, io::wall_now());
     if (!written) {
         fail_with(written.error());
         return false;
@@ -88,7 +88,7 @@ Result<> AuditLog::tell_of_gaps() {
     if (lost_ != 0) {
         const audit::Entry gap{
             .event = "lines_lost", .reason = last_fault_, .generation = generation_, .count = lost_};
-        if (auto told = file_.append(gap, net::wall_now()); !told) return told;
+        if (auto told = file_.append(gap, io::wall_now()); !told) return told;
         log::event(log::Level::warning, "audit_written_again", {{"lost", lost_}});
         lost_ = 0;
     }
@@ -97,7 +97,7 @@ Result<> AuditLog::tell_of_gaps() {
                                .reason = "an incomplete last line was cut off",
                                .generation = generation_,
                                .count = torn};
-        if (auto told = file_.append(cut, net::wall_now()); !told) return told;
+        if (auto told = file_.append(cut, io::wall_now()); !told) return told;
         file_.torn_told();
     }
     return {};

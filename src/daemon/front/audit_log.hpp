@@ -2,7 +2,7 @@
 
 #include "audit/limiter.hpp"
 #include "daemon/front/audit_file.hpp"
-#include "net/audit.hpp"
+#include "serve/audit.hpp"
 
 #include <atomic>
 #include <cstdint>
@@ -19,7 +19,7 @@ enum class AuditNeed {
 
 /// Writes what the front decides into the audit file. Any thread; one lock, one write() a line, no fsync.
 /// What cannot be written is counted, and told in a line `lines_lost` as soon as lines can be written again.
-class AuditLog final : public net::Audit {
+class AuditLog final : public serve::Audit {
   public:
     /// From now on lines go there; no descriptor: nowhere.
     void open(os::UniqueFd file);
@@ -32,14 +32,14 @@ class AuditLog final : public net::Audit {
     /// Lines that could not be written since the start.
     [[nodiscard]] std::uint64_t failures() const noexcept { return failures_; }
 
-    [[nodiscard]] bool let_in(const net::AuditRecord& who) override;
-    void refused(const net::AuditRecord& who) override;
-    void ended(const net::AuditRecord& who) override;
+    [[nodiscard]] bool let_in(const serve::AuditRecord& who) override;
+    void refused(const serve::AuditRecord& who) override;
+    void ended(const serve::AuditRecord& who) override;
     void key_dropped(std::size_t sessions) override;
 
   private:
     [[nodiscard]] bool write(audit::Entry entry);
-    [[nodiscard]] bool write_record(std::string_view event, const net::AuditRecord& who,
+    [[nodiscard]] bool write_record(std::string_view event, const serve::AuditRecord& who,
                                     std::uint64_t count = 1);
     [[nodiscard]] Result<> tell_of_gaps();
     void fail_with(const Error& why);

@@ -2,8 +2,8 @@
 
 #include "base/exit_code.hpp"
 #include "crypto/key_shape.hpp"
+#include "io/clock.hpp"
 #include "log/log.hpp"
-#include "net/clock.hpp"
 #include "registry/text.hpp"
 #include "status/json.hpp"
 #include "status/text.hpp"
@@ -93,7 +93,7 @@ void Commands::handle(Right right, const Words& words, const Reply& reply) {
 void Commands::status(const Words& words, const Reply& reply) {
     const std::string form = words.size() > 1 ? words[1] : "text";
     if (form == "json") {
-        return json_.ask(net::now(), [reply](const SharedPage::Page& page) {
+        return json_.ask(io::now(), [reply](const SharedPage::Page& page) {
             reply->page(page);
             reply->end(EXIT_SUCCESS);
         });

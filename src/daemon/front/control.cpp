@@ -13,9 +13,6 @@
 namespace curvegate::daemon::front {
 namespace {
 
-namespace asio = net::asio;
-using net::error_code;
-
 constexpr std::size_t kMostUnsent = std::size_t{4} << 20;  // of events, which have no end
 constexpr int kUsage = 64;
 constexpr int kProtocol = 76;
@@ -46,7 +43,7 @@ std::optional<ControlPeer> peer_of(int socket) {
 
 class ControlServer::Client final : public LocalClient, public ControlReply {
   public:
-    Client(net::Stream socket, unsigned uid, Right right, Handler handler)
+    Client(io::Stream socket, unsigned uid, Right right, Handler handler)
         : LocalClient(std::move(socket)), uid_(uid), right_(right), handler_(std::move(handler)) {}
 
     void start() {
@@ -154,7 +151,7 @@ void ControlServer::accept() {
         auto& others = right == Right::command ? clients_ : readers_;
         if (right != Right::none && others.make_room()) {
             const auto client =
-                std::make_shared<Client>(net::Stream(std::move(socket)), peer->uid, right, handler_);
+                std::make_shared<Client>(io::Stream(std::move(socket)), peer->uid, right, handler_);
             others.add(client);
             client->start();
         }

@@ -3,7 +3,7 @@
 #include "base/time.hpp"
 #include "daemon/control_access.hpp"
 #include "daemon/front/local_client.hpp"
-#include "net/asio.hpp"
+#include "io/asio.hpp"
 #include "os/socket.hpp"
 
 #include <functional>
@@ -45,7 +45,7 @@ class ControlServer {
     static constexpr std::size_t kMostClients = 64;  ///< of those who may command; as many who may look
 
     /// `listening` is a unix stream socket. `handler` gets the words after the greeting and version.
-    ControlServer(net::asio::io_context& context, os::UniqueFd listening, const ControlAccess& access,
+    ControlServer(asio::io_context& context, os::UniqueFd listening, const ControlAccess& access,
                   Handler handler);
     ~ControlServer();
 
@@ -54,8 +54,8 @@ class ControlServer {
 
     void accept();
     void pause();
-    net::asio::local::stream_protocol::acceptor acceptor_;
-    net::asio::steady_timer timer_;
+    asio::local::stream_protocol::acceptor acceptor_;
+    asio::steady_timer timer_;
     ControlAccess access_;
     Handler handler_;
     LocalClients clients_{kMostClients};

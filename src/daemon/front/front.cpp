@@ -14,7 +14,7 @@
 #include "daemon/front/snapshot.hpp"
 #include "daemon/front/status_line.hpp"
 #include "daemon/front/workers.hpp"
-#include "net/clock.hpp"
+#include "io/clock.hpp"
 #include "log/log.hpp"
 #include "os/descriptors.hpp"
 #include "os/random.hpp"
@@ -33,7 +33,7 @@
 namespace curvegate::daemon::front {
 namespace {
 
-using net::wall_now;
+using io::wall_now;
 using log::Level;
 using NotTaken = to_parent::NotTaken;
 
@@ -84,8 +84,8 @@ class Front final : public Commands::Host {
     bool make_workers() {
         const config::Config& config = *in_force_.config;
         audit_->configure(in_force_.generation, audit_need());
-        const net::Shared shared{admission_,
-                                   std::make_shared<net::SessionLimits>(),
+        const serve::Shared shared{admission_,
+                                   std::make_shared<guard::SessionLimits>(),
                                    counters_,
                                    &resolver_,
                                    {config.timeouts.hello, config.timeouts.vouch, config.timeouts.vault},
@@ -93,8 +93,8 @@ class Front final : public Commands::Host {
                                        ? crypto::Locking::require
                                        : crypto::Locking::attempt,
                                    audit_,
-                                   config.log_addresses == config::Addresses::masked ? net::AddressForm::masked
-                                                                                     : net::AddressForm::full};
+                                   config.log_addresses == config::Addresses::masked ? io::AddressForm::masked
+                                                                                     : io::AddressForm::full};
         for (std::size_t i = 0; i < setup_.workers; ++i) {
             auto added = workers_.add(shared, [this, i] {
                 chronicle_.vault_lost();
@@ -111,11 +111,11 @@ class Front final : public Commands::Host {
         return false;
     }
 
-    [[nodiscard]] std::shared_ptr<net::Admission> make_admission() const {
+    [[nodiscard]] std::shared_ptr<guard::Admission> make_admission() const {
         const config::Admission& admission = in_force_.config->admission;
         os::SystemRandom random;
-        return std::make_shared<net::Admission>(
-            net::AdmissionLimits{admission.handshake_rate, admission.handshake_burst,
+        return std::make_shared<guard::Admission>(
+            guard::AdmissionLimits{admission.handshake_rate, admission.handshake_burst,
                                    admission.half_open_per_source, admission.half_open},
             random);
     }
@@ -143,8 +143,7 @@ class Front final : public Commands::Host {
         if (!setup_.metrics) return;
         const bool unix_socket = in_force_.config->metrics->kind == config::Address::Kind::unix_socket;
         metrics_ = std::make_unique<MetricsServer>(
-            context_, std::move(setup_.metrics),
-            unix_socket ? HttpDoor::unix_socket : HttpDoor::loopback,
+            context_, std::move(setup_.metrics), unix_socket ? HttpDoor::unix_socket : HttpDoor::loopback,
             [this](std::function<void(std::string)> done) {
                 take_snapshot([done = std::move(done)](const status::Snapshot& snapshot) {
                     done(status::render_prometheus(snapshot));
@@ -260,7 +259,7 @@ class Front final : public Commands::Host {
     void take_snapshot(std::function<void(const status::Snapshot&)> done) override {
         workers_.report([this, done = std::move(done)](const Workers::Reports& reports) {
             status::Snapshot out;
-            chronicle_.tell(out, net::now(), wall_now());
+            chronicle_.tell(out, io::now(), wall_now());
             out.generation = in_force_.generation;
             out.version = CURVEGATE_VERSION;
             out.workers = static_cast<unsigned>(workers_.size());
@@ -285,14 +284,14 @@ class Front final : public Commands::Host {
 
     FrontSetup setup_;  // what start() has not taken yet
     InForce in_force_;
-    Chronicle chronicle_{net::now(), wall_now()};
+    Chronicle chronicle_{io::now(), wall_now()};
     asio::io_context context_{1};
     ParentLink link_;
     asio::steady_timer timer_;
     ParentResolver resolver_;
     const std::shared_ptr<AuditLog> audit_ = std::make_shared<AuditLog>();
-    const std::shared_ptr<net::Counters> counters_ = std::make_shared<net::Counters>();
-    const std::shared_ptr<net::Admission> admission_ = make_admission();
+    const std::shared_ptr<guard::Counters> counters_ = std::make_shared<guard::Counters>();
+    const std::shared_ptr<guard::Admission> admission_ = make_admission();
     Services services_;
     Arrival arrival_;
     Commands commands_{*this};

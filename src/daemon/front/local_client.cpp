@@ -1,16 +1,15 @@
 #include "daemon/front/local_client.hpp"
 
-#include "net/clock.hpp"
-#include "net/forwarding.hpp"
+#include "forward/forwarding.hpp"
+#include "io/clock.hpp"
 
 #include <boost/asio/post.hpp>
 
 namespace curvegate::daemon::front {
 
-using net::error_code;
-using net::now;
+using io::now;
 
-LocalClient::LocalClient(net::Stream socket)
+LocalClient::LocalClient(io::Stream socket)
     : socket_(std::move(socket)), timer_(socket_.get_executor()), moved_(now()) {}
 
 std::optional<Instant> LocalClient::silent_since() const {
@@ -53,7 +52,7 @@ void LocalClient::send(std::string_view text) {
 void LocalClient::flush_soon() {
     arm_timer();
     if (std::exchange(flushing_, true)) return;
-    net::asio::post(socket_.get_executor(), [self = shared_from_this()] { self->flush(); });
+    asio::post(socket_.get_executor(), [self = shared_from_this()] { self->flush(); });
 }
 
 void LocalClient::flush() {
@@ -61,13 +60,13 @@ void LocalClient::flush() {
     if (!text_.empty()) pieces_.push_back(std::make_shared<const std::string>(std::exchange(text_, {})));
     while (!pieces_.empty()) {
         const std::string_view rest = std::string_view(*pieces_.front()).substr(taken_);
-        const auto sent = net::send_some(socket_, as_bytes(rest));
+        const auto sent = io::send_some(socket_, as_bytes(rest));
         if (!sent) return close();
         if (*sent > 0) moved_ = now();
         taken_ += *sent;
         unsent_ -= *sent;
         if (*sent < rest.size()) {
-            return socket_.async_wait(net::Stream::wait_write, [self = shared_from_this()](error_code error) {
+            return socket_.async_wait(io::Stream::wait_write, [self = shared_from_this()](error_code error) {
                 if (!error) self->flush();
             });
         }

@@ -1,7 +1,7 @@
 #pragma once
 
 #include "base/time.hpp"
-#include "net/asio.hpp"
+#include "io/asio.hpp"
 
 #include <deque>
 #include <memory>
@@ -33,7 +33,7 @@ class LocalClient : public std::enable_shared_from_this<LocalClient> {
     void close();
 
   protected:
-    explicit LocalClient(net::Stream socket);
+    explicit LocalClient(io::Stream socket);
 
     /// From here on the client is waited for, until it has asked.
     void await_request();
@@ -48,14 +48,14 @@ class LocalClient : public std::enable_shared_from_this<LocalClient> {
     /// Everything has been taken; called after each time that something was to be sent.
     virtual void on_all_sent() = 0;
 
-    net::Stream socket_;
+    io::Stream socket_;
 
   private:
     void flush_soon();
     void flush();
     void arm_timer();
 
-    net::asio::steady_timer timer_;
+    asio::steady_timer timer_;
     std::deque<Piece> pieces_;
     std::size_t taken_ = 0;  // of the first piece
     std::string text_;       // after the pieces

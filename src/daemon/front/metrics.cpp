@@ -1,6 +1,6 @@
 #include "daemon/front/metrics.hpp"
 
-#include "net/clock.hpp"
+#include "io/clock.hpp"
 
 #include <sys/socket.h>
 
@@ -9,16 +9,13 @@
 namespace curvegate::daemon::front {
 namespace {
 
-namespace asio = net::asio;
-using net::error_code;
-
 constexpr Duration kPause = std::chrono::milliseconds(100);
 
 }  // namespace
 
 class MetricsServer::Client final : public LocalClient {
   public:
-    Client(net::Stream socket, HttpDoor door, SharedPage& page)
+    Client(io::Stream socket, HttpDoor door, SharedPage& page)
         : LocalClient(std::move(socket)), door_(door), page_(page) {}
 
     void start() {
@@ -51,7 +48,7 @@ class MetricsServer::Client final : public LocalClient {
         const auto& request = std::get<HttpRequest>(parsed);
         const auto verdict = judge(request, door_);
         if (verdict != HttpStatus::ok) return send(std::string_view(respond(verdict, request.method)));
-        page_.ask(net::now(), [self = shared(), method = request.method](const SharedPage::Page& page) {
+        page_.ask(io::now(), [self = shared(), method = request.method](const SharedPage::Page& page) {
             self->send(std::string_view(respond(HttpStatus::ok, "HEAD", *page)));
             if (method != "HEAD") self->send(page);
         });
@@ -59,7 +56,7 @@ class MetricsServer::Client final : public LocalClient {
 
     void on_all_sent() override {
         error_code ignored;
-        socket_.shutdown(net::Stream::shutdown_send, ignored);
+        socket_.shutdown(io::Stream::shutdown_send, ignored);
     }
 
     HttpDoor door_;

@@ -3,7 +3,7 @@
 #include "daemon/front/http.hpp"
 #include "daemon/front/local_client.hpp"
 #include "daemon/front/shared_page.hpp"
-#include "net/asio.hpp"
+#include "io/asio.hpp"
 #include "os/socket.hpp"
 
 #include <functional>
@@ -19,19 +19,18 @@ class MetricsServer {
     static constexpr std::size_t kMostClients = 16;
 
     /// `listening` is a stream socket; what comes in by it is judged as `door` says.
-    MetricsServer(net::asio::io_context& context, os::UniqueFd listening, HttpDoor door,
-                  SharedPage::MakeFn page);
+    MetricsServer(asio::io_context& context, os::UniqueFd listening, HttpDoor door, SharedPage::MakeFn page);
 
   private:
     class Client;
-    using Protocol = net::asio::generic::stream_protocol;
+    using Protocol = asio::generic::stream_protocol;
 
     void wait();
     void accept_all();
 
-    net::asio::io_context& context_;
+    asio::io_context& context_;
     Protocol::socket listening_;
-    net::asio::steady_timer timer_;
+    asio::steady_timer timer_;
     HttpDoor door_;
     SharedPage page_;
     LocalClients clients_{kMostClients};

@@ -1,7 +1,7 @@
 #pragma once
 
 #include "daemon/channel.hpp"
-#include "net/asio.hpp"
+#include "io/asio.hpp"
 #include "os/socket.hpp"
 
 #include <boost/asio/generic/seq_packet_protocol.hpp>

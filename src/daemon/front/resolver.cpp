@@ -1,7 +1,7 @@
 #include "daemon/front/resolver.hpp"
 
+#include "io/clock.hpp"
 #include "log/log.hpp"
-#include "net/clock.hpp"
 
 #include <boost/asio/post.hpp>
 
@@ -10,9 +10,8 @@
 namespace curvegate::daemon::front {
 namespace {
 
-namespace asio = net::asio;
-using net::DialErrc;
-using net::now;
+using io::DialErrc;
+using io::now;
 
 DialErrc error_of(NameOutcome outcome) {
     switch (outcome) {
@@ -64,7 +63,7 @@ void ParentResolver::turn() {
     const Deadline next = names_.next_deadline();
     if (!next) return (void)timer_.cancel();
     timer_.expires_at(*next);
-    timer_.async_wait([this](net::error_code error) {
+    timer_.async_wait([this](error_code error) {
         if (!error) turn();
     });
 }
@@ -72,7 +71,7 @@ void ParentResolver::turn() {
 void ParentResolver::log_failure(const NameTable::Failure& failure) const {
     log::limited(log::Level::warning, "resolve_failed",
                  {{"host", failure.host},
-                  {"reason", std::string(net::describe(error_of(failure.why)))},
+                  {"reason", std::string(io::describe(error_of(failure.why)))},
                   {"stale", failure.stale ? "yes" : "no"}});
 }
 

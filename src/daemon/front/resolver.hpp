@@ -3,7 +3,7 @@
 #include "config/config.hpp"
 #include "daemon/channel.hpp"
 #include "daemon/front/name_table.hpp"
-#include "net/dial.hpp"
+#include "io/dial.hpp"
 
 #include <functional>
 #include <string>
@@ -12,11 +12,11 @@ namespace curvegate::daemon::front {
 
 /// The workers' resolver: has the parent look names up, and remembers what it said (NameTable). resolve() may
 /// be called on any thread; everything else happens on the front's.
-class ParentResolver final : public net::Resolver {
+class ParentResolver final : public io::Resolver {
   public:
-    ParentResolver(net::asio::io_context& context, std::function<void(const ToParent&)> send);
+    ParentResolver(asio::io_context& context, std::function<void(const ToParent&)> send);
 
-    void resolve(net::asio::io_context& caller, const std::string& host, Handler handler) override;
+    void resolve(asio::io_context& caller, const std::string& host, Handler handler) override;
     void resolved(to_front::Resolved message);
     /// Forgets names that the configuration does not have any more.
     void keep_names_of(const config::Config& config);
@@ -25,9 +25,9 @@ class ParentResolver final : public net::Resolver {
     void turn();
     void log_failure(const NameTable::Failure& failure) const;
 
-    net::asio::io_context& context_;
+    asio::io_context& context_;
     std::function<void(const ToParent&)> send_;
-    net::asio::steady_timer timer_;
+    asio::steady_timer timer_;
     NameTable names_;
 };
 

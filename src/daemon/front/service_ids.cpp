@@ -26,7 +26,7 @@ std::vector<ServiceIds::Renamed> ServiceIds::follow(const config::Config& config
     }
     std::vector<Renamed> renamed;
     for (const auto& service : config.services) {
-        Known now{net::ServiceId{0}, service.side, place_of(service)};
+        Known now{guard::ServiceId{0}, service.side, place_of(service)};
         const auto gone = now.place.empty() ? left.end() : left.find(now.place);
         if (const auto old = same_name(service); old != before.end()) {
             now.id = old->second.id;
@@ -34,7 +34,7 @@ std::vector<ServiceIds::Renamed> ServiceIds::follow(const config::Config& config
             now.id = gone->second->second.id;
             renamed.emplace_back(gone->second->first, service.name);
         } else {
-            now.id = net::ServiceId{++last_};
+            now.id = guard::ServiceId{++last_};
         }
         known_.emplace(service.name, std::move(now));
     }

@@ -1,7 +1,7 @@
 #pragma once
 
 #include "config/config.hpp"
-#include "net/service_id.hpp"
+#include "guard/service_id.hpp"
 
 #include <string>
 #include <unordered_map>
@@ -22,11 +22,11 @@ class ServiceIds {
     std::vector<Renamed> follow(const config::Config& config);
 
     /// `name` is that of a section in force.
-    [[nodiscard]] net::ServiceId of(const std::string& name) const { return known_.at(name).id; }
+    [[nodiscard]] guard::ServiceId of(const std::string& name) const { return known_.at(name).id; }
 
   private:
     struct Known {
-        net::ServiceId id;
+        guard::ServiceId id;
         config::Side side;
         std::string place;  ///< which no other section has; empty: it listens nowhere
     };

@@ -3,33 +3,33 @@
 namespace curvegate::daemon::front {
 namespace {
 
-net::Target target_of(const config::Address& address) {
-    using Kind = net::Target::UnixSocket;
+io::Target target_of(const config::Address& address) {
+    using Kind = io::Target::UnixSocket;
     const bool records = address.kind == config::Address::Kind::seqpacket;
     return {address.host, address.port, address.path, records ? Kind::seqpacket : Kind::stream};
 }
 
-net::PlainSide plain_side(const config::Service& service) {
+serve::PlainSide plain_side(const config::Service& service) {
     switch (service.plain_side()) {
-        case service::PlainSide::stream: return net::PlainSide::stream;
-        case service::PlainSide::datagrams: return net::PlainSide::datagrams;
-        case service::PlainSide::records: return net::PlainSide::records;
+        case service::PlainSide::stream: return serve::PlainSide::stream;
+        case service::PlainSide::datagrams: return serve::PlainSide::datagrams;
+        case service::PlainSide::records: return serve::PlainSide::records;
     }
-    return net::PlainSide::stream;
+    return serve::PlainSide::stream;
 }
 
-void set_targets(net::ServiceSpec& spec, const config::Service& service) {
+void set_targets(serve::ServiceSpec& spec, const config::Service& service) {
     const bool client = service.side == config::Side::client;
     for (const config::Address& address : service.connect)
         spec.lead_to({target_of(address), client ? service.peer_of(address) : "", address.text()});
-    spec.failover = service.failover == config::Failover::round_robin ? net::Failover::round_robin
-                                                                      : net::Failover::prio;
+    spec.failover = service.failover == config::Failover::round_robin ? guard::Failover::round_robin
+                                                                      : guard::Failover::prio;
     spec.counters->targets.keep(spec.target_texts);
     if (!client) return;
     for (const std::string& name : service.peers()) spec.peer += (spec.peer.empty() ? "" : ", ") + name;
 }
 
-void set_limits(net::ServiceSpec& spec, const config::Service& service, const config::Config& config) {
+void set_limits(serve::ServiceSpec& spec, const config::Service& service, const config::Config& config) {
     spec.connect_timeout = service.limits.connect_timeout;
     spec.idle = service.limits.idle_timeout;
     spec.dead_peer = service.limits.dead_peer;
@@ -41,15 +41,16 @@ void set_limits(net::ServiceSpec& spec, const config::Service& service, const co
 
 }  // namespace
 
-net::ServiceSpec Services::spec_of(const config::Config& config, const config::Service& service) const {
-    net::ServiceSpec out;
+serve::ServiceSpec Services::spec_of(const config::Config& config, const config::Service& service) const {
+    serve::ServiceSpec out;
     out.id = ids_.of(service.name);
     out.counters = counters_->service(service.name);
     out.name = service.name;
-    out.side = service.side == config::Side::client ? net::Side::client : net::Side::server;
+    out.side = service.side == config::Side::client ? serve::Side::client : serve::Side::server;
     set_targets(out, service);
     out.allow = service.allow;
-    out.carrier = service.wire() == service::Wire::curvecp ? net::Carrier::curvecp : net::Carrier::curve_tun;
+    out.carrier =
+        service.wire() == service::Wire::curvecp ? serve::Carrier::curvecp : serve::Carrier::curve_tun;
     out.plain = plain_side(service);
     if (service.server_name != "*") out.server_name = wire::curvecp::encode_server_name(service.server_name);
     out.extensions = {{service.server_extension}, {service.client_extension}};
@@ -57,8 +58,8 @@ net::ServiceSpec Services::spec_of(const config::Config& config, const config::S
     // The kernel spreads the sources over the workers; a socket that was passed is one worker's.
     const std::size_t takers = service.accept.passed.empty() ? workers_ : 1;
     out.flows = (service.limits.flows + takers - 1) / takers;
-    out.end_of_stream = service.end_of_stream == config::EndOfStream::close ? net::EndOfStream::close
-                                                                            : net::EndOfStream::message;
+    out.end_of_stream = service.end_of_stream == config::EndOfStream::close ? forward::EndOfStream::close
+                                                                            : forward::EndOfStream::message;
     set_limits(out, service, config);
     out.proxy = service.proxy == config::Proxy::v2;
     out.proxy_from = service.proxy_from;
@@ -66,17 +67,17 @@ net::ServiceSpec Services::spec_of(const config::Config& config, const config::S
     return out;
 }
 
-std::vector<std::vector<net::Door>> Services::follow(const config::Config& config, DoorSockets opened) {
+std::vector<std::vector<serve::Door>> Services::follow(const config::Config& config, DoorSockets opened) {
     counters_->rename(ids_.follow(config));
-    std::vector<net::SpecPtr> specs;
+    std::vector<serve::SpecPtr> specs;
     specs.reserve(config.services.size());
     for (const auto& service : config.services)
-        specs.push_back(std::make_shared<const net::ServiceSpec>(spec_of(config, service)));
+        specs.push_back(std::make_shared<const serve::ServiceSpec>(spec_of(config, service)));
     const auto plans = doors_of(config);
-    std::vector<std::vector<net::Door>> out(workers_);
+    std::vector<std::vector<serve::Door>> out(workers_);
     for (std::size_t worker = 0; worker < workers_; ++worker) {
         for (const DoorPlan& plan : plans) {
-            net::Door& door = out[worker].emplace_back();
+            serve::Door& door = out[worker].emplace_back();
             door.key = plan.key;
             for (const std::size_t service : plan.services) door.specs.push_back(specs[service]);
             // Of a UDP endpoint the sockets of sessions come first, one for each worker, then the others.

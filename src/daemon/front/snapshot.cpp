@@ -1,6 +1,6 @@
 #include "daemon/front/snapshot.hpp"
 
-#include "net/clock.hpp"
+#include "io/clock.hpp"
 
 #include <algorithm>
 #include <iterator>
@@ -15,7 +15,7 @@ namespace {
 
 constexpr std::size_t kMostConnections = 1'000;  // the newest
 
-status::Service service_of(const config::Service& service, const net::Counters& counters) {
+status::Service service_of(const config::Service& service, const guard::Counters& counters) {
     const auto counted = counters.find_service(service.name);
     status::Service out;
     out.name = service.name;
@@ -25,9 +25,10 @@ status::Service service_of(const config::Service& service, const net::Counters& 
     out.connect = service.connect_text();
     out.limits = {service.limits.sessions_per_service, service.limits.sessions_per_peer,
                   service.limits.sessions_per_source};
-    const Instant now = net::now();
+    const Instant now = io::now();
     for (const config::Address& address : service.connect) {
-        const auto state = counted ? counted->targets.state(address.text(), now) : net::TargetHealth::State{};
+        const auto state =
+            counted ? counted->targets.state(address.text(), now) : guard::TargetHealth::State{};
         out.targets.push_back({address.text(), state.up, state.rests});
     }
     if (!counted) return out;
@@ -68,7 +69,7 @@ std::map<std::string, status::Peer> peers_of(const Sources& sources) {
 /// The server keys that sessions use, while they are counted.
 class ServerKeys {
   public:
-    void add(const net::SessionReport& session) {
+    void add(const serve::SessionReport& session) {
         if (!session.server_key) return;
         Users& users = keys_.try_emplace(session.server_key->slot, session.server_key->key).first->second;
         ++users.sessions;
@@ -117,7 +118,7 @@ void fill(status::Snapshot& snapshot, const Sources& sources) {
     for (const auto& service : sources.config.services)
         snapshot.services.push_back(service_of(service, sources.counters));
     auto peers = peers_of(sources);
-    std::vector<const net::SessionReport*> sessions;
+    std::vector<const serve::SessionReport*> sessions;
     for (const auto& report : sources.reports) {
         snapshot.vault.connected += report.has_vault ? 1 : 0;
         snapshot.cookie_key_age = std::max(snapshot.cookie_key_age, report.cookie_key_age);

@@ -1,8 +1,8 @@
 #pragma once
 
 #include "config/config.hpp"
-#include "net/counters.hpp"
-#include "net/worker.hpp"
+#include "guard/counters.hpp"
+#include "serve/worker.hpp"
 #include "status/snapshot.hpp"
 
 #include <vector>
@@ -13,9 +13,9 @@ namespace curvegate::daemon::front {
 struct Sources {
     const config::Config& config;
     const registry::Registry& registry;
-    const net::Counters& counters;
-    const net::Admission& admission;
-    const std::vector<net::Worker::Report>& reports;  ///< one for each worker
+    const guard::Counters& counters;
+    const guard::Admission& admission;
+    const std::vector<serve::Worker::Report>& reports;  ///< one for each worker
 };
 /// Fills in all but what the front itself knows: start, generation, reloads.
 void fill(status::Snapshot& snapshot, const Sources& sources);

@@ -6,7 +6,7 @@
 
 namespace curvegate::daemon::front {
 
-void log_status(const net::Counters& counters) {
+void log_status(const guard::Counters& counters) {
     std::string refusals;
     for (const auto& [reason, count] : counters.refusals()) {
         refusals += (refusals.empty() ? "" : "; ") + std::string(reason) + ": " + std::to_string(count);

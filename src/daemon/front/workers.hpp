@@ -1,7 +1,7 @@
 #pragma once
 
-#include "net/asio.hpp"
-#include "net/worker.hpp"
+#include "io/asio.hpp"
+#include "serve/worker.hpp"
 
 #include <functional>
 #include <memory>
@@ -21,8 +21,8 @@ class Workers {
     Workers& operator=(const Workers&) = delete;
 
     /// Makes one; it does nothing before start(). `vault_lost` is called whenever its connection to the vault
-    /// ends. Errors as net::Worker::create.
-    [[nodiscard]] Result<> add(const net::Shared& shared, std::function<void()> vault_lost);
+    /// ends. Errors as serve::Worker::create.
+    [[nodiscard]] Result<> add(const serve::Shared& shared, std::function<void()> vault_lost);
     /// Throws std::system_error if a thread cannot be had; those that were started have been stopped then.
     void start();
     void stop();  ///< and waits for their threads
@@ -33,12 +33,12 @@ class Workers {
     using EndedFn = std::function<void(std::size_t ended)>;
     /// From now on these are the peers and these the doors of each worker. `done` is called with how many
     /// connections were ended for it.
-    void apply(const net::Worker::RegistryPtr& peers, std::vector<std::vector<net::Door>> doors,
+    void apply(const serve::Worker::RegistryPtr& peers, std::vector<std::vector<serve::Door>> doors,
                EndedFn done);
     /// The same for the peers alone.
-    void apply(const net::Worker::RegistryPtr& peers, EndedFn done);
+    void apply(const serve::Worker::RegistryPtr& peers, EndedFn done);
 
-    using Reports = std::vector<net::Worker::Report>;
+    using Reports = std::vector<serve::Worker::Report>;
     /// Round through every worker: one that hangs keeps `done` from being called.
     void report(std::function<void(const Reports&)> done);
 
@@ -48,10 +48,10 @@ class Workers {
     void cut();  ///< ends what is left
 
   private:
-    [[nodiscard]] std::function<net::Worker::AppliedFn()> gather(EndedFn done);
+    [[nodiscard]] std::function<serve::Worker::AppliedFn()> gather(EndedFn done);
 
     asio::io_context& front_;
-    std::vector<std::unique_ptr<net::Worker>> workers_;
+    std::vector<std::unique_ptr<serve::Worker>> workers_;
     std::vector<std::thread> threads_;
     std::size_t draining_ = 0;  // workers that have connections left
 };

@@ -1,8 +1,8 @@
 #include "daemon/parent/handover.hpp"
 
 #include "config/include.hpp"
+#include "io/clock.hpp"
 #include "log/log.hpp"
-#include "net/clock.hpp"
 #include "os/file.hpp"
 
 #include <array>
@@ -63,7 +63,7 @@ void Handover::not_taken(What what) {
                    "half-open, keep some free"}});
     if (what == What::vault) return;  // those are VaultKeeper's
     owed_.set(which);
-    if (!due_) due_ = net::now() + kAgain;
+    if (!due_) due_ = io::now() + kAgain;
 }
 
 void Handover::new_front() noexcept {

@@ -1,8 +1,8 @@
 #include "daemon/parent/listeners.hpp"
 
+#include "io/host.hpp"
+#include "io/listen.hpp"
 #include "log/log.hpp"
-#include "net/host.hpp"
-#include "net/listen.hpp"
 
 #include <fcntl.h>
 #include <grp.h>
@@ -24,19 +24,19 @@ std::string where(const config::Service& service) {
     return "[" + service.name + "] accept = " + service.accept.text();
 }
 
-Result<net::ListenPlace> place_of(const config::Service& service) {
+Result<io::ListenPlace> place_of(const config::Service& service) {
     const std::string& host = service.accept.host;
-    const auto address = net::literal_address(host == "localhost" ? "127.0.0.1" : host);
+    const auto address = io::literal_address(host == "localhost" ? "127.0.0.1" : host);
     if (!address) return fail(os::Errc::system, where(service) + ": accept takes an address, not a name");
     if (!*address)
         return fail(os::Errc::system,
                     where(service) + ": " + std::string(address->error().what()) + " (ip link lists them)");
-    return net::ListenPlace{**address, service.accept.port, where(service), net::Absent::wait};
+    return io::ListenPlace{**address, service.accept.port, where(service), io::Absent::wait};
 }
 
 // It may come later, or be a mistake in the file: nobody else can tell.
-void tell_if_absent(const config::Service& service, const net::ListenPlace& place) {
-    if (net::is_here(place.address)) return;
+void tell_if_absent(const config::Service& service, const io::ListenPlace& place) {
+    if (io::is_here(place.address)) return;
     log::event(log::Level::warning, "address_absent",
                {{"service", service.name},
                 {"address", service.accept.text()},
@@ -113,9 +113,9 @@ Result<std::vector<os::UniqueFd>> open_listeners(const config::Service& service,
     const auto place = place_of(service);
     if (!place) return std::unexpected(place.error());
     tell_if_absent(service, *place);
-    if (service.accept.kind == Kind::tcp) return net::listen_tcp(*place, workers);
+    if (service.accept.kind == Kind::tcp) return io::listen_tcp(*place, workers);
     const bool tunnel = service.side == config::Side::server;
-    return tunnel ? net::open_udp_endpoint(*place, workers) : net::open_udp(*place, workers);
+    return tunnel ? io::open_udp_endpoint(*place, workers) : io::open_udp(*place, workers);
 }
 
 void remove_all_but_of(const config::Config& config, os::SocketFiles& files) {
@@ -146,7 +146,7 @@ Result<os::UniqueFd> open_metrics_socket(const config::Address& address) {
     if (address.kind == config::Address::Kind::unix_socket) return listen_unix(address.path, what, kAnybody);
     const auto ip = IpAddress::parse(address.host == "localhost" ? "127.0.0.1" : address.host);
     if (!ip) return fail(os::Errc::system, what + ": not an address");
-    auto sockets = net::listen_tcp({*ip, address.port, what}, 1);
+    auto sockets = io::listen_tcp({*ip, address.port, what}, 1);
     if (!sockets) return fail(std::move(sockets));
     return std::move(sockets->front());
 }

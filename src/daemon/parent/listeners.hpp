@@ -15,7 +15,7 @@ namespace curvegate::daemon::parent {
 /// The sockets of one service's `accept`, unless they are passed (passed.hpp). One a worker: workers share a
 /// TCP port, or a UDP port that takes plain datagrams, by SO_REUSEPORT, and a unix socket by copies of its
 /// descriptor. A server end's UDP port has two a worker, for sessions and for Hellos: see
-/// net::open_udp_endpoint.
+/// io::open_udp_endpoint.
 [[nodiscard]] Result<std::vector<os::UniqueFd>> open_listeners(const config::Service& service,
                                                                std::size_t workers);
 

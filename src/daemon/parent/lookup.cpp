@@ -1,7 +1,7 @@
 #include "daemon/parent/lookup.hpp"
 
 #include "daemon/channel.hpp"
-#include "net/host.hpp"
+#include "io/host.hpp"
 #include "os/sandbox.hpp"
 
 #include <sys/syscall.h>
@@ -14,14 +14,14 @@
 namespace curvegate::daemon::parent {
 namespace {
 
-static_assert(net::kMostAddresses <= kMaxAddresses);
+static_assert(io::kMostAddresses <= kMaxAddresses);
 
 NameAnswer answer_for(const std::string& host) {
-    auto found = net::look_up(host);
+    auto found = io::look_up(host);
     if (found) return {NameOutcome::found, std::move(*found)};
     const Error& why = found.error();
-    if (why.is(net::DialErrc::name_unanswered)) return {NameOutcome::no_answer, {}};
-    return {why.is(net::DialErrc::own_lack) ? NameOutcome::own_lack : NameOutcome::unknown, {}};
+    if (why.is(io::DialErrc::name_unanswered)) return {NameOutcome::no_answer, {}};
+    return {why.is(io::DialErrc::own_lack) ? NameOutcome::own_lack : NameOutcome::unknown, {}};
 }
 
 // What the system's resolver reads, as it stands now: a later change of these files is seen by later

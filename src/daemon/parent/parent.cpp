@@ -11,7 +11,7 @@
 #include "daemon/parent/service_manager.hpp"
 #include "daemon/parent/signals.hpp"
 #include "daemon/parent/supervisor.hpp"
-#include "net/clock.hpp"
+#include "io/clock.hpp"
 #include "log/log.hpp"
 #include "os/sandbox.hpp"
 
@@ -32,7 +32,7 @@
 namespace curvegate::daemon::parent {
 namespace {
 
-using net::now;
+using io::now;
 using log::Level;
 
 constexpr Duration kLastWords = std::chrono::seconds(5);  // of a front whose drain-timeout is over

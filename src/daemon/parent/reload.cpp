@@ -3,7 +3,7 @@
 #include "daemon/parent/difference.hpp"
 #include "daemon/parent/limits.hpp"
 #include "daemon/parent/load.hpp"
-#include "net/clock.hpp"
+#include "io/clock.hpp"
 #include "log/log.hpp"
 
 namespace curvegate::daemon::parent {
@@ -50,7 +50,7 @@ std::expected<Reload::Next, LoadFailure> Reload::prepare() {
 
 // The front has all that it needs, and waits for the word.
 void Reload::commit(std::uint32_t id, Next next) {
-    manager_.reloading(net::now());
+    manager_.reloading(io::now());
     for (const std::string& line : next.changes) tell(id, line);
     if (next.changes.empty()) tell(id, "nothing has changed");
     if (next.audit) {

@@ -1,8 +1,8 @@
 #include "daemon/parent/vault_keeper.hpp"
 
 #include "base/exit_code.hpp"
+#include "io/clock.hpp"
 #include "log/log.hpp"
-#include "net/clock.hpp"
 #include "os/connect_unix.hpp"
 #include "os/file.hpp"
 
@@ -16,7 +16,7 @@
 namespace curvegate::daemon::parent {
 namespace {
 
-using net::now;
+using io::now;
 
 using log::Level;
 
@@ -30,8 +30,8 @@ std::string control_path(const config::Config& config) {
     return os::folder_of(config.control) + "/vault-control.sock";
 }
 
-net::VaultOptions options_of(const config::Config& config) {
-    net::VaultOptions out;
+vault_client::VaultOptions options_of(const config::Config& config) {
+    vault_client::VaultOptions out;
     // A key that is needed and has no path is a credential: main() saw to that.
     const auto place = [](const std::string& path) {
         return path.empty() ? std::string("credential") : path;
@@ -57,7 +57,7 @@ VaultKeeper::VaultKeeper(config::Config config, std::size_t connections)
 
 VaultKeeper::~VaultKeeper() {
     control_file_.remove_all();
-    net::end_vault(process_);
+    vault_client::end_vault(process_);
 }
 
 void VaultKeeper::forget() noexcept {
@@ -80,10 +80,11 @@ int VaultKeeper::start() {
         log::event(Level::error, "vault_failed", {{"reason", begun.error().text()}});
         return exit_code::kUnavailable;
     }
-    const auto answer = net::vault_answer(process_.lifeline.get());  // blocks: it may wait for a passphrase
+    const auto answer =
+        vault_client::vault_answer(process_.lifeline.get());  // blocks: it may wait for a passphrase
     ::fcntl(process_.lifeline.get(), F_SETFL, O_NONBLOCK);
     const auto failure =
-        !answer ? net::VaultAnswer{exit_code::kUnavailable, answer.error().text()} : **answer;
+        !answer ? vault_client::VaultAnswer{exit_code::kUnavailable, answer.error().text()} : **answer;
     if (failure.exit_code != 0) {
         log::event(Level::error, "vault_failed", {{"reason", failure.why}});
         return failure.exit_code;
@@ -102,7 +103,7 @@ void VaultKeeper::is_up() {
 }
 
 Result<> VaultKeeper::begin() {
-    auto process = net::start_vault(options_of(config_), connections_);
+    auto process = vault_client::start_vault(options_of(config_), connections_);
     if (!process) return fail(std::move(process));
     process_ = std::move(*process);
     fresh_ = std::move(process_.connections);
@@ -149,7 +150,7 @@ VaultKeeper::News VaultKeeper::connect_wanted() {
 }
 
 VaultKeeper::News VaultKeeper::read_lifeline() {
-    auto answer = net::vault_answer(process_.lifeline.get());
+    auto answer = vault_client::vault_answer(process_.lifeline.get());
     if (answer && !*answer) return News::none;
     if (!ready_ && answer && (*answer)->exit_code == 0) {
         backoff_ = kFirstBackoff;

@@ -1,9 +1,9 @@
 #pragma once
 
 #include "config/config.hpp"
-#include "net/vault_process.hpp"
 #include "os/socket.hpp"
 #include "os/socket_files.hpp"
+#include "vault_client/vault_process.hpp"
 
 #include <optional>
 #include <vector>
@@ -50,7 +50,7 @@ class VaultKeeper {
 
     const config::Config config_;  // as it was at the start: a reload does not change the vault
     std::size_t connections_;
-    net::VaultProcess process_;
+    vault_client::VaultProcess process_;
     std::vector<os::UniqueFd> fresh_;
     std::vector<bool> wanted_;  // unit: which workers lack a connection
     std::optional<Instant> due_;

@@ -1,0 +1,295 @@
+#include "channel/channel.hpp"
+
+#include "io/clock.hpp"
+#include "tunnel/curve_tun/dial.hpp"
+#include "tunnel/curve_tun/messages.hpp"
+#include "tunnel/curvecp/dial.hpp"
+#include "tunnel/curvecp/messages.hpp"
+
+namespace curvegate {
+namespace {
+
+constexpr Duration kDeadPeer = std::chrono::seconds(60);
+static_assert(kMaxMessageSize == session::curve_tun::kMaxMessageSize);
+static_assert(kMaxMessageSize == tunnel::curvecp::StreamMessages::kMost);
+
+class ChannelCategory final : public boost::system::error_category {
+  public:
+    [[nodiscard]] const char* name() const noexcept override { return "curvegate"; }
+    [[nodiscard]] std::string message(int code) const override {
+        switch (static_cast<ChannelError>(code)) {
+            case ChannelError::closed: return "channel is closed";
+            case ChannelError::message_too_long: return "message is longer than 65,503 bytes";
+            case ChannelError::bad_message: return "message does not open or is out of order";
+            case ChannelError::numbers_exhausted: return "message numbers are used up";
+            case ChannelError::no_pin: return "known_hosts has no valid key for this peer";
+            case ChannelError::wrong_key: return "wrong key for this peer, or no such server there";
+            case ChannelError::cannot_connect: return "cannot connect";
+            case ChannelError::timed_out: return "timed out";
+            case ChannelError::vault_unavailable: return "the vault is not available";
+            case ChannelError::out_of_memory: return "no locked memory left for secrets";
+            case ChannelError::too_many_sends: return "too many sends wait for the peer";
+        }
+        return "unknown error";
+    }
+};
+
+}  // namespace
+
+const boost::system::error_category& channel_category() noexcept {
+    static const ChannelCategory instance;
+    return instance;
+}
+
+std::string PeerKey::text() const {
+    return crypto::encode_key(bytes, crypto::KeyFormat::base64);
+}
+
+std::optional<PeerKey> PeerKey::parse(std::string_view text) {
+    const auto key = crypto::PublicKey::from_text(text);
+    if (!key) return std::nullopt;
+    return PeerKey{to_array(key->bytes())};
+}
+
+// ---- the actor ----
+
+namespace {
+
+ChannelError meaning_of(tunnel::MessagePipe::End end) {
+    switch (end) {
+        case tunnel::MessagePipe::End::closed:
+        case tunnel::MessagePipe::End::dead_peer:
+        case tunnel::MessagePipe::End::no_answer:
+        case tunnel::MessagePipe::End::cannot_ask:
+        case tunnel::MessagePipe::End::stopped: return ChannelError::closed;
+        case tunnel::MessagePipe::End::bad_length:
+        case tunnel::MessagePipe::End::bad_message: return ChannelError::bad_message;
+        case tunnel::MessagePipe::End::numbers_used_up: return ChannelError::numbers_exhausted;
+    }
+    return ChannelError::closed;
+}
+
+}  // namespace
+
+// The pipe's handlers need no owner: it calls none once it is closed or gone.
+Channel::Impl::Impl(Vault vault, std::unique_ptr<tunnel::MessagePipe> pipe, const crypto::PublicKey& key,
+                    std::string name)
+    : peer{to_array(key.bytes())},
+      peer_name(std::move(name)),
+      vault_(std::move(vault)),
+      pipe_(std::move(pipe)),
+      inbox_(std::make_shared<io::Mailbox<Message>>(vault_.impl()->context)) {
+    pipe_->on_message = [this](Bytes message) { return on_message(message); };
+    pipe_->on_drained = [this] { on_drained(); };
+    pipe_->on_end = [this](tunnel::MessagePipe::End end) { close(meaning_of(end), true); };
+}
+
+void Channel::Impl::complete(SendHandler handler, error_code error) {
+    auto& context = vault_.impl()->context;
+    boost::asio::post(context, [&context, handler = std::move(handler), error]() mutable {
+        const auto executor = boost::asio::get_associated_executor(handler, context.get_executor());
+        boost::asio::dispatch(executor,
+                              [handler = std::move(handler), error]() mutable { std::move(handler)(error); });
+    });
+}
+
+void Channel::Impl::send(Bytes message, SendHandler handler) {
+    if (!open || !pipe_->takes_more()) return complete(std::move(handler), ChannelError::closed);
+    if (message.size() > kMaxMessageSize) return complete(std::move(handler), ChannelError::message_too_long);
+    if (outbox_.size() >= kMaxWaitingSends || message.size() > kMaxWaitingBytes - waiting_bytes_)
+        return complete(std::move(handler), ChannelError::too_many_sends);
+    if (outbox_.empty()) {
+        hand_over(message, std::move(handler));
+    } else {
+        outbox_.push_back({Message(message.begin(), message.end()), std::move(handler)});
+        waiting_bytes_ += message.size();
+    }
+}
+
+Channel::Impl::Outgoing Channel::Impl::take_first() {
+    Outgoing first = std::move(outbox_.front());
+    outbox_.pop_front();
+    waiting_bytes_ -= first.message.size();
+    return first;
+}
+
+// Returns false if it waits for the wire, as the first of the outbox.
+bool Channel::Impl::hand_over(Bytes message, SendHandler handler) {
+    const auto sent = pipe_->send(message);
+    if (sent && pipe_->backlog() > 0) {
+        outbox_.push_front({{}, std::move(handler)});
+        return false;
+    }
+    if (sent) {
+        complete(std::move(handler), {});
+    } else if (sent.error().is(session::Errc::numbers_exhausted)) {
+        complete(std::move(handler), ChannelError::numbers_exhausted);
+        close(ChannelError::numbers_exhausted, true);
+    } else {
+        complete(std::move(handler), ChannelError::closed);
+    }
+    return true;
+}
+
+void Channel::Impl::on_drained() {
+    if (!pipe_->takes_more()) return fail_sends();
+    complete(take_first().handler, {});
+    while (!outbox_.empty()) {
+        auto next = take_first();
+        if (!hand_over(next.message, std::move(next.handler))) return;
+    }
+}
+
+void Channel::Impl::receive(std::optional<Duration> timeout, io::Mailbox<Message>::Handler handler) {
+    inbox_->wait(timeout, std::move(handler));
+    read();
+}
+
+void Channel::Impl::read() {
+    if (open && inbox_->awaited() && inbox_->size() == 0) pipe_->resume();
+}
+
+// One message at a time: nothing is taken from the pipe before it is awaited.
+bool Channel::Impl::on_message(Bytes message) {
+    inbox_->put(Message(message.begin(), message.end()));
+    // A waiter that was served runs first and may come back for more; what else waits is read for then.
+    boost::asio::post(vault_.impl()->context, [self = shared_from_this()] { self->read(); });
+    return false;
+}
+
+void Channel::Impl::close(error_code why, bool deliver) {
+    if (!open) return;
+    open = false;
+    pipe_->close();
+    if (deliver) {
+        inbox_->close(why);
+    } else {
+        inbox_->close_at_once(why);
+    }
+    fail_sends();
+}
+
+void Channel::Impl::fail_sends() {
+    waiting_bytes_ = 0;
+    for (auto& outgoing : std::exchange(outbox_, {}))
+        complete(std::move(outgoing.handler), ChannelError::closed);
+}
+
+// ---- the handle ----
+
+Channel& Channel::operator=(Channel&& other) noexcept {
+    if (this != &other) {
+        close();
+        impl_ = std::move(other.impl_);
+    }
+    return *this;
+}
+Channel::~Channel() {
+    close();
+}
+
+void Channel::send(std::span<const std::uint8_t> message, SendHandler handler) {
+    impl_->send(message, std::move(handler));
+}
+void Channel::receive(std::optional<Duration> timeout, ReceiveHandler handler) {
+    impl_->receive(timeout, std::move(handler));
+}
+void Channel::close() {
+    if (impl_) impl_->close(ChannelError::closed, false);
+}
+bool Channel::is_open() const noexcept {
+    return impl_ && impl_->open;
+}
+const PeerKey& Channel::peer() const noexcept {
+    return impl_->peer;
+}
+const std::string& Channel::peer_name() const noexcept {
+    return impl_->peer_name;
+}
+
+// ---- connect ----
+
+namespace {
+
+ChannelError meaning_of(const Error& why) {
+    if (why.is(io::DialErrc::no_pin)) return ChannelError::no_pin;
+    if (why.is(io::DialErrc::wrong_key) || why.is(io::DialErrc::no_cookie)) return ChannelError::wrong_key;
+    if (why.is(io::DialErrc::timeout)) return ChannelError::timed_out;
+    if (why.is(handshake::Errc::vault_timeout) || why.is(handshake::Errc::vault_unavailable)) {
+        return ChannelError::vault_unavailable;
+    }
+    if (why.is(handshake::Errc::no_secret_memory)) return ChannelError::out_of_memory;
+    return ChannelError::cannot_connect;
+}
+
+/// A tunnel to a listener, ready for a channel.
+struct Reached {
+    std::unique_ptr<tunnel::MessagePipe> pipe;
+    crypto::PublicKey peer;
+};
+using ReachedFn = std::move_only_function<void(Result<Reached>)>;
+
+void reach_by_tcp(Vault::Impl& with, const ConnectOptions& options, ReachedFn done) {
+    tunnel::curve_tun::TunnelTarget target{
+        {options.host, options.port, {}}, options.peer, with.registry.keys_of(options.peer, io::wall_now())};
+    const auto deadline = io::now() + options.timeout;
+    tunnel::curve_tun::dial_tunnel(
+        with.context, *with.resolver, with.tools(), std::move(target), deadline,
+        [done = std::move(done)](Result<tunnel::curve_tun::Established> result) mutable {
+            if (!result) return done(fail(std::move(result)));
+            auto pipe = std::make_unique<tunnel::curve_tun::TcpMessages>(
+                std::move(result->stream), std::move(result->session), kDeadPeer);
+            done(Reached{std::move(pipe), result->peer});
+        });
+}
+
+void reach_by_udp(Vault::Impl& with, const ConnectOptions& options, ReachedFn done) {
+    const auto name = wire::curvecp::encode_server_name(options.server_name);
+    if (!name) {
+        return boost::asio::post(with.context,
+                                 [done = std::move(done), name = options.server_name]() mutable {
+                                     done(fail(io::DialErrc::name_unknown, "server_name " + name));
+                                 });
+    }
+    tunnel::curvecp::StreamTarget target{{options.host, options.port, {}},
+                                         options.peer,
+                                         with.registry.keys_of(options.peer, io::wall_now()),
+                                         {},
+                                         *name,
+                                         kDeadPeer};
+    const auto deadline = io::now() + options.timeout;
+    tunnel::curvecp::dial_stream(
+        with.context, *with.resolver, with.tools(), std::move(target), deadline,
+        [vault = with.shared_from_this(),
+         done = std::move(done)](Result<tunnel::curvecp::DialedStream> result) mutable {
+            if (!result) return done(fail(std::move(result)));
+            result->tunnel->keep_alive = vault;
+            auto pipe = std::make_unique<tunnel::curvecp::StreamMessages>(std::move(result->tunnel));
+            done(Reached{std::move(pipe), result->peer});
+        });
+}
+
+}  // namespace
+
+void start_connect(const Vault& vault, const ConnectOptions& options, ConnectHandler handler) {
+    const auto reach = options.wire == Wire::curve_tun ? reach_by_tcp : reach_by_udp;
+    reach(*vault.impl(), options,
+          [vault, name = options.peer, handler = std::move(handler)](Result<Reached> result) mutable {
+              error_code error;
+              Channel channel;
+              if (result) {
+                  channel = Channel(
+                      std::make_shared<Channel::Impl>(vault, std::move(result->pipe), result->peer, name));
+              } else {
+                  error = meaning_of(result.error());
+              }
+              const auto executor =
+                  boost::asio::get_associated_executor(handler, vault.impl()->context.get_executor());
+              boost::asio::dispatch(
+                  executor, [handler = std::move(handler), error, channel = std::move(channel)]() mutable {
+                      std::move(handler)(error, std::move(channel));
+                  });
+          });
+}
+
+}  // namespace curvegate

@@ -1,0 +1,90 @@
+#pragma once
+
+#include "channel/vault_handle.hpp"
+#include "curvegate/channel.hpp"
+#include "guard/admission.hpp"
+#include "io/listener.hpp"
+#include "io/mailbox.hpp"
+#include "tunnel/curve_tun/handshake.hpp"
+#include "tunnel/curvecp/endpoint.hpp"
+#include "tunnel/message_pipe.hpp"
+
+#include <deque>
+#include <vector>
+
+namespace curvegate {
+
+/// The actor behind a channel handle, on either carrier. Reads only while somebody waits and nothing is
+/// queued: a program that does not receive stops its peer by the carrier's window.
+struct Channel::Impl : std::enable_shared_from_this<Channel::Impl> {
+    using SendHandler = boost::asio::any_completion_handler<void(error_code)>;
+
+    Impl(Vault vault, std::unique_ptr<tunnel::MessagePipe> pipe, const crypto::PublicKey& key,
+         std::string name);
+
+    std::optional<guard::SessionLimits::Slot> slot;  ///< accepted channels: counts as a session of its peer
+
+    void send(Bytes message, SendHandler handler);
+    void receive(std::optional<Duration> timeout, io::Mailbox<Message>::Handler handler);
+    /// Ends it: what waits gets `why`; messages that came before are still delivered if `deliver`.
+    void close(error_code why, bool deliver);
+
+    PeerKey peer;
+    std::string peer_name;
+    bool open = true;
+
+  private:
+    struct Outgoing {
+        Message message;
+        SendHandler handler;
+    };
+    [[nodiscard]] Outgoing take_first();
+    bool hand_over(Bytes message, SendHandler handler);
+    void on_drained();
+    void read();
+    bool on_message(Bytes message);
+    void fail_sends();
+    void complete(SendHandler handler, error_code error);
+
+    Vault vault_;  // owns the pool that the session's key lives in: destroyed last
+    std::unique_ptr<tunnel::MessagePipe> pipe_;
+    std::shared_ptr<io::Mailbox<Message>> inbox_;
+    // The first one's message is in the pipe, and waits for the carrier. Bounded by kMaxWaitingSends, and by
+    // kMaxWaitingBytes in all.
+    std::deque<Outgoing> outbox_;
+    std::size_t waiting_bytes_ = 0;
+};
+
+struct Listener::Impl : std::enable_shared_from_this<Listener::Impl> {
+    Impl(Vault vault, ListenOptions options);
+    [[nodiscard]] Result<> listen();
+    void accept(io::Mailbox<Channel>::Handler handler) { accepted_->wait(std::nullopt, std::move(handler)); }
+    void close();
+    std::uint16_t port = 0;
+
+  private:
+    [[nodiscard]] Result<> listen_tcp();
+    [[nodiscard]] Result<> listen_udp();
+    class UdpGuest;
+    struct Guest {
+        std::string name;
+        std::optional<guard::SessionLimits::Slot> slot;
+    };
+    /// Returns nullopt if the key may in, and otherwise the reason.
+    [[nodiscard]] std::optional<std::string> authorise(Guest& guest, const crypto::PublicKey& key,
+                                                       const IpAddress& source);
+    void shake_hands(io::Stream stream, const IpAddress& source);
+    /// A guest whose handshake is over and allowed.
+    void welcome(std::unique_ptr<tunnel::MessagePipe> pipe, const crypto::PublicKey& peer, Guest& guest);
+
+    Vault vault_;
+    ListenOptions options_;
+    registry::AllowList allow_;
+    std::shared_ptr<guard::Admission> admission_;
+    std::shared_ptr<guard::SessionLimits> sessions_;
+    std::shared_ptr<io::Mailbox<Channel>> accepted_;
+    std::unique_ptr<io::Listener> listener_;
+    std::shared_ptr<tunnel::curvecp::CurvecpEndpoint> endpoint_;  // its channels keep it too
+};
+
+}  // namespace curvegate

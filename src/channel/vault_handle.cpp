@@ -1,0 +1,226 @@
+#include "channel/vault_handle.hpp"
+
+#include "io/host.hpp"
+#include "os/connect_unix.hpp"
+#include "os/file.hpp"
+#include "os/secret_pages.hpp"
+
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <boost/asio/post.hpp>
+
+#include <condition_variable>
+#include <cstring>
+#include <deque>
+#include <mutex>
+#include <optional>
+#include <system_error>
+#include <thread>
+
+namespace curvegate {
+namespace {
+
+/// Holds memory until the io_context has dropped what was in its queue: services go after that.
+class MemoryService final : public boost::asio::execution_context::service {
+  public:
+    static inline boost::asio::execution_context::id id;
+    explicit MemoryService(boost::asio::execution_context& owner) : service(owner) {}
+    void hold(std::shared_ptr<TunnelMemory> memory) { held_.push_back(std::move(memory)); }
+
+  private:
+    void shutdown() override {}
+    std::vector<std::shared_ptr<TunnelMemory>> held_;
+};
+
+constexpr std::size_t kMaxSecrets = 262'144;
+constexpr std::size_t kLargestKnownHosts = std::size_t{16} * 1024 * 1024;
+constexpr std::chrono::seconds kConnectPatience{5};
+constexpr Duration kVaultTimeout = std::chrono::seconds(5);
+
+/// Whether an io_context still takes what another thread has for it. It hears of the io_context's end first.
+class Gate final : public boost::asio::execution_context::service {
+  public:
+    static inline boost::asio::execution_context::id id;
+    explicit Gate(boost::asio::execution_context& owner) : service(owner) {}
+
+    struct State {
+        std::mutex mutex;
+        bool open = true;
+    };
+    [[nodiscard]] const std::shared_ptr<State>& state() const noexcept { return state_; }
+
+  private:
+    void shutdown() override {
+        const std::lock_guard lock(state_->mutex);
+        state_->open = false;
+    }
+    std::shared_ptr<State> state_ = std::make_shared<State>();
+};
+
+/// Looks names up in a thread of its own, which begins with the first one. Nobody waits for it: a silent name
+/// server holds up neither the caller's loop, whose dials have deadlines, nor the end of the program.
+class SystemResolver final : public io::Resolver {
+  public:
+    SystemResolver() = default;
+    ~SystemResolver() override { jobs_->close(); }
+    SystemResolver(const SystemResolver&) = delete;
+    SystemResolver& operator=(const SystemResolver&) = delete;
+
+    void resolve(boost::asio::io_context& context, const std::string& host, Handler handler) override {
+        Job job{&context, boost::asio::use_service<Gate>(context).state(), host, std::move(handler)};
+        if (!running_) {
+            try {
+                std::thread([jobs = jobs_] { work(*jobs); }).detach();
+            } catch (const std::system_error&) {  // no thread is left
+                return answer(std::move(job), fail(io::DialErrc::own_lack, host));
+            }
+            running_ = true;
+        }
+        jobs_->add(std::move(job));
+    }
+
+  private:
+    using Found = Result<std::vector<ScopedIp>>;
+    struct Job {
+        boost::asio::io_context* context;
+        std::shared_ptr<Gate::State> gate;
+        std::string host;
+        Handler handler;
+    };
+    class Jobs {
+      public:
+        void add(Job job) {
+            const std::lock_guard lock(mutex_);
+            waiting_.push_back(std::move(job));
+            changed_.notify_one();
+        }
+        /// Waits for the next one. Returns nullopt if none will come.
+        std::optional<Job> take() {
+            std::unique_lock lock(mutex_);
+            changed_.wait(lock, [this] { return closed_ || !waiting_.empty(); });
+            if (closed_) return std::nullopt;
+            Job next = std::move(waiting_.front());
+            waiting_.pop_front();
+            return next;
+        }
+        void close() {
+            const std::lock_guard lock(mutex_);
+            closed_ = true;
+            waiting_.clear();
+            changed_.notify_one();
+        }
+
+      private:
+        std::mutex mutex_;
+        std::condition_variable changed_;
+        std::deque<Job> waiting_;
+        bool closed_ = false;
+    };
+
+    static void work(Jobs& jobs) {
+        while (auto job = jobs.take()) {
+            Found found = io::look_up(job->host);
+            answer(std::move(*job), std::move(found));
+        }
+    }
+    static void answer(Job job, Found found) {
+        const std::lock_guard lock(job.gate->mutex);
+        if (!job.gate->open) return;
+        boost::asio::post(*job.context,
+                          [found = std::move(found), handler = std::move(job.handler)]() mutable {
+                              handler(std::move(found));
+                          });
+    }
+
+    std::shared_ptr<Jobs> jobs_ = std::make_shared<Jobs>();
+    bool running_ = false;
+};
+
+std::string words(const Problems& problems) {
+    std::string out;
+    for (const Problem& problem : problems) out += (out.empty() ? "" : "\n") + problem.message();
+    return out;
+}
+
+std::expected<registry::Registry, std::string> read_registry(const std::string& path) {
+    const auto text = os::read_linked(path, kLargestKnownHosts);
+    if (!text) return std::unexpected(text.error().text());
+    auto entries = registry::parse_known_hosts(*text, path);
+    if (!entries) return std::unexpected(words(entries.error()));
+    return registry::Registry(std::move(*entries));
+}
+
+std::expected<std::shared_ptr<Vault::Impl>, std::string> make(boost::asio::io_context& context,
+                                                              const std::string& known_hosts) {
+    if (auto ready = crypto::initialise(); !ready) return std::unexpected(ready.error().text());
+    auto who = read_registry(known_hosts);
+    if (!who) return std::unexpected(std::move(who.error()));
+    auto pool = crypto::SecretPool::create(os::secret_pages(), crypto::Locking::require, kMaxSecrets);
+    if (!pool) return std::unexpected(pool.error().text());
+    os::SystemRandom random;
+    auto keeper = cookie::Keeper::create(**pool, random, std::chrono::steady_clock::now());
+    if (!keeper) return std::unexpected(keeper.error().text());
+    return std::make_shared<Vault::Impl>(context, std::move(*pool), std::move(*keeper), std::move(*who));
+}
+
+}  // namespace
+
+Vault::Impl::Impl(boost::asio::io_context& on, std::unique_ptr<crypto::SecretPool> secrets,
+                  cookie::Keeper minute_keys, registry::Registry who)
+    : context(on),
+      memory(std::make_shared<TunnelMemory>(std::move(secrets))),
+      keeper(std::move(minute_keys)),
+      client(on, kVaultTimeout, vault_client::VaultClient::Detached::fail),
+      registry(std::move(who)),
+      resolver(std::make_unique<SystemResolver>()),
+      cookie_timer(on) {
+    boost::asio::use_service<MemoryService>(context).hold(memory);
+    cycle_cookie_keys();
+}
+
+Vault::Impl::~Impl() {
+    *alive = false;
+    vault_client::end_vault(process);
+}
+
+void Vault::Impl::cycle_cookie_keys() {
+    cookie_timer.expires_at(keeper.next_deadline());
+    cookie_timer.async_wait([this, life = alive](error_code error) {
+        if (error || !*life) return;
+        (void)keeper.advance(std::chrono::steady_clock::now(), random);  // issue() tries again and tells
+        cycle_cookie_keys();
+    });
+}
+
+std::expected<Vault, std::string> Vault::spawn(boost::asio::io_context& context, const VaultFiles& files) {
+    auto impl = make(context, files.known_hosts);
+    if (!impl) return std::unexpected(std::move(impl.error()));
+    vault_client::VaultOptions options;
+    options.program = files.program;
+    options.server_key = files.server_key;
+    options.client_key = files.client_key;
+    options.known_hosts = files.known_hosts;
+    options.state_dir = files.state_dir;
+    options.passphrase_file = files.passphrase_file;
+    auto process = vault_client::start_vault(options, 1);
+    if (!process) return std::unexpected(process.error().text());
+    (*impl)->process = std::move(*process);
+    const auto answer =
+        vault_client::vault_answer((*impl)->process.lifeline.get());  // blocks until it is ready or gone
+    if (!answer) return std::unexpected(answer.error().text());
+    if ((*answer)->exit_code != 0) return std::unexpected((*answer)->why);
+    (*impl)->client.attach(std::move((*impl)->process.connections.front()));
+    return Vault(std::move(*impl));
+}
+
+std::expected<Vault, std::string> Vault::connect(boost::asio::io_context& context, const std::string& path,
+                                                 const std::string& known_hosts) {
+    auto impl = make(context, known_hosts);
+    if (!impl) return std::unexpected(std::move(impl.error()));
+    auto fd = os::connect_unix(path, SOCK_SEQPACKET, kConnectPatience);
+    if (!fd) return std::unexpected("connect to the vault at " + path + ": " + std::strerror(fd.error()));
+    (*impl)->client.attach(std::move(*fd));
+    return Vault(std::move(*impl));
+}
+
+}  // namespace curvegate

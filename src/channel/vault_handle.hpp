@@ -1,0 +1,48 @@
+#pragma once
+
+#include "cookie/keeper.hpp"
+#include "curvegate/vault.hpp"
+#include "io/chunk_pool.hpp"
+#include "io/dial.hpp"
+#include "os/random.hpp"
+#include "registry/registry.hpp"
+#include "tunnel/tools.hpp"
+#include "vault_client/vault_client.hpp"
+#include "vault_client/vault_process.hpp"
+
+namespace curvegate {
+
+/// Memory of tunnels. A tunnel may outlive its vault: the io_context's queue can hold the last reference to
+/// one, and it gives its secrets and chunks back as it goes. So the io_context keeps this until its queue is
+/// empty.
+struct TunnelMemory {
+    std::unique_ptr<crypto::SecretPool> secrets;
+    io::ChunkPool chunks;
+};
+
+/// What the channels of one io_context share.
+struct Vault::Impl : std::enable_shared_from_this<Vault::Impl> {
+    Impl(boost::asio::io_context& on, std::unique_ptr<crypto::SecretPool> secrets, cookie::Keeper minute_keys,
+         registry::Registry who);
+    ~Impl();
+    Impl(const Impl&) = delete;
+    Impl& operator=(const Impl&) = delete;
+
+    [[nodiscard]] tunnel::HandshakeTools tools() {
+        return {&client, &keeper, memory->secrets.get(), &random, &memory->chunks, {}};
+    }
+    void cycle_cookie_keys();
+
+    boost::asio::io_context& context;
+    std::shared_ptr<TunnelMemory> memory;  // before everything that may hold a secret or a stream
+    os::SystemRandom random;
+    cookie::Keeper keeper;
+    vault_client::VaultClient client;
+    registry::Registry registry;
+    std::unique_ptr<io::Resolver> resolver;
+    boost::asio::steady_timer cookie_timer;
+    vault_client::VaultProcess process;
+    std::shared_ptr<bool> alive = std::make_shared<bool>(true);
+};
+
+}  // namespace curvegate

@@ -1,0 +1,38 @@
+#pragma once
+
+#include "base/scoped_ip.hpp"
+
+#include <boost/asio/error.hpp>
+#include <boost/asio/generic/stream_protocol.hpp>
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/ip/tcp.hpp>
+#include <boost/asio/ip/udp.hpp>
+#include <boost/asio/local/stream_protocol.hpp>
+#include <boost/asio/steady_timer.hpp>
+
+namespace curvegate {
+namespace asio = boost::asio;
+using boost::system::error_code;
+}  // namespace curvegate
+
+namespace curvegate::io {
+
+using tcp = asio::ip::tcp;
+using udp = asio::ip::udp;
+
+/// A connected stream socket, TCP or unix; always non-blocking.
+using Stream = asio::generic::stream_protocol::socket;
+
+[[nodiscard]] IpAddress address_of(const tcp::endpoint& endpoint);
+[[nodiscard]] tcp::endpoint endpoint_of(const ScopedIp& address, std::uint16_t port);
+/// "1.2.3.4:80" or "[2001:db8::1]:80".
+[[nodiscard]] std::string text_of(const tcp::endpoint& endpoint);
+
+/// How the address of a peer is shown in logs, status and audit.
+enum class AddressForm {
+    full,    ///< as text_of()
+    masked,  ///< its network: "1.2.3.0/24" or "2001:db8:1::/48"
+};
+[[nodiscard]] std::string source_text(const tcp::endpoint& endpoint, AddressForm form);
+
+}  // namespace curvegate::io

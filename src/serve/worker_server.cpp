@@ -1,0 +1,317 @@
+#include "forward/datagram_forwarder.hpp"
+#include "forward/message_forwarder.hpp"
+#include "forward/stream_forwarder.hpp"
+#include "io/clock.hpp"
+#include "io/dial_udp.hpp"
+#include "io/socket_options.hpp"
+#include "log/log.hpp"
+#include "serve/worker_connection.hpp"
+
+#include <boost/asio/post.hpp>
+
+#include <algorithm>
+
+/// The server ends of services: tunnel in, plain out.
+namespace curvegate::serve {
+
+void Worker::Connection::forward(io::Stream plain, tunnel::curve_tun::Established tunnel) {
+    run(std::make_shared<forward::Forwarder>(std::move(plain), std::move(tunnel.stream),
+                                             std::move(tunnel.session), limits(), worker_.scratch_));
+}
+void Worker::Connection::forward(io::Stream plain, tunnel::TunnelHandle tunnel) {
+    run(std::make_shared<forward::StreamForwarder>(std::move(plain), std::move(tunnel), limits()));
+}
+void Worker::Connection::forward_records(io::Stream plain, std::unique_ptr<tunnel::MessagePipe> pipe) {
+    run(std::make_shared<forward::MessageForwarder>(std::move(plain), std::move(pipe), limits(),
+                                                    worker_.scratch_));
+}
+void Worker::Connection::forward_datagrams(os::UniqueFd plain, std::unique_ptr<tunnel::MessagePipe> pipe) {
+    run(std::make_shared<forward::DatagramForwarder>(worker_.context_, std::move(plain), std::move(pipe),
+                                                     limits(), *worker_.shared_.counters));
+}
+
+/// A client that came over UDP: which service it asked for, and its connection.
+class Worker::UdpGuest final : public tunnel::curvecp::Guest {
+  public:
+    UdpGuest(Worker& worker, const Open& door, io::Path from)
+        : worker_(worker), services_(door.specs), door_(door.id), from_(std::move(from)) {}
+
+    std::optional<std::string> authorise(const crypto::PublicKey& client,
+                                         const wire::curvecp::ServerName& name) override {
+        const auto answers = [&](const SpecPtr& spec) {
+            return !spec->server_name || *spec->server_name == name;
+        };
+        const auto service = std::ranges::find_if(*services_, answers);
+        if (service == services_->end()) {
+            client_ = client;
+            return "no service is called " + wire::curvecp::decode_server_name(name).value_or("so");
+        }
+        connection_ = std::make_shared<Connection>(worker_, *service, source());
+        connection_->door = door_;
+        return worker_.authorise(*connection_, client, io::address_of(from_.peer));
+    }
+
+    bool may_come_from(const IpAddress& source) override {
+        const IpAddress before = std::exchange(connection_->address, source);
+        if (!worker_.unwelcome(*connection_)) return true;
+        connection_->address = before;
+        return false;
+    }
+
+    [[nodiscard]] Duration dead_peer() const override { return connection_->spec().dead_peer; }
+
+    void established(tunnel::TunnelHandle tunnel, vault::KeySlot server_key) override {
+        connection_->server_key = server_key;
+        connection_->runs_over(tunnel);
+        worker_.let_in(connection_);
+        connection_->addresses = {{io::address_of(from_.peer), from_.peer.port()},
+                                  {from_.own, connection_->spec().accept_port}};
+        worker_.reach_application(connection_, std::move(tunnel));
+    }
+
+    void refused(const Error& why) override {
+        if (connection_) return worker_.refuse(*connection_, why);
+        Connection stranger(worker_, services_->front(), source());
+        stranger.refused_key = client_;
+        if (client_) stranger.refused_for = "no service has the name that was asked for";
+        worker_.refuse(stranger, why);
+    }
+
+  private:
+    [[nodiscard]] std::string source() const {
+        return io::source_text(from_.peer, worker_.shared_.addresses);
+    }
+
+    Worker& worker_;
+    std::shared_ptr<const Specs> services_;
+    DoorId door_;
+    io::Path from_;
+    std::shared_ptr<Connection> connection_;
+    std::optional<crypto::PublicKey> client_;  // who asked for a service that there is not
+};
+
+void Worker::listen(Open& door, os::UniqueFd listening) {
+    door.listeners.push_back(std::make_unique<io::Listener>(
+        context_, std::move(listening), door.specs->front()->name,
+        [this, &door](io::Stream stream, std::string source, const IpAddress& address) {
+            const SpecPtr& service = door.specs->front();
+            ++shared_.counters->accepted;
+            ++service->counters->accepted;
+            if (service->side == Side::server) {
+                serve_tunnel(service, std::move(stream), std::move(source), address);
+            } else {
+                serve_plain(service, std::move(stream), std::move(source));
+            }
+        },
+        shared_.addresses));
+    door.listeners.back()->start();
+}
+
+void Worker::serve_endpoint(Open& door, os::UniqueFd sessions, os::UniqueFd hellos) {
+    const tunnel::curvecp::CurvecpEndpoint::Options options{door.specs->front()->extensions.server,
+                                                            shared_.addresses};
+    door.endpoint = std::make_unique<tunnel::curvecp::CurvecpEndpoint>(
+        context_, std::move(sessions), std::move(hellos), options, tools(), shared_.admission,
+        shared_.counters, [this, &door](const io::Path& from) {
+            ++shared_.counters->accepted;
+            return std::make_shared<UdpGuest>(*this, door, from);
+        });
+    door.endpoint->start();
+}
+
+void Worker::refuse(const Connection& connection, const Error& why) {
+    // The handshake knows one refusal for all; here it is known whether it was for want of a place.
+    const Error& shown = connection.turned_away ? *connection.turned_away : why;
+    shared_.counters->refuse(shown);
+    ++connection.spec().counters->refused;
+    log::limited(log::Level::warning, "handshake_reject",
+                 {{"service", connection.spec().name},
+                  {"peer", connection.peer},
+                  {"src", connection.source},
+                  {"reason", shown.text()}});
+    if (shown.is(AuditErrc::unavailable)) return;
+    const std::string_view words = connection.refused_for;
+    shared_.audit->refused(connection.record(words.empty() ? why.what() : words));
+}
+
+// Returns nullopt if the key may use the service as it is now, whatever it was when the connection came; then
+// its session is counted.
+std::optional<std::string> Worker::authorise(Connection& connection, const crypto::PublicKey& key,
+                                             const IpAddress& address) {
+    const auto refuse_for = [&](std::string_view words) {
+        connection.refused_key = key;
+        connection.refused_for = words;
+        return std::string(words);
+    };
+    SpecPtr service = service_now(connection.spec().id);
+    if (!service) return refuse_for(describe(forward::Ending::service_gone));
+    connection.follow(std::move(service));
+    const auto decision = registry_->authorise(key, connection.spec().allow, address, io::wall_now());
+    connection.peer = decision.name;
+    if (decision.verdict != registry::Verdict::allowed) {
+        return refuse_for(describe(decision.verdict)) + ": " +
+               (decision.name.empty() ? key.text() : decision.name);
+    }
+    if (decision.name.empty()) connection.peer = key.text();
+    if (!take_slot(connection, guard::SessionLimits::Client{key, address}))
+        return refuse_for(connection.turned_away->what());
+    // Written before it holds: a session that nobody can show later is none.
+    if (!shared_.audit->let_in({connection.spec().name, decision.name, key, connection.source, {}})) {
+        connection.slot.reset();
+        connection.turned_away = Error(AuditErrc::unavailable);
+        return refuse_for(connection.turned_away->what());
+    }
+    connection.key = key;
+    connection.address = address;
+    return std::nullopt;
+}
+
+// Which of our keys a client knows is what a key rotation waits for. The vault is asked once for each key.
+void Worker::name_server_key(Connection& connection) {
+    const vault::KeySlot slot = *connection.server_key;
+    const auto [known, is_new] = server_keys_.try_emplace(slot, nullptr);
+    connection.server_public = known->second;
+    if (!is_new) return;
+    vault_.ask(vault::GetPublicKey{slot},
+               [this, slot](const Result<vault::ReplyBody>& reply) { server_key_is(slot, reply); });
+}
+
+void Worker::server_key_is(vault::KeySlot slot, const Result<vault::ReplyBody>& reply) {
+    const auto* answer = reply ? std::get_if<vault::PublicKeyIs>(&*reply) : nullptr;
+    const auto key = crypto::PublicKey::parse(answer != nullptr ? answer->key : ByteArray<32>{});
+    if (!key) {                    // zeros are no key
+        server_keys_.erase(slot);  // the next session asks again
+        return;
+    }
+    const auto* const own = &*own_keys_.insert(*key).first;
+    server_keys_[slot] = own;
+    for (const auto& connection : connections_) {
+        if (connection->server_key == slot && connection->server_public == nullptr)
+            connection->server_public = own;
+    }
+}
+
+void Worker::let_in(const std::shared_ptr<Connection>& connection) {
+    ++shared_.counters->handshakes;
+    ++connection->spec().counters->handshakes;
+    shared_.counters->peer_came(known_name(connection->peer), connection->key->text(), io::wall_now());
+    connection->log_handshake();
+    add(connection);
+    name_server_key(*connection);
+}
+
+bool Worker::is_front(guard::ServiceId id, const IpAddress& address) const {
+    const SpecPtr service = service_now(id);
+    const auto holds = [&](const IpBlock& block) { return block.contains(address); };
+    return service && std::ranges::any_of(service->proxy_from, holds);
+}
+
+void Worker::serve_tunnel(SpecPtr spec, io::Stream stream, std::string source, const IpAddress& address) {
+    if (is_front(spec->id, address))
+        return serve_proxied(std::move(spec), std::move(stream), std::move(source), address);
+    shake_hands(std::make_shared<Connection>(*this, std::move(spec), std::move(source)), std::move(stream),
+                address);
+}
+
+// From a front nothing is served without its header: whoever could make it leave that out would come as the
+// front.
+void Worker::serve_proxied(SpecPtr spec, io::Stream stream, std::string front, const IpAddress& address) {
+    auto done = [this, spec = std::move(spec), front = std::move(front),
+                 address](Result<io::ProxiedStream> read) mutable {
+        if (!read && read.error().is(io::ProxyErrc::only_asked)) return;
+        if (read && !is_front(spec->id, address)) read = fail(io::ProxyErrc::no_front);
+        if (!read) return refuse(Connection(*this, std::move(spec), std::move(front)), read.error());
+        if (!read->addresses) {
+            auto connection = std::make_shared<Connection>(*this, std::move(spec), std::move(front));
+            return shake_hands(connection, std::move(read->stream), address);
+        }
+        const auto& [client, port] = read->addresses->source;
+        auto connection = std::make_shared<Connection>(
+            *this, std::move(spec), io::source_text(io::endpoint_of(client, port), shared_.addresses));
+        connection->addresses = read->addresses;
+        shake_hands(connection, std::move(read->stream), client);
+    };
+    proxy_headers_.read(std::move(stream), io::now() + shared_.timeouts.hello, std::move(done));
+}
+
+void Worker::shake_hands(const std::shared_ptr<Connection>& connection, io::Stream stream,
+                         const IpAddress& address) {
+    auto handle = std::make_shared<std::weak_ptr<tunnel::curve_tun::HandshakeHandle>>();
+    auto ticket = shared_.admission->admit(address, io::now(), vault_.busy(), [this, handle] {
+        asio::post(context_, [handle] {
+            if (const auto running = handle->lock()) running->stop();
+        });
+    });
+    if (!ticket) return refuse(*connection, ticket.error());  // the stream closes itself
+    io::set_tunnel_options(stream.native_handle(), connection->spec().dead_peer);
+    auto may_in = [this, address, connection](const crypto::PublicKey& key) {
+        return authorise(*connection, key, address);
+    };
+    auto done = [this, connection,
+                 ticket = std::move(*ticket)](Result<tunnel::curve_tun::Established> result) mutable {
+        if (!result) return refuse(*connection, result.error());
+        ticket.succeed(io::now());
+        connection->server_key = result->server_key;
+        let_in(connection);
+        if (connection->spec().proxy && !connection->addresses)
+            connection->addresses = io::addresses_of(result->stream);
+        reach_application(connection, std::move(*result));
+    };
+    *handle = tunnel::curve_tun::start_server_handshake(std::move(stream), tools(), address,
+                                                        std::move(may_in), std::move(done));
+}
+
+template <class Tunnel>
+void Worker::reach_application(const std::shared_ptr<Connection>& connection, Tunnel tunnel) {
+    const SpecPtr spec = connection->service();
+    const Instant deadline = io::now() + spec->connect_timeout;
+    const auto give_up = [this, connection](const Error& why) {
+        log::limited(log::Level::error, "connect_failed",
+                     {{"service", connection->spec().name},
+                      {"peer", connection->peer},
+                      {"session", connection->who().session},
+                      {"reason", why.text()}});
+        remove(connection);
+    };
+    if (spec->plain == PlainSide::datagrams) {
+        const auto dial_one = [this](const ServiceTarget& target, Instant until, auto tried) {
+            io::dial_udp(context_, *shared_.resolver, target.address, until, std::move(tried));
+        };
+        return try_targets<os::UniqueFd>(
+            spec, deadline, dial_one,
+            [connection, give_up, pipe = pipe_of(std::move(tunnel), spec->dead_peer)](
+                Result<os::UniqueFd> plain, const ServiceTarget* target) mutable {
+                if (!plain) return give_up(plain.error());
+                connection->found(*target);
+                connection->forward_datagrams(std::move(*plain), std::move(pipe));
+            });
+    }
+    const auto dial_one = [this](const ServiceTarget& target, Instant until, auto tried) {
+        io::dial(context_, *shared_.resolver, target.address, until, std::move(tried));
+    };
+    if (spec->plain == PlainSide::records) {
+        return try_targets<io::Stream>(
+            spec, deadline, dial_one,
+            [connection, give_up, pipe = pipe_of(std::move(tunnel), spec->dead_peer)](
+                Result<io::Stream> plain, const ServiceTarget* target) mutable {
+                if (!plain) return give_up(plain.error());
+                connection->found(*target);
+                connection->forward_records(std::move(*plain), std::move(pipe));
+            });
+    }
+    try_targets<io::Stream>(spec, deadline, dial_one,
+                            [connection, give_up, tunnel = std::move(tunnel)](
+                                Result<io::Stream> plain, const ServiceTarget* target) mutable {
+                                if (!plain) return give_up(plain.error());
+                                connection->found(*target);
+                                io::set_plain_options(plain->native_handle(), connection->spec().dead_peer);
+                                if (connection->spec().proxy) {
+                                    const auto written =
+                                        io::write_proxy_header(*plain, connection->introduction());
+                                    if (!written) return give_up(written.error());
+                                }
+                                connection->forward(std::move(*plain), std::move(tunnel));
+                            });
+}
+
+}  // namespace curvegate::serve

@@ -1,0 +1,231 @@
+#include "tunnel/curvecp/client_tunnel.hpp"
+
+#include "io/asio.hpp"
+#include "io/clock.hpp"
+#include "io/dial.hpp"
+#include "os/descriptors.hpp"
+
+#include <sys/socket.h>
+#include <boost/asio/post.hpp>
+
+namespace curvegate::tunnel::curvecp {
+namespace {
+
+namespace machine = handshake::curvecp;
+namespace wire = wire::curvecp;
+namespace action = machine::action;
+namespace event = machine::event;
+using machine::Event;
+
+// A server checks one Initiate and keeps a few more packets in mind; more of them would be lost.
+constexpr unsigned kInitiatesAtOnce = 4;
+constexpr Duration kInitiateAgain = std::chrono::milliseconds(250);
+constexpr int kBatches = 4;
+
+// Why a tunnel ends that its user had already, before the server was heard.
+tunnel::TunnelEnd meaning_of(const Error& why) {
+    using handshake::Errc;
+    if (why.is(Errc::stopped)) return tunnel::TunnelEnd::stopped;
+    const bool ours = why.is(Errc::vault_unavailable) || why.is(Errc::vault_timeout) ||
+                      why.is(Errc::no_secret_memory) || why.is(Errc::bug);
+    return ours ? tunnel::TunnelEnd::cannot_ask : tunnel::TunnelEnd::no_answer;
+}
+
+}  // namespace
+
+Result<std::shared_ptr<ClientTunnel>> ClientTunnel::create(asio::io_context& context,
+                                                           const tunnel::HandshakeTools& tools,
+                                                           const Options& options, DoneFn done) {
+    const int family = options.server.address().is_v4() ? AF_INET : AF_INET6;
+    os::UniqueFd socket = os::socket_for_session(family, SOCK_DGRAM);
+    if (!socket) return io::fail_dial("a socket for " + io::text_of(options.server), errno);
+    return std::make_shared<ClientTunnel>(context, std::move(socket), tools, options, std::move(done));
+}
+
+ClientTunnel::ClientTunnel(asio::io_context& context, os::UniqueFd socket,
+                           const tunnel::HandshakeTools& tools, const Options& options, DoneFn done)
+    : CurvecpTunnel(context, stream_options(options.server, options.dead_peer, tools.chunks),
+                    options.dead_peer),
+      server_(options.server),
+      socket_(context, std::move(socket), io::Gro::on),
+      introducing_(std::make_unique<Introducing>(
+          Introducing{tools,
+                      machine::Client(options.destination, tools.timeouts, options.limit),
+                      std::move(done),
+                      {},
+                      {},
+                      0})) {
+    stream_.limit_blocks(wire::kFirstBlock);
+    stream_.want_ping();  // so that a server whose application speaks first hears of us
+}
+
+void ClientTunnel::start() {
+    // Not from within: done() may come of this.
+    asio::post(context_,
+               [self = std::static_pointer_cast<ClientTunnel>(shared_from_this())] { self->begin(); });
+}
+
+void ClientTunnel::begin() {
+    if (!introducing_->done) return;
+    feed(fresh_start());
+    if (!is_over()) wait_socket();
+}
+
+void ClientTunnel::stop() {
+    if (!introducing_) return cut(tunnel::TunnelEnd::no_answer);
+    feed(event::Stop{});
+}
+
+bool ClientTunnel::has_cookie() const noexcept {
+    return session_.has_value() ||
+           (introducing_ && introducing_->fsm.state() == machine::ClientState::vouching);
+}
+
+Event ClientTunnel::fresh_start() const {
+    const tunnel::HandshakeTools& tools = introducing_->tools;
+    auto keys = crypto::EphemeralKeyPair::generate(*tools.pool, *tools.random);
+    if (!keys) return event::NotPossible{keys.error()};
+    ByteArray<8> first{};
+    tools.random->fill(MutableBytes(first).first(6));  // below 2^48
+    return event::Start{std::move(*keys), {load_le<std::uint64_t>(first)}};
+}
+
+// ---- the machine ----
+
+void ClientTunnel::feed(Event&& first) {
+    const auto self = shared_from_this();  // done() may let go of us
+    std::optional<Event> next(std::move(first));
+    while (next && introducing_ && !is_over()) {
+        auto actions = introducing_->fsm.handle(std::move(*next), io::now());
+        next.reset();
+        for (auto& step : actions) {
+            if (auto answer = run(step)) next = std::move(answer);
+        }
+    }
+    arm_timer();
+}
+
+std::optional<Event> ClientTunnel::run(machine::Action& step) {
+    if (const auto* send = std::get_if<action::Send>(&step)) {
+        (void)socket_.send({server_, {}}, send->packet(), send->size);
+    } else if (const auto* ask = std::get_if<action::AskVault>(&step)) {
+        auto self = std::static_pointer_cast<ClientTunnel>(shared_from_this());
+        introducing_->tools.vault->ask(ask->request, [self](Result<vault::ReplyBody> reply) {
+            if (self->is_over()) return;
+            self->feed(handshake::event_of<Event>(std::move(reply)));
+        });
+    } else if (auto* vouched = std::get_if<action::Vouched>(&step)) {
+        session_.emplace(std::move(vouched->session));
+        introducing_->introduction = vouched->introduction;
+        introducing_->initiates = kInitiatesAtOnce;
+        introducing_->next_initiate = io::now() + kInitiateAgain;
+        finish({});
+        pump();
+    } else if (std::get_if<action::AskAfresh>(&step) != nullptr) {
+        // PROTOCOL 7.5: our address may have changed since the Hello. What has left may have been received:
+        // it is not told twice.
+        if (stream_.has_sent_bytes()) return std::nullopt;
+        session_.reset();
+        introducing_->introduction.reset();
+        stream_.want_ping();
+        return fresh_start();
+    } else if (const auto* close = std::get_if<action::Close>(&step)) {
+        finish(std::unexpected(close->why));
+        cut(meaning_of(close->why));
+    }
+    return std::nullopt;
+}
+
+void ClientTunnel::finish(Result<> result) {
+    if (!introducing_) return;
+    if (auto done = std::exchange(introducing_->done, nullptr)) done(std::move(result));
+}
+
+// ---- packets ----
+
+void ClientTunnel::wait_socket() {
+    auto self = std::static_pointer_cast<ClientTunnel>(shared_from_this());
+    socket_.wait_readable([weak = std::weak_ptr(self)] {
+        const auto alive = weak.lock();
+        if (!alive || alive->is_over()) return;
+        for (int i = 0; i < kBatches && !alive->is_over(); ++i) {
+            const std::size_t count = alive->socket_.receive(
+                [&](const io::Path& from, MutableBytes packet) { alive->on_packet(from, packet); });
+            if (std::exchange(alive->heard_, false)) alive->after_batch();
+            if (count == 0) break;
+        }
+        if (!alive->is_over()) alive->wait_socket();
+    });
+}
+
+void ClientTunnel::on_packet(const io::Path& from, MutableBytes packet) {
+    if (is_over() || from.peer != server_) return;
+    const auto parsed = wire::parse_to_client(packet);
+    if (!parsed) return;
+    if (const auto* cookie = std::get_if<wire::SealedCookie>(&*parsed))
+        return feed(event::CookieArrived{*cookie});
+    const auto& header = std::get<wire::ServerMessageHeader>(*parsed);
+    if (!session_ || header.extensions != session_->extensions()) return;
+    const auto opened = session_->open_message(header.number, packet);
+    if (!opened) return;
+    if (session_->exhausted()) return cut(tunnel::TunnelEnd::numbers_used_up);
+    if (introducing_) {
+        feed(event::Confirmed{});
+        introducing_.reset();
+        stream_.limit_blocks(wire::kMaxBlock);
+    }
+    heard_ = true;
+    (void)deliver(opened->message, io::now());
+}
+
+// ---- sending ----
+
+std::optional<CurvecpTunnel::Envelope> ClientTunnel::envelope() {
+    if (!session_) return std::nullopt;
+    if (!introducing_) return Envelope{wire::kClientOverhead, wire::kMaxMessage};
+    if (introducing_->initiates == 0) return std::nullopt;
+    return Envelope{wire::kInitiateOverhead, wire::kMaxInitiateMessage};
+}
+
+Result<> ClientTunnel::seal(MutableBytes packet) {
+    if (!introducing_) return session_->seal_message(packet);
+    --introducing_->initiates;
+    return session_->seal_initiate(*introducing_->introduction, packet);
+}
+
+std::size_t ClientTunnel::transmit(Bytes train, std::size_t segment) {
+    const std::size_t taken = socket_.send({server_, {}}, train, segment);
+    if (taken < train.size() && !std::exchange(waits_room_, true)) {
+        // Owns us: if we are released meanwhile, what waits goes out first.
+        socket_.wait_writable([self = std::static_pointer_cast<ClientTunnel>(shared_from_this())] {
+            if (self->is_over()) return;
+            self->waits_room_ = false;
+            self->on_writable();
+        });
+    }
+    return taken;
+}
+
+Deadline ClientTunnel::own_deadline() const {
+    if (!introducing_) return std::nullopt;
+    const Deadline handshake = introducing_->fsm.next_deadline();
+    if (!introducing_->introduction || introducing_->initiates != 0) return handshake;
+    return handshake ? std::min(*handshake, introducing_->next_initiate) : introducing_->next_initiate;
+}
+
+void ClientTunnel::on_own_deadline(Instant at) {
+    if (!introducing_) return;
+    if (introducing_->introduction && at >= introducing_->next_initiate) {
+        introducing_->initiates = 1;
+        introducing_->next_initiate = at + kInitiateAgain;
+    }
+    if (const Deadline deadline = introducing_->fsm.next_deadline(); deadline && at >= *deadline)
+        feed(event::DeadlineReached{});
+}
+
+void ClientTunnel::on_over() {
+    socket_.close();
+    finish(fail(handshake::Errc::stopped));
+}
+
+}  // namespace curvegate::tunnel::curvecp

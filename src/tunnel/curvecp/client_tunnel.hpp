@@ -1,0 +1,69 @@
+#pragma once
+
+#include "handshake/curvecp/client.hpp"
+#include "tunnel/tools.hpp"
+#include "tunnel/curvecp/tunnel.hpp"
+
+#include <functional>
+
+namespace curvegate::tunnel::curvecp {
+
+/// A client's end of a CurveCP connection, from its first Hello to the end, on a socket of its own: a
+/// server's packets name no connection (PROTOCOL 7.1). The socket is bound to no address of ours, so that the
+/// kernel's routes decide where packets leave from, after a change of network too.
+class ClientTunnel final : public CurvecpTunnel {
+  public:
+    struct Options {
+        handshake::curvecp::Destination destination;
+        io::udp::endpoint server;
+        Instant limit;  ///< of the handshake, up to the server's first Message
+        Duration dead_peer = std::chrono::seconds(60);
+    };
+    /// `done` is called once, when messages may go (the server has not confirmed the session then), or with
+    /// the reason why they never will; never from within start(), but perhaps from within stop().
+    using DoneFn = std::move_only_function<void(Result<>)>;
+    [[nodiscard]] static Result<std::shared_ptr<ClientTunnel>> create(asio::io_context& context,
+                                                                      const tunnel::HandshakeTools& tools,
+                                                                      const Options& options, DoneFn done);
+    ClientTunnel(asio::io_context& context, os::UniqueFd socket, const tunnel::HandshakeTools& tools,
+                 const Options& options, DoneFn done);
+    void start();
+    /// Gives up; done() gets handshake stopped if it was not called yet.
+    void stop();
+    [[nodiscard]] bool has_cookie() const noexcept;
+
+  private:
+    [[nodiscard]] std::optional<Envelope> envelope() override;
+    [[nodiscard]] Result<> seal(MutableBytes packet) override;
+    [[nodiscard]] std::size_t transmit(Bytes train, std::size_t segment) override;
+    [[nodiscard]] Deadline own_deadline() const override;
+    void on_own_deadline(Instant at) override;
+    void on_over() override;
+
+    void begin();
+    void feed(handshake::curvecp::Event&& first);
+    [[nodiscard]] std::optional<handshake::curvecp::Event> run(handshake::curvecp::Action& step);
+    [[nodiscard]] handshake::curvecp::Event fresh_start() const;
+    void wait_socket();
+    void on_packet(const io::Path& from, MutableBytes packet);
+    void finish(Result<> result);
+
+    /// What is needed until the server is heard, and not kept longer.
+    struct Introducing {
+        tunnel::HandshakeTools tools;
+        handshake::curvecp::Client fsm;
+        DoneFn done;
+        std::optional<session::curvecp::Introduction> introduction;  // goes with every packet
+        Instant next_initiate;
+        unsigned initiates = 0;  // that may go before next_initiate
+    };
+
+    io::udp::endpoint server_;
+    io::UdpSocket socket_;
+    std::unique_ptr<Introducing> introducing_;
+    std::optional<session::curvecp::Session> session_;
+    bool heard_ = false;  // something of this batch was for us
+    bool waits_room_ = false;
+};
+
+}  // namespace curvegate::tunnel::curvecp

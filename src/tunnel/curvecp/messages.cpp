@@ -1,0 +1,192 @@
+#include "tunnel/curvecp/messages.hpp"
+
+#include "handshake/errors.hpp"
+#include "session/errors.hpp"
+
+namespace curvegate::tunnel::curvecp {
+namespace {
+
+constexpr std::size_t kLength = 4;
+
+std::uint32_t length_of(Bytes framed) {
+    return load_le<std::uint32_t>(framed.first<kLength>());
+}
+
+tunnel::MessagePipe::End meaning_of(tunnel::TunnelEnd why) {
+    switch (why) {
+        case tunnel::TunnelEnd::bad_peer: return tunnel::MessagePipe::End::bad_message;
+        case tunnel::TunnelEnd::numbers_used_up: return tunnel::MessagePipe::End::numbers_used_up;
+        case tunnel::TunnelEnd::stopped: return tunnel::MessagePipe::End::stopped;
+        case tunnel::TunnelEnd::dead_peer: return tunnel::MessagePipe::End::dead_peer;
+        case tunnel::TunnelEnd::no_answer: return tunnel::MessagePipe::End::no_answer;
+        case tunnel::TunnelEnd::cannot_ask: return tunnel::MessagePipe::End::cannot_ask;
+    }
+    return tunnel::MessagePipe::End::closed;
+}
+
+}  // namespace
+
+StreamMessages::StreamMessages(tunnel::TunnelHandle tunnel) : tunnel_(std::move(tunnel)) {
+    tunnel_->on_event = [this] { on_event(); };
+    tunnel_->on_end = [this](tunnel::TunnelEnd why) { on_tunnel_end(why); };
+}
+
+StreamMessages::~StreamMessages() {
+    *alive_ = false;
+    give_up();
+}
+
+// ---- out ----
+
+Result<> StreamMessages::send(Bytes message) {
+    if (!takes_more()) return fail(handshake::Errc::peer_closed);
+    if (message.size() > most()) return fail(session::Errc::message_too_long);
+    const auto length = to_le(static_cast<std::uint32_t>(message.size()));
+    for (const Bytes part : {Bytes(length), message}) {
+        const Bytes rest = part.subspan(backlog_.empty() ? write_some(part) : 0);
+        backlog_.insert(backlog_.end(), rest.begin(), rest.end());
+    }
+    if (!held_) tunnel_->flush();
+    return {};
+}
+
+void StreamMessages::flush() {
+    held_ = false;
+    if (takes_more()) tunnel_->flush();
+}
+
+std::size_t StreamMessages::write_some(Bytes bytes) {
+    std::size_t written = 0;
+    while (written < bytes.size()) {
+        const auto room = stream().prepare();
+        if (room.empty()) break;
+        const auto part = bytes.subspan(written, std::min(room.size(), bytes.size() - written));
+        std::ranges::copy(part, room.begin());
+        stream().commit(part.size());
+        written += part.size();
+    }
+    return written;
+}
+
+void StreamMessages::write_backlog() {
+    const std::size_t written = write_some(backlog_);
+    if (written == 0) return;
+    if (written < backlog_.size()) {
+        backlog_.erase(backlog_.begin(), backlog_.begin() + static_cast<std::ptrdiff_t>(written));
+    } else {
+        backlog_ = {};
+    }
+    tunnel_->flush();
+    if (backlog_.empty() && on_drained) on_drained();
+}
+
+// ---- in ----
+
+void StreamMessages::resume() {
+    if (reading_ || over_) return;
+    reading_ = true;
+    read();
+}
+
+void StreamMessages::read() {
+    const auto alive = alive_;
+    bool taken = false;
+    while (reading_) {
+        const Bytes bytes = stream().readable();
+        if (bytes.empty()) break;
+        taken = true;
+        const bool go_on = take(bytes);
+        if (!*alive || over_) return;
+        if (!go_on) reading_ = false;
+    }
+    if (taken && !tunnel_ended_) tunnel_->flush();
+    if (!reading_ || !stream().readable().empty()) return;
+    if (tunnel_ended_) return end(meaning_of(*tunnel_ended_));
+    if (stream().incoming() != stream::Incoming::open) end(End::closed);
+}
+
+// One message, or a part of one. Returns false if nobody wants more now, or the pipe is over or gone.
+bool StreamMessages::take(Bytes bytes) {
+    if (!partial_.empty() || bytes.size() < kLength) return collect(bytes);
+    const std::size_t size = length_of(bytes);
+    if (size > most() || bytes.size() < kLength + size) return collect(bytes);
+    const auto alive = alive_;
+    const bool go_on = deliver(bytes.subspan(kLength, size));
+    if (!*alive || over_) return false;
+    stream().consume(kLength + size);
+    return go_on;
+}
+
+// What comes in pieces, or lies across a seam of the stream's memory, is put together here.
+bool StreamMessages::collect(Bytes bytes) {
+    const std::size_t whole = partial_.size() < kLength ? kLength : kLength + length_of(partial_);
+    const auto part = bytes.first(std::min(bytes.size(), whole - partial_.size()));
+    partial_.insert(partial_.end(), part.begin(), part.end());
+    stream().consume(part.size());
+    if (partial_.size() < kLength) return true;
+    const std::size_t size = length_of(partial_);
+    if (size > most()) {
+        end(End::bad_length);
+        return false;
+    }
+    if (partial_.size() < kLength + size) {
+        partial_.reserve(kLength + size);
+        return true;
+    }
+    const auto message = std::exchange(partial_, {});
+    return deliver(Bytes(message).subspan(kLength));
+}
+
+bool StreamMessages::deliver(Bytes message) {
+    const auto alive = alive_;
+    delivering_ = true;
+    const bool go_on = on_message(message);
+    if (!*alive) return false;
+    delivering_ = false;
+    if (over_) give_up();
+    return go_on && !over_;
+}
+
+// ---- the end ----
+
+void StreamMessages::on_event() {
+    if (over_) return;
+    const auto alive = alive_;
+    if (!backlog_.empty()) write_backlog();
+    if (*alive && reading_) read();
+}
+
+void StreamMessages::on_tunnel_end(tunnel::TunnelEnd why) {
+    if (over_) return;
+    const auto alive = alive_;
+    tunnel_ended_ = why;
+    const bool waited = !backlog_.empty();
+    backlog_ = {};
+    if (waited && on_drained) on_drained();
+    if (*alive && reading_) read();
+}
+
+void StreamMessages::end(End why) {
+    if (std::exchange(over_, true)) return;
+    reading_ = false;
+    if (const auto tell = std::exchange(on_end, nullptr)) tell(why);
+}
+
+void StreamMessages::close() {
+    over_ = true;
+    reading_ = false;
+    if (!delivering_) give_up();
+}
+
+// A message that was cut is no end in order.
+void StreamMessages::give_up() {
+    if (!tunnel_) return;
+    if (backlog_.empty()) {
+        stream().finish();
+    } else {
+        stream().abort();
+    }
+    tunnel_.reset();
+}
+
+}  // namespace curvegate::tunnel::curvecp

@@ -1,0 +1,251 @@
+#include "tunnel/curvecp/tunnel.hpp"
+
+#include "io/clock.hpp"
+
+#include <boost/asio/post.hpp>
+
+namespace curvegate::tunnel::curvecp {
+namespace {
+
+// What this program chose.
+constexpr Duration kTimeWait = std::chrono::seconds(3);
+// How long a failure is repeated that nobody acknowledges.
+constexpr Duration kFailurePatience = std::chrono::seconds(10);
+// After so long without an acknowledgment nobody waits for that of an end alone: beside some round trips.
+constexpr Duration kMoment = std::chrono::seconds(1);
+constexpr int kMomentTrips = 4;
+// A foreign peer acknowledges nothing while its program does not read (PROTOCOL 9.7).
+constexpr Duration kForeignPatience = std::chrono::minutes(10);
+constexpr int kTrainsInARow = 8;  // then others get their turn
+
+/// Where trains are put together: nothing stays in it between two calls.
+MutableBytes scratch() {
+    thread_local std::vector<Byte> bytes(io::UdpSocket::kMaxTrain);
+    return bytes;
+}
+
+Deadline earliest(std::initializer_list<Deadline> all) {
+    Deadline out;
+    for (const Deadline& one : all) {
+        if (one && (!out || *one < *out)) out = one;
+    }
+    return out;
+}
+
+}  // namespace
+
+stream::Options stream_options(const io::udp::endpoint& peer, Duration dead_peer,
+                               stream::ChunkSource* chunks) {
+    stream::Options out;
+    out.chunks = chunks;
+    out.keepalive = std::min(out.keepalive, dead_peer / 3);
+    out.off_loopback = !peer.address().is_loopback();
+    return out;
+}
+
+CurvecpTunnel::CurvecpTunnel(asio::io_context& context, const stream::Options& options, Duration dead_peer)
+    : context_(context), stream_(options, io::now()), dead_peer_(dead_peer), timer_(context) {}
+
+void CurvecpTunnel::release() {
+    released_ = true;
+    on_event = nullptr;
+    on_end = nullptr;
+    if (over_) return;
+    progress_ = {stream_.acknowledged(), io::now()};
+    armed_.reset();  // the timer is set anew, and owns us from here on
+    if (!stream_.outgoing_ended()) stream_.abort();
+    stream_.stop_reading();
+    pump();
+    settle(io::now());
+    arm_timer();
+}
+
+void CurvecpTunnel::cut(tunnel::TunnelEnd why) {
+    end(why);
+}
+
+bool CurvecpTunnel::deliver(MutableBytes message, Instant at) {
+    const auto received = stream_.receive(message, at);
+    if (!received && received.error().is(stream::Errc::ack_of_unsent)) {
+        end(tunnel::TunnelEnd::bad_peer);
+        return false;
+    }
+    return true;  // what is no message at all is ignored, as the packet layer ignores junk
+}
+
+void CurvecpTunnel::after_batch() {
+    if (over_) return;
+    const auto self = shared_from_this();
+    if (on_event) on_event();
+    if (over_) return;
+    pump();
+    settle(io::now());
+    arm_timer();
+}
+
+void CurvecpTunnel::on_writable() {
+    while (!tail_.empty() && !over_) {
+        Train& train = tail_.front();
+        const std::size_t taken = transmit(train.bytes, train.segment);
+        if (taken < train.bytes.size()) {
+            train.bytes.erase(train.bytes.begin(), train.bytes.begin() + static_cast<std::ptrdiff_t>(taken));
+            return;
+        }
+        tail_.erase(tail_.begin());
+    }
+    after_batch();
+}
+
+// ---- sending ----
+
+void CurvecpTunnel::pump() {
+    if (over_ || pumping_) return;
+    pumping_ = true;
+    int trains = 0;
+    while (tail_.empty() && !over_ && trains < kTrainsInARow && send_train(io::now())) ++trains;
+    pumping_ = false;
+    if (trains == kTrainsInARow && tail_.empty() && !over_) {
+        asio::post(context_, [weak = weak_from_this()] {
+            if (const auto self = weak.lock()) self->after_batch();
+        });
+    }
+    arm_timer();
+}
+
+// Puts messages of one size together and sends them. Returns false if there was none.
+bool CurvecpTunnel::send_train(Instant at) {
+    const MutableBytes buffer = scratch();
+    std::size_t limit = std::min(buffer.size(), allowance());
+    std::size_t used = 0;
+    std::size_t segment = 0;
+    std::size_t count = 0;
+    while (count < io::UdpSocket::kMaxSegments) {
+        const auto form = envelope();
+        held_back_ = used == 0 && (!form || form->overhead + form->most > limit);
+        if (!form || used + form->overhead + form->most > limit) break;
+        const auto room = buffer.subspan(used, form->overhead + form->most);
+        const std::size_t size = stream_.next_message(room.subspan(form->overhead), at);
+        if (size == 0) break;
+        const auto packet = room.first(form->overhead + size);
+        if (!seal(packet)) {
+            end(tunnel::TunnelEnd::numbers_used_up);
+            return false;
+        }
+        ++count;
+        if (segment == 0) segment = packet.size();
+        if (packet.size() > segment) {  // the next train begins with it
+            send_or_keep(buffer.first(used), segment);
+            std::ranges::copy(packet, buffer.begin());
+            used = segment = packet.size();
+            limit = std::min(buffer.size(), allowance());
+            continue;
+        }
+        used += packet.size();
+        if (packet.size() < segment) break;
+    }
+    if (used == 0) return false;
+    send_or_keep(buffer.first(used), segment);
+    return true;
+}
+
+void CurvecpTunnel::send_or_keep(Bytes train, std::size_t segment) {
+    const std::size_t taken = tail_.empty() ? transmit(train, segment) : 0;
+    if (taken == train.size()) return;
+    const auto rest = train.subspan(taken);
+    tail_.push_back({{rest.begin(), rest.end()}, segment});
+}
+
+// ---- time ----
+
+Deadline CurvecpTunnel::dead_at() const {
+    const Deadline silent = stream_.silent_since();
+    if (!silent) return std::nullopt;
+    return *silent + patience();
+}
+
+Duration CurvecpTunnel::patience() const {
+    return stream_.peer_is_ours() ? dead_peer_ : std::max(dead_peer_, kForeignPatience);
+}
+
+Deadline CurvecpTunnel::next_deadline() const {
+    const bool may_send = tail_.empty() && !held_back_;
+    const Deadline stream = may_send ? stream_.next_deadline() : std::nullopt;
+    const Deadline stuck = progress_ ? Deadline(gives_up_at()) : std::nullopt;
+    const bool hurries = progress_ && on_delivered && !stream_.owes_bytes();
+    const Deadline hurry = hurries ? Deadline(hurries_at()) : std::nullopt;
+    return earliest({stream, dead_at(), own_deadline(), time_wait_until_, stuck, hurry});
+}
+
+// A timer that stands earlier than needed is left alone: it fires, finds nothing, and is set anew. So a
+// packet that puts a deadline off costs no system call.
+void CurvecpTunnel::arm_timer() {
+    if (over_) return;
+    const Deadline deadline = next_deadline();
+    if (!deadline || (armed_ && *armed_ <= *deadline)) return;
+    armed_ = deadline;
+    timer_.expires_at(*deadline);
+    timer_.async_wait(
+        [weak = weak_from_this(), owner = released_ ? shared_from_this() : nullptr](error_code error) {
+            const auto self = weak.lock();
+            if (!error && self && !self->over_) self->on_timer();
+        });
+}
+
+void CurvecpTunnel::on_timer() {
+    armed_.reset();
+    const Instant at = io::now();
+    if (const Deadline dead = dead_at(); dead && at >= *dead) return end(tunnel::TunnelEnd::dead_peer);
+    if (const Deadline own = own_deadline(); own && at >= *own) on_own_deadline(at);
+    if (over_) return;
+    pump();
+    settle(at);
+    arm_timer();
+}
+
+// ---- the end ----
+
+// Released, nobody waits for a tunnel but its peer, who may talk for ever and acknowledge nothing. A foreign
+// peer's patience is for bytes that its program may still take: an end alone, and a failure, are not worth
+// it.
+Instant CurvecpTunnel::gives_up_at() const {
+    if (stream_.aborted()) return progress_->since + std::min(dead_peer_, kFailurePatience);
+    return progress_->since + (stream_.owes_bytes() ? patience() : dead_peer_);
+}
+
+// When nobody waits for it any more, though its end was not acknowledged.
+Instant CurvecpTunnel::hurries_at() const {
+    return progress_->since + kMoment + kMomentTrips * stream_.statistics().smoothed_rtt;
+}
+
+// Released: once the peer has everything, what is left is to repeat acknowledgments that were lost. A peer
+// that has failed has nobody to read what it lacks.
+void CurvecpTunnel::settle(Instant at) {
+    if (!released_ || over_) return;
+    if (time_wait_until_ && at >= *time_wait_until_) return end(tunnel::TunnelEnd::stopped);
+    if (stream_.acknowledged() != progress_->bytes) progress_ = {stream_.acknowledged(), at};
+    if (at >= gives_up_at()) return end(tunnel::TunnelEnd::dead_peer);
+    const bool peer_failed = stream_.incoming() == stream::Incoming::failed;
+    if (!time_wait_until_ && (stream_.outgoing_done() || peer_failed)) time_wait_until_ = at + kTimeWait;
+    // The peer's end too: it waits for us to acknowledge it.
+    const bool delivered = stream_.done() || (stream_.aborted() && stream_.outgoing_done());
+    if (!delivered && (stream_.owes_bytes() || at < hurries_at())) return;
+    if (const auto tell = std::exchange(on_delivered, nullptr)) tell();
+}
+
+void CurvecpTunnel::end(tunnel::TunnelEnd why) {
+    if (over_) return;
+    over_ = true;
+    ended_ = why;
+    timer_.cancel();
+    tail_.clear();
+    on_over();
+    // Not from within a call of the user, whose handlers this may be.
+    asio::post(context_, [self = shared_from_this(), why] { self->tell_end(why); });
+}
+
+void CurvecpTunnel::tell_end(tunnel::TunnelEnd why) {
+    if (const auto tell = std::exchange(on_delivered, nullptr)) tell();
+    if (const auto tell = std::exchange(on_end, nullptr)) tell(why);
+}
+
+}  // namespace curvegate::tunnel::curvecp
