@@ -760,7 +760,8 @@ def test_silent_scrapers_share_a_page_and_do_not_keep_others_out(crowd: s.Server
     # Rendering takes some copies; each of them holding one would take sixteen.
     assert s.is_sanitized() or s.status_kib(crowd.daemon.front_pid, "VmRSS") - before < 8 * len(page) // 1024
     silent += [connect_to(path) for _ in range(16)]  # and some that ask for nothing
-    assert len(ask_metrics(str(path), request)) == len(page)
+    # All of the page, whose numbers may have more digits by now.
+    assert abs(len(ask_metrics(str(path), request)) - len(page)) < 1_000
     for sock in silent:
         sock.close()
 
