@@ -207,7 +207,7 @@ def test_no_question_is_asked_twice_for_a_name_that_leads_to_this_machine(
     server = on(host, lambda: NameServer("127.0.0.1"))
     with on(host, s.Backend) as backend:
         know_ourselves(site)
-        sections, _ = both_ends("tcp", tunnel="gate.example", backend=backend.address)
+        sections, _ = both_ends("curve_tun", tunnel="gate.example", backend=backend.address)
         site.start(sections, wrap=host.wrap)
         done = host.curvegate("probe", "app", "-c", site.folder / "curvegate.conf")
         assert done.returncode == 0, done.stderr.decode()
@@ -231,14 +231,14 @@ def test_a_silent_name_server_and_an_unknown_name_have_words_of_their_own(host: 
     silent.close()
 
 
-@pytest.mark.parametrize("carrier", CARRIERS)
-def test_probe_and_connect_end_in_time_while_the_name_server_is_silent(host: Host, site: s.Site, carrier: str) -> None:
+@pytest.mark.parametrize("wire", WIRES)
+def test_probe_and_connect_end_in_time_while_the_name_server_is_silent(host: Host, site: s.Site, wire: str) -> None:
     """The resolver itself would wait for ten seconds."""
     host.write("hosts", HOSTS)
     server = on(host, lambda: NameServer("127.0.0.1"))
     server.silent = True
     know_ourselves(site)
-    sections, _ = both_ends(carrier, tunnel="gate.example", backend="127.0.0.1:9", connect_timeout="1s")
+    sections, _ = both_ends(wire, tunnel="gate.example", backend="127.0.0.1:9", connect_timeout="1s")
     site.start(sections, wrap=host.wrap)
     for verb in ("probe", "connect"):
         began = time.monotonic()
