@@ -1,8 +1,8 @@
 #!/usr/bin/env python3
-"""Keeps the man pages and the bash completion in step with the programs.
+"""Keeps the man pages, docs/REFERENCE.md and the bash completion in step with the programs.
 
 What the programs say by --help, the table of configuration keys and that of exit codes is written between marker lines
-in docs/man and in packaging/completion; the prose around it is by hand.
+in docs/man, docs/REFERENCE.md and packaging/completion; the prose around it is by hand.
 
     docs/documents.py --bin build/release/bin            says what is out of step; exit status 1 if anything is
     docs/documents.py --bin build/release/bin --update   writes it
@@ -20,6 +20,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 MAN = ROOT / "docs" / "man"
+REFERENCE = ROOT / "docs" / "REFERENCE.md"
 COMPLETION = ROOT / "packaging" / "completion" / "curvegate.bash"
 KEYS = ROOT / "src" / "config" / "keys.cpp"
 EXIT_CODES = ROOT / "src" / "base" / "exit_code.hpp"
@@ -32,6 +33,17 @@ class Option:
     names: tuple[str, ...]
     value: str
     help: str
+
+    @property
+    def kind(self) -> str:
+        """What may stand behind it; empty if nothing may."""
+        return "FILE" if self.value.startswith("(=") else self.value.split(" (=")[0]
+
+    @property
+    def default(self) -> str | None:
+        """None also for a path, which is that of the user who asks; the prose says which there are."""
+        found = re.search(r"\(=([^/].*)\)$", self.value)
+        return found.group(1) if found else None
 
 
 @dataclass(frozen=True)
@@ -58,6 +70,12 @@ class Key:
     where: str
     value: str
     help: str
+
+    @property
+    def what_and_default(self) -> tuple[str, str]:
+        """The sentence without the default at its end, and the default; empty if it names none."""
+        found = re.fullmatch(r"(.*?) \(default:? (.*)\)", self.help)
+        return (found.group(1), found.group(2)) if found else (self.help, "")
 
 
 # ---- what the programs say ----
@@ -174,11 +192,8 @@ def sentence(text: str) -> str:
 def man_option(option: Option) -> list[str]:
     """One entry of a list of options."""
     names = ", ".join(f"\\fB{roff(name)}\\fR" for name in option.names)
-    # A path is that of the user who asks; the page's prose says which there are.
-    default = re.search(r"\(=([^/].*)\)$", option.value)
-    value = option.value.split(" (=")[0] if not option.value.startswith("(=") else "FILE"
-    lines = [".TP", names + (f" \\fI{roff(value)}\\fR" if value else "")]
-    lines.append(roff(sentence(option.help)) + (f" Default: {roff(default.group(1))}." if default else ""))
+    lines = [".TP", names + (f" \\fI{roff(option.kind)}\\fR" if option.kind else "")]
+    lines.append(roff(sentence(option.help)) + (f" Default: {roff(option.default)}." if option.default else ""))
     return lines
 
 
@@ -217,6 +232,65 @@ def man_exit_codes(program: str) -> list[str]:
     return [line for code, text in read_exit_codes(program) for line in (".TP", f".B {code}", roff(sentence(text)))]
 
 
+# ---- docs/REFERENCE.md ----
+
+
+def markdown(text: str) -> str:
+    """Text for a cell of a table."""
+    return re.sub(r"([\\`*<|])", r"\\\1", text)
+
+
+def typed(text: str) -> str:
+    """The same as it is typed; empty if there is none. In a table even code may not hold a bare |."""
+    return "`" + text.replace("|", "\\|") + "`" if text else ""
+
+
+def markdown_table(head: str, rows: list[tuple[str, ...]]) -> list[str]:
+    """A table with these titles, which stand between `|`."""
+    lines = [f"| {head} |", "|" + "---|" * (head.count("|") + 1)]
+    return lines + ["| " + " | ".join(row) + " |" for row in rows]
+
+
+def reference_keys(keys: list[Key], where: str) -> list[str]:
+    """The configuration keys of one kind."""
+    rows = []
+    for key in keys:
+        if key.where == where:
+            what, default = key.what_and_default
+            rows.append((typed(key.name), typed(key.value), markdown(default), markdown(what)))
+    return markdown_table("key | value | default | what", rows)
+
+
+def reference_options(options: tuple[Option, ...]) -> list[str]:
+    """The options of a program or a verb."""
+    rows = []
+    for option in options:
+        names = ", ".join(typed(name) for name in option.names)
+        default = f" Default: {markdown(option.default)}." if option.default else ""
+        rows.append((f"{names} {typed(option.kind)}".strip(), markdown(sentence(option.help)) + default))
+    return markdown_table("option | what", rows)
+
+
+def reference_verbs(verbs: list[Verb]) -> list[str]:
+    """The section of each verb, with a blank line between what stands in it."""
+    lines = []
+    for verb in verbs:
+        options = tuple(option for option in verb.options if "--help" not in option.names)
+        lines += [f"### curvegate {verb.name}", "", "```", f"curvegate {verb.name} {verb.arguments}".strip(), "```"]
+        lines += ["", sentence(verb.help), ""]
+        lines += [*reference_options(options), ""] if options else []
+    return lines[:-1]
+
+
+def reference_exit_codes() -> list[str]:
+    """What each program may end with, side by side."""
+    programs = ("curvegate", "curvegated", "curvegate-vault")
+    meanings = {program: dict(read_exit_codes(program)) for program in programs}
+    codes = sorted({number for of_one in meanings.values() for number in of_one})
+    rows = [(str(number), *(markdown(meanings[p].get(number, "")) for p in programs)) for number in codes]
+    return markdown_table("status | " + " | ".join(map(typed, programs)), rows)
+
+
 # ---- bash completion ----
 
 
@@ -230,11 +304,9 @@ def bash_words(words: list[str]) -> str:
 
 def bash_value(program: str, option: Option) -> str | None:
     """What may follow an option: words to choose from, or the kind of its value."""
-    value = option.value.split(" (=")[0]
-    value = "FILE" if value.startswith("(=") else value
-    if not value:
+    if not option.kind:
         return None
-    line = " ".join(value.split("|")) if "|" in value else re.sub(r",\.\.\.$", "", value)
+    line = " ".join(option.kind.split("|")) if "|" in option.kind else re.sub(r",\.\.\.$", "", option.kind)
     return "\n".join(f"    ['{program} {name}']='{line}'" for name in option.names)
 
 
@@ -268,8 +340,8 @@ class Block:
 
     @property
     def markers(self) -> tuple[str, str]:
-        comment = "# " if self.path.suffix == ".bash" else '.\\" '
-        return f"{comment}generated: {self.name} (docs/documents.py)", f"{comment}end of {self.name}"
+        begin, end = {".bash": ("# ", ""), ".md": ("<!-- ", " -->")}.get(self.path.suffix, ('.\\" ', ""))
+        return f"{begin}generated: {self.name} (docs/documents.py){end}", f"{begin}end of {self.name}{end}"
 
     def renewed(self, text: str) -> str:
         """The file's text with this part as the programs have it now."""
@@ -292,6 +364,12 @@ def all_blocks(bin_folder: Path) -> list[Block]:
         blocks.append(Block(MAN / page, "exit", lambda program=program: man_exit_codes(program)))
     for where in ("global", "either", "service"):
         blocks.append(Block(MAN / "curvegate.conf.5", where, lambda where=where: man_keys(keys, where)))
+        blocks.append(Block(REFERENCE, where, lambda where=where: reference_keys(keys, where)))
+    blocks.append(Block(REFERENCE, "verbs", lambda: reference_verbs(verbs)))
+    for daemon in ("curvegated", "curvegate-vault"):
+        options = parse_options(output_of(bin_folder / daemon, "--help"))
+        blocks.append(Block(REFERENCE, daemon, lambda options=options: reference_options(options)))
+    blocks.append(Block(REFERENCE, "exit", reference_exit_codes))
     blocks.append(Block(COMPLETION, "tables", lambda: bash_tables(bin_folder, verbs)))
     return blocks
 

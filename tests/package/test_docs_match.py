@@ -1,4 +1,4 @@
-"""Man pages and completion say what the programs say, and nothing else."""
+"""Man pages, reference and completion say what the programs say, and nothing else."""
 
 from __future__ import annotations
 
@@ -31,6 +31,30 @@ def plain(page: Path) -> str:
 def test_documents_are_in_step_with_the_programs(bin_folder: Path) -> None:
     stale = documents.stale_files(bin_folder)
     assert not stale, f"{', '.join(path.name for path in stale)} out of step: {UPDATE}"
+
+
+def test_reference_has_each_key_once_with_its_default() -> None:
+    text = documents.REFERENCE.read_text()
+    rows = re.findall(r"^\| `([a-z-]+)` \| `[^`]+` \| (.*?) \|", text, re.MULTILINE)
+    keys = documents.read_keys()
+    in_order = [key.name for where in ("global", "either", "service") for key in keys if key.where == where]
+    assert [name for name, _ in rows] == in_order
+    assert dict(rows)["idle-timeout"] == "12h" and dict(rows)["allow"] == "nobody" and dict(rows)["control"] == ""
+
+
+def test_a_default_is_told_apart_from_what_a_key_does() -> None:
+    def split(text: str) -> tuple[str, str]:
+        return documents.Key("x", "global", "NUMBER", text).what_and_default
+
+    assert split("threads (default 0: one for each CPU)") == ("threads", "0: one for each CPU")
+    assert split("a folder (default: that of each key file)") == ("a folder", "that of each key file")
+    assert split("an end, or (foreign) by FIN (default message)") == ("an end, or (foreign) by FIN", "message")
+    assert split("where to listen (client: nowhere)") == ("where to listen (client: nowhere)", "")
+
+
+def test_a_cell_of_a_table_holds_any_text() -> None:
+    assert documents.typed("a|*") == "`a\\|*`" and documents.typed("") == ""
+    assert documents.markdown("*: any `<x>` | y") == "\\*: any \\`\\<x>\\` \\| y"
 
 
 def test_every_verb_and_option_stands_in_the_page(bin_folder: Path) -> None:

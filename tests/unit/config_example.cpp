@@ -21,11 +21,11 @@ std::string example() {
     return content_of("conf/curvegate.conf");
 }
 
-TEST_CASE("the manual names every key of the file", "[config]") {
-    const std::string manual = content_of("README.md");
+TEST_CASE("the reference names every key of the file", "[config]") {
+    const std::string reference = content_of("docs/REFERENCE.md");
     for (const Key& key : all_keys()) {
         CAPTURE(key.name);
-        CHECK_THAT(manual, Catch::Matchers::Contains("`" + std::string(key.name) + "`"));
+        CHECK_THAT(reference, Catch::Matchers::Contains("`" + std::string(key.name) + "`"));
     }
 }
 
