@@ -39,6 +39,7 @@ from typing import Any
 import support as s
 
 FOLDER = s.ROOT / "docs" / "guides"
+PROGRAMS = ("curvegate", "curvegated", "curvegate-vault")  # they end in order by TERM
 ACCOUNT = "daemon"  # for root: the guides are an ordinary user's. Not nobody, which sshd may hold to be locked
 LOOPBACK = {"[::]": "127.0.0.1", "0.0.0.0": "127.0.0.1"}
 MARK = re.compile(r"^ *<!-- (run|prints|logs|file|not run|stop)(?:: *(.*?))? -->$")
@@ -165,7 +166,7 @@ class Staying:
             code = self.process.wait(s.PATIENCE)
         finally:
             end_group(self.process)
-        if self.name.startswith("curvegate"):
+        if self.name in PROGRAMS:
             assert code == 0, f"{self.name} on {self.machine} ended with {code}:\n{self.text()[-3000:]}"
             assert not s.SANITIZER.search(self.text()), self.text()[-6000:]
 
@@ -190,7 +191,7 @@ class Guide:
         self.real = {port: s.free_port() for port in self.ports}
         self.tools = self.folder / "bin"
         self.tools.mkdir(mode=0o755)
-        for name in ("curvegate", "curvegated", "curvegate-vault"):
+        for name in PROGRAMS:
             (self.tools / name).symlink_to(s.binary(name))
 
     # ---- the machines ----

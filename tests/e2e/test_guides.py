@@ -196,22 +196,6 @@ def test_every_shell_block_is_run_or_says_why_not(name: str) -> None:
     assert sum(block.kind == "run" for block in blocks) >= 5
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_links_lead_somewhere(name: str) -> None:
-    path = g.FOLDER / f"{name}.md"
-    for link in re.findall(r"\]\(([^)]+)\)", path.read_text()):
-        file, _, anchor = link.partition("#")
-        target = (path.parent / file).resolve() if file else path
-        assert target.exists(), link
-        assert not anchor or anchor in anchors(target), link
-
-
-def anchors(path: Path) -> set[str]:
-    """Of a document's headings, as GitHub makes them."""
-    titles = re.findall(r"^#+ (.*)$", path.read_text(), re.MULTILINE)
-    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
-
-
 def keys_of_the_configuration() -> set[str]:
     return set(re.findall(r'^    \{"([a-z-]+)",', (s.ROOT / "src/config/keys.cpp").read_text(), re.MULTILINE))
 

@@ -1,5 +1,5 @@
-"""The guides that are about a service behind the tunnel, and the README's quick starts, run as they stand
-(test_guides.py has the other guides)."""
+"""The guides that are about a service behind the tunnel or about the daemon itself, and the README's quick start, run
+as they stand (test_guides.py has the other guides)."""
 
 from __future__ import annotations
 
@@ -23,15 +23,32 @@ def tool(guide: g.Guide, name: str, script: str) -> None:
     path.chmod(0o755)
 
 
-def test_the_readmes_quick_starts(open_guide: OpenGuide, serve_web: ServeWeb) -> None:  # noqa: F811
-    s.need_tool("busybox")
+def test_the_readmes_quick_start(open_guide: OpenGuide, serve_web: ServeWeb) -> None:  # noqa: F811
     guide = open_guide("../../README.md", 4433, 8080, 8081)
-    guide.run(until="Quick start on two machines")
-    lines = guide.said.splitlines()
-    assert lines.count(HELLO.decode().strip()) == 1 and "refused" in lines
-    serve_web(guide.real[8080])
+    web = serve_web(guide.real[8080])
     guide.run()
-    assert guide.ran == len(guide.blocks) and len(guide.staying) == 2
+    assert web.asked == 1 and len(guide.staying) == 2
+
+
+def test_first_tunnel(open_guide: OpenGuide) -> None:  # noqa: F811
+    s.need_tool("busybox")
+    guide = open_guide("first-tunnel.md", 4433, 8080, 8081)
+    guide.run()
+    assert len(guide.staying) == 3
+
+
+def test_operation(open_guide: OpenGuide, serve_web: ServeWeb) -> None:  # noqa: F811
+    guide = open_guide("operation.md", 4433, 4434, 8080, 8081)
+    serve_web(guide.real[8080])
+    guide.run(until="The commands")
+    assert guide.said.encode() == HELLO
+    guide.run()
+
+
+def test_library(open_guide: OpenGuide) -> None:  # noqa: F811
+    guide = open_guide("library.md", 4500)
+    (guide.tools / "curvegate-echo").symlink_to(s.binary("curvegate-echo"))
+    guide.run()
 
 
 def test_redis(open_guide: OpenGuide) -> None:  # noqa: F811

@@ -1,4 +1,5 @@
-"""Man pages, reference and completion say what the programs say, and nothing else."""
+"""Man pages, reference and completion say what the programs say, and nothing else; links between documents lead to what
+they name."""
 
 from __future__ import annotations
 
@@ -13,6 +14,8 @@ import pytest
 
 PAGES = sorted(documents.MAN.iterdir())
 UPDATE = "run docs/documents.py --bin FOLDER --update"
+FOLDERS = [documents.ROOT, *(documents.ROOT / name for name in ("docs", "docs/guides", "bench"))]
+DOCUMENTS = sorted(path for folder in FOLDERS for path in folder.glob("*.md"))
 
 
 def plain(page: Path) -> str:
@@ -55,6 +58,30 @@ def test_a_default_is_told_apart_from_what_a_key_does() -> None:
 def test_a_cell_of_a_table_holds_any_text() -> None:
     assert documents.typed("a|*") == "`a\\|*`" and documents.typed("") == ""
     assert documents.markdown("*: any `<x>` | y") == "\\*: any \\`\\<x>\\` \\| y"
+
+
+def anchors(path: Path) -> set[str]:
+    """Of a document's headings, as GitHub makes them."""
+    titles = re.findall(r"^#+ (.*)$", path.read_text(), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=lambda path: str(path.relative_to(documents.ROOT)))
+def test_links_of_the_documents_lead_somewhere(path: Path) -> None:
+    prose = re.sub(r"^```.*?^```$|`[^`\n]*`", "", path.read_text(), flags=re.MULTILINE | re.DOTALL)
+    assert len(DOCUMENTS) > 20
+    for link in re.findall(r"\]\(([^)\s]+)\)", prose):
+        file, _, anchor = link.partition("#")
+        if "://" in link:
+            continue
+        target = (path.parent / file).resolve() if file else path
+        assert target.exists(), link
+        assert not anchor or anchor in anchors(target), link
+
+
+def test_readme_stays_short() -> None:
+    words = len((documents.ROOT / "README.md").read_text().split())
+    assert words < 2000, f"{words} words: what is longer belongs to docs/guides or docs/REFERENCE.md"
 
 
 def test_every_verb_and_option_stands_in_the_page(bin_folder: Path) -> None:
