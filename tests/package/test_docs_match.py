@@ -79,6 +79,14 @@ def test_links_of_the_documents_lead_somewhere(path: Path) -> None:
         assert not anchor or anchor in anchors(target), link
 
 
+def test_paths_that_the_design_names_exist() -> None:
+    folders = "src|vault|tests|include|fuzz|docs|conf|systemd|packaging|bench"
+    named = re.findall(rf"`((?:{folders})/[\w./*-]*)`", (documents.ROOT / "docs/DESIGN.md").read_text())
+    assert len(named) > 50
+    missing = [name for name in named if not any(documents.ROOT.glob(name.rstrip("/")))]
+    assert not missing, missing
+
+
 def test_readme_stays_short() -> None:
     words = len((documents.ROOT / "README.md").read_text().split())
     assert words < 2000, f"{words} words: what is longer belongs to docs/guides or docs/REFERENCE.md"
