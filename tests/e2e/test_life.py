@@ -53,7 +53,7 @@ def test_an_orderly_end_leaves_no_socket_file(site: s.Site, echo_backend: s.Back
 def test_the_socket_file_of_a_later_vault_is_removed_too(site: s.Site, echo_backend: s.Backend) -> None:
     gate = s.server_end(site, echo_backend)
     mark = gate.daemon.mark()
-    os.kill(gate.daemon.vault_pid(), signal.SIGKILL)
+    os.kill(gate.daemon.vault_pid, signal.SIGKILL)
     gate.daemon.wait_event("vault_up", since=mark)
     gate.check_honest()
     gate.daemon.stop()
