@@ -2,6 +2,7 @@
 
 #include <boost/asio/post.hpp>
 
+#include <system_error>
 #include <utility>
 
 namespace curvegate::daemon::front {

@@ -27,7 +27,7 @@ bool Supervisor::start_front() {
 Result<> Supervisor::fork_front() {
     auto pair = os::seqpacket_pair();
     if (!pair) return fail(std::move(pair));
-    auto born_with = setup(std::move(pair->second));
+    auto born_with = setup_with(std::move(pair->second));
     if (!born_with) return fail(std::move(born_with));
     const pid_t pid = ::fork();
     if (pid < 0) return os::fail_errno("fork");
@@ -41,7 +41,7 @@ Result<> Supervisor::fork_front() {
     return {};
 }
 
-Result<FrontSetup> Supervisor::setup(os::UniqueFd channel) const {
+Result<FrontSetup> Supervisor::setup_with(os::UniqueFd channel) const {
     FrontSetup out{};
     out.config = in_force_.loaded.config;
     out.registry = in_force_.loaded.registry;

@@ -55,7 +55,7 @@ class Supervisor {
 
   private:
     [[nodiscard]] Result<> fork_front();
-    [[nodiscard]] Result<FrontSetup> setup(os::UniqueFd channel) const;
+    [[nodiscard]] Result<FrontSetup> setup_with(os::UniqueFd channel) const;
     [[noreturn]] void become_front(FrontSetup setup);
     void restart_front(Instant now);
     void hand_over_connections();
