@@ -6,7 +6,6 @@
 #include "daemon/parent/log_file.hpp"
 #include "daemon/parent/parent.hpp"
 #include "daemon/parent/signals.hpp"
-#include "daemon/parent/state_dir.hpp"
 #include "log/log.hpp"
 #include "os/activation.hpp"
 #include "os/inherited.hpp"
@@ -99,7 +98,6 @@ int run(int argc, char** argv) {
     const config::Config& config = *loaded->config;
     require_key(config, config.needs_server_key(), config.server_key, "server-key");
     require_key(config, config.needs_client_key(), config.client_key, "client-key");
-    if (const auto missing = daemon::parent::missing_state_dir(config)) give_up(exit_code::kConfig, *missing);
     start_log(config);
     for (const Problem& warning : loaded->warnings) {
         log::event(log::Level::warning, "config", {{"warning", warning.message()}});
