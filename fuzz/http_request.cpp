@@ -4,7 +4,7 @@
 #include "harness.hpp"
 
 using namespace curvegate;
-using namespace curvegate::daemon;
+using namespace curvegate::daemon::front;
 
 extern "C" int LLVMFuzzerTestOneInput(const std::uint8_t* data, std::size_t size) {
     const auto input = fuzz::copy_of(data, size);

@@ -9,7 +9,7 @@
 #include <algorithm>
 #include <optional>
 
-namespace curvegate::daemon {
+namespace curvegate::daemon::front {
 namespace {
 
 namespace http = boost::beast::http;
@@ -155,4 +155,4 @@ std::string respond(HttpStatus status, std::string_view method, std::string_view
     return out;
 }
 
-}  // namespace curvegate::daemon
+}  // namespace curvegate::daemon::front

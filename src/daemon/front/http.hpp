@@ -9,7 +9,7 @@
 /// As much of HTTP/1.1 (RFC 9112) as a metrics page needs: one request a connection, without content, and one
 /// response. Boost.Beast parses and writes; what is asked and answered is ours. No sockets here: bytes in,
 /// bytes out.
-namespace curvegate::daemon {
+namespace curvegate::daemon::front {
 
 /// A request that has not ended after so many bytes is too long.
 inline constexpr std::size_t kLongestRequest = 8192;
@@ -52,4 +52,4 @@ enum class HttpDoor { loopback, unix_socket };
 /// ok; every other status has a sentence of its own.
 [[nodiscard]] std::string respond(HttpStatus status, std::string_view method, std::string_view page = {});
 
-}  // namespace curvegate::daemon
+}  // namespace curvegate::daemon::front

@@ -4,7 +4,7 @@
 
 #include <optional>
 
-namespace curvegate::daemon {
+namespace curvegate::daemon::front {
 namespace {
 
 ParsedRequest parse(std::string_view text) {
@@ -184,4 +184,4 @@ TEST_CASE("responses say how long they are and close", "[daemon]") {
 }
 
 }  // namespace
-}  // namespace curvegate::daemon
+}  // namespace curvegate::daemon::front
