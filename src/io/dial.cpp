@@ -152,15 +152,6 @@ class Dialler : public std::enable_shared_from_this<Dialler> {
 
 }  // namespace
 
-bool is_own_lack(int code) noexcept {
-    return code == EMFILE || code == ENFILE || code == ENOBUFS || code == ENOMEM;
-}
-
-std::unexpected<Error> fail_dial(const std::string& where, int code) {
-    return fail(is_own_lack(code) ? DialErrc::own_lack : DialErrc::refused,
-                where + ": " + std::strerror(code));
-}
-
 std::string Target::text() const {
     if (!unix_path.empty()) return (unix_kind == UnixSocket::stream ? "unix:" : "seqpacket:") + unix_path;
     const bool v6 = host.find(':') != std::string::npos;

@@ -1,6 +1,7 @@
 #include "io/listen.hpp"
 
-#include "io/dial.hpp"
+#include "io/asio.hpp"
+#include "io/dial_error.hpp"
 #include "os/descriptors.hpp"
 #include "os/random.hpp"
 

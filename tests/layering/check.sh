@@ -46,7 +46,7 @@ src/channel: base crypto wire session stream cookie registry handshake vault/pro
 src/config: base crypto registry service
 src/daemon: base audit config os registry service
 src/daemon/main.cpp: base config crypto log os daemon daemon/parent daemon/front
-src/daemon/parent: base config service crypto daemon log os registry io/clock io/host io/listen vault_client/vault_process
+src/daemon/parent: base config service crypto daemon log os registry io/clock io/listen io/look_up vault_client/vault_process
 src/daemon/front: base audit config service crypto daemon log io guard tunnel forward serve os registry status
 src/cli: base crypto wire session cookie registry service handshake vault audit os log guard io vault_client tunnel tunnel/curve_tun tunnel/curvecp forward serve channel config curvegate
 vault: base crypto registry os

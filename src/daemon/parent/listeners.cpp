@@ -1,7 +1,7 @@
 #include "daemon/parent/listeners.hpp"
 
-#include "io/host.hpp"
 #include "io/listen.hpp"
+#include "io/look_up.hpp"
 #include "log/log.hpp"
 
 #include <fcntl.h>

@@ -1,7 +1,7 @@
 #include "daemon/parent/lookup.hpp"
 
 #include "daemon/channel.hpp"
-#include "io/host.hpp"
+#include "io/look_up.hpp"
 #include "os/sandbox.hpp"
 
 #include <sys/syscall.h>
