@@ -264,7 +264,7 @@ def test_a_new_front_lets_in_the_groups_that_the_socket_was_opened_for(tmp_path:
     told = said(control(site, "reload"))
     assert "! control-group: changes after a restart only" in told, told
     mark = end.daemon.mark()
-    os.kill(end.daemon.front_pid(), signal.SIGKILL)
+    os.kill(end.daemon.front_pid, signal.SIGKILL)
     end.daemon.wait_event("ready", since=mark)
     path.chmod(0o666)  # only the front decides now
     for groups in as_member("games"):

@@ -14,7 +14,7 @@ namespace {
 std::string config_text(const std::string& doors) {
     std::string out = "known-hosts = /k\nserver-key = /s\n";
     for (const char door : doors) {
-        out += std::string("[") + door + "]\naccept = tcp:127.0.0.1:" + std::to_string(1000 + door) +
+        out += std::string("[") + door + "]\naccept = curve_tun:127.0.0.1:" + std::to_string(1000 + door) +
                "\nconnect = 127.0.0.1:9\nallow = alice\n";
     }
     return out;
