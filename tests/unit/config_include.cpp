@@ -124,7 +124,7 @@ TEST_CASE("problems name the file and its line", "[config][include]") {
     CHECK(told({{"/m", kMain}, {"/one", "\n" + section("main", 3)}}) ==
           Texts{"/one:2: [main] stands twice: first in /m:5"});
     CHECK(told({{"/m", kMain}, {"/one", section("a", 1)}}) ==
-          Texts{"/one:2: accept: 127.0.0.1:1 is taken by [main] at /m:6"});
+          Texts{"/one:2: accept: curve_tun:127.0.0.1:1 is taken by [main] at /m:6"});
     CHECK(told({{"/m", kMain + "zzz = 1\n"}, {"/one", section("a", 3) + section("a", 4)}}) ==
           Texts{"/m:9: unknown key \"zzz\"", "/one:5: [a] stands twice: first in /one:1"});
 }

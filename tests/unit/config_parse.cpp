@@ -50,7 +50,7 @@ server-name = web
     CHECK(server.line == 11);
     CHECK(server.side == Side::server);
     CHECK(server.accept == Address{.kind = Address::Kind::tcp,
-                                   .wire = {},
+                                   .wire = service::Wire::curve_tun,
                                    .host = "0.0.0.0",
                                    .port = 4433,
                                    .path = "",

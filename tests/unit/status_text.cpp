@@ -75,8 +75,8 @@ TEST_CASE("with rates on a wide screen", "[status]") {
 sessions     2  in 1.00 MiB/s  out  195 KiB/s  half-open     6  cookie key 42 s
 
 SERVICE STATE    SESSIONS   ACCEPTED REFUSED     IN/S    OUT/S          HANDSH/S WHERE                                           IN      OUT
-web     active          2      1,204       3 1.00 MiB      0 B ████████        3 server 0.0.0.0:4433 → 127.0.0.1:8080      1.00 MiB 1.00 KiB
-dns     idle            0          5       0      0 B  195 KiB █▌              0 client udp:127.0.0.1:53 → udp:server.exa…      0 B  195 KiB
+web     active          2      1,204       3 1.00 MiB      0 B ████████        3 server curve_tun:0.0.0.0:4433 → 127.0.0.… 1.00 MiB 1.00 KiB
+dns     idle            0          5       0      0 B  195 KiB █▌              0 client udp:127.0.0.1:53 → curvecp:server…      0 B  195 KiB
 
 PEER    STATE    SESSIONS HANDSHAKES    LAST     IN/S    OUT/S          HANDSH/S KEY                                             IN      OUT
 laptop  up              2      1,200   1 min   1000 B      0 B ████████        0 oQ1W3osxXeyCUVM7u8xDxuuAQGkB2/2MsAeiGBPF… 3.97 KiB 1.00 KiB
@@ -100,7 +100,7 @@ TEST_CASE("in ASCII everything is ASCII", "[status]") {
     for (const char c : page) CHECK((c == '\n' || (c >= 0x20 && c < 0x7f)));
     CHECK(page.contains("caf\\u{00e9}"));
     CHECK(page.contains(" ######## "));
-    CHECK(page.contains("server 0.0.0.0:4433 > 127.0.0.1:8080"));
+    CHECK(page.contains("server curve_tun:0.0.0.0:4433 > "));
 }
 
 TEST_CASE("no line is too wide and there are not too many, whatever the names", "[status]") {
