@@ -9,7 +9,7 @@
 namespace curvegate {
 namespace {
 
-constexpr Duration kDeadPeer = std::chrono::seconds(60);
+constexpr Duration kDeadPeer = service::Limits{}.dead_peer;
 static_assert(kMaxMessageSize == session::curve_tun::kMaxMessageSize);
 static_assert(kMaxMessageSize == tunnel::curvecp::StreamMessages::kMost);
 

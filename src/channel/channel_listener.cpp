@@ -11,7 +11,7 @@ namespace curvegate {
 namespace {
 
 constexpr std::size_t kSessionsPerPeer = 16'384;
-constexpr Duration kDeadPeer = std::chrono::seconds(60);
+constexpr Duration kDeadPeer = service::Limits{}.dead_peer;
 
 Result<io::ListenPlace> place_of(const ListenOptions& options) {
     const auto address = IpAddress::parse(options.host);

@@ -170,8 +170,7 @@ class Connection {
     }
 
     [[nodiscard]] forward::ForwarderLimits limits() const {
-        const bool by_message = service_.end_of_stream == config::EndOfStream::message;
-        forward::ForwarderLimits out{by_message ? forward::EndOfStream::message : forward::EndOfStream::close,
+        forward::ForwarderLimits out{service_.end_of_stream,
                                      forward::UnheardEnd::refusal,
                                      service_.limits.idle_timeout,
                                      service_.limits.dead_peer,

@@ -70,20 +70,9 @@ struct Service {
     [[nodiscard]] const Address& first() const noexcept;
 };
 
-/// Budgets against strangers (they bite under load only; the half-open caps always).
-struct Admission {
-    double handshake_rate = 64;  ///< unfinished handshakes a second a source
-    std::size_t handshake_burst = 2'048;
-    std::size_t half_open_per_source = 2'048;
-    std::size_t half_open = 16'384;
-    friend bool operator==(const Admission&, const Admission&) = default;
-};
-
-struct Timeouts {
-    Duration hello = std::chrono::seconds(5);
-    Duration vouch = std::chrono::seconds(5);
-    Duration vault = std::chrono::seconds(5);
-    Duration drain = std::chrono::seconds(5);
+/// Of handshakes, and of the end.
+struct Timeouts : service::Timeouts {
+    Duration drain = service::kDrain;
     friend bool operator==(const Timeouts&, const Timeouts&) = default;
 };
 
@@ -117,8 +106,8 @@ struct Config {
     Strictness sandbox = Strictness::require;
     Strictness lock_memory = Strictness::require;
     Timeouts timeouts;
-    Admission admission;
-    std::size_t sessions = 250'000;  ///< at once, over all services
+    service::Admission admission;
+    std::size_t sessions = service::kMostSessions;  ///< at once, over all services
     std::vector<Service> services;
     std::map<std::string, std::size_t, std::less<>> lines;  ///< of the globals that the file sets
 

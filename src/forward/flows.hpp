@@ -26,9 +26,9 @@ class Flows {
     static constexpr std::size_t kMostQueuedBytes = std::size_t{64} * 1024;
 
     struct Limits {
-        std::size_t flows = 1'024;
-        Duration idle = std::chrono::seconds(60);  ///< without a datagram in either direction
-        Duration dead_peer = std::chrono::seconds(60);
+        std::size_t flows = service::Limits{}.flows;
+        Duration idle = service::Limits{}.flow_idle;  ///< without a datagram in either direction
+        Duration dead_peer = service::Limits{}.dead_peer;
         std::optional<Duration> max_session;
     };
     /// A flow's tunnel, and who is at its other end.

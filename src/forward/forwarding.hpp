@@ -2,6 +2,7 @@
 
 #include "base/time.hpp"
 #include "io/stream_io.hpp"
+#include "service/service.hpp"
 
 #include <functional>
 #include <optional>
@@ -10,7 +11,7 @@
 /// What the forwarders share, whatever carries the tunnel.
 namespace curvegate::forward {
 
-enum class EndOfStream { message, close };  ///< PROTOCOL 5.4; as config::EndOfStream
+using service::EndOfStream;
 
 /// How a forwarded connection ended.
 enum class Ending {
@@ -46,10 +47,10 @@ enum class UnheardEnd {
 struct ForwarderLimits {
     EndOfStream end_of_stream = EndOfStream::message;  ///< tcp only
     UnheardEnd unheard_end = UnheardEnd::orderly;      ///< tcp only
-    Duration idle = std::chrono::hours(12);
-    Duration dead_peer = std::chrono::seconds(60);  ///< tcp only: a stream's tunnel has its own
+    Duration idle = service::Limits{}.idle_timeout;
+    Duration dead_peer = service::Limits{}.dead_peer;  ///< tcp only: a stream's tunnel has its own
     Deadline max_session;
-    Duration drain = std::chrono::seconds(5);  ///< for what was delivered before a reset of the plain side
+    Duration drain = service::kDrain;  ///< for what was delivered before a reset of the plain side
 };
 
 struct Traffic {

@@ -70,11 +70,12 @@ bool Admission::take_tokens(const IpAddress& source, Instant now) {
     const auto levels = levels_of(source);
     const auto refill = [&](const Level& level) -> Tokens& {
         Tokens& tokens = tokens_[cell(source, level.bits, kTokenCells)];
-        const double most = static_cast<double>(limits_.burst) * level.times;
+        const double most = static_cast<double>(limits_.handshake_burst) * level.times;
         const double seconds = std::chrono::duration<double>(now - tokens.filled).count();
         // A cell that was never used is full.
-        tokens.left =
-            tokens.left < 0 ? most : std::min(most, tokens.left + seconds * limits_.rate * level.times);
+        tokens.left = tokens.left < 0
+                          ? most
+                          : std::min(most, tokens.left + seconds * limits_.handshake_rate * level.times);
         tokens.filled = now;
         return tokens;
     };
@@ -86,7 +87,7 @@ bool Admission::take_tokens(const IpAddress& source, Instant now) {
 void Admission::give_tokens(const IpAddress& source) {
     for (const Level& level : levels_of(source)) {
         Tokens& tokens = tokens_[cell(source, level.bits, kTokenCells)];
-        tokens.left = std::min(static_cast<double>(limits_.burst) * level.times, tokens.left + 1);
+        tokens.left = std::min(static_cast<double>(limits_.handshake_burst) * level.times, tokens.left + 1);
     }
 }
 

@@ -6,6 +6,7 @@
 #include "base/time.hpp"
 #include "crypto/keys.hpp"
 #include "guard/service_id.hpp"
+#include "service/service.hpp"
 
 #include <functional>
 #include <list>
@@ -18,12 +19,7 @@
 
 namespace curvegate::guard {
 
-struct AdmissionLimits {
-    double rate = 64;  ///< unfinished handshakes a second a source, under load
-    std::size_t burst = 2'048;
-    std::size_t half_open_per_source = 2'048;
-    std::size_t half_open = 16'384;
-};
+using AdmissionLimits = service::Admission;
 
 enum class AdmissionErrc {
     source_full = 1,  ///< half-open-per-source
@@ -110,10 +106,14 @@ class Admission : public std::enable_shared_from_this<Admission> {
 
 /// How many sessions may be at once.
 struct SessionMost {
-    std::size_t of_peer = 16'384;      ///< server ends: of one key, over all services
-    std::size_t of_source = 65'536;    ///< server ends: of one IPv4 address or IPv6 /64, over all services
-    std::size_t of_service = 131'072;  ///< of one service, server or client end
-    std::size_t in_all = 262'144;
+    std::size_t of_peer =
+        service::Limits{}.sessions_per_peer;  ///< server ends: of one key, over all services
+    std::size_t of_source =
+        service::Limits{}
+            .sessions_per_source;  ///< server ends: of one IPv4 address or IPv6 /64, over all services
+    std::size_t of_service =
+        service::Limits{}.sessions_per_service;  ///< of one service, server or client end
+    std::size_t in_all = service::kMostSessions;
 };
 
 /// Which of them is reached: the session is refused.

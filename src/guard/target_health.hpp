@@ -1,6 +1,7 @@
 #pragma once
 
 #include "base/time.hpp"
+#include "service/service.hpp"
 
 #include <cstdint>
 #include <map>
@@ -11,10 +12,7 @@
 
 namespace curvegate::guard {
 
-enum class Failover {
-    prio,         ///< in the order of the configuration
-    round_robin,  ///< each connection begins with the next one
-};
+using service::Failover;
 
 /// How the targets of one service answered, and in which order the next connection asks them. A target whose
 /// try failed rests: it is asked after all others, for 1 s at first and twice as long after each further

@@ -5,6 +5,7 @@
 #include "cookie/keeper.hpp"
 #include "crypto/keys.hpp"
 #include "handshake/errors.hpp"
+#include "service/service.hpp"
 #include "session/curve_tun.hpp"
 #include "vault/protocol/protocol.hpp"
 #include "wire/curve_tun.hpp"
@@ -206,11 +207,7 @@ template <class State>
     return nullptr;
 }
 
-struct Timeouts {
-    Duration hello = std::chrono::seconds(5);
-    Duration vouch = std::chrono::seconds(5);
-    Duration vault = std::chrono::seconds(5);
-};
+using service::Timeouts;
 
 // ---- shared by both machines ----
 

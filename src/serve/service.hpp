@@ -8,6 +8,8 @@
 #include "os/socket.hpp"
 #include "registry/registry.hpp"
 #include "serve/audit.hpp"
+#include "service/service.hpp"
+#include "service/wire.hpp"
 #include "vault/protocol/protocol.hpp"
 #include "wire/curvecp.hpp"
 
@@ -17,9 +19,9 @@
 
 namespace curvegate::serve {
 
-enum class Side { client, server };
-enum class Carrier { curve_tun, curvecp };  ///< of the tunnel: over TCP, over UDP
-enum class PlainSide { stream, datagrams, records };
+using service::PlainSide;
+using service::Side;
+using service::Wire;
 
 /// One of the places that a service leads to.
 struct ServiceTarget {
@@ -33,32 +35,31 @@ struct ServiceSpec {
     guard::ServiceId id{};  ///< that its sessions belong to, whatever a reload makes of it
     std::string name;
     Side side = Side::server;
-    Carrier carrier = Carrier::curve_tun;
+    Wire wire = Wire::curve_tun;
     PlainSide plain = PlainSide::stream;
     std::vector<ServiceTarget> targets;     ///< never empty
     std::vector<std::string> target_texts;  ///< of each
-    guard::Failover failover = guard::Failover::prio;
+    service::Failover failover = service::Failover::prio;
     std::string peer;                                      ///< client: its peers, for the log
     registry::AllowList allow;                             ///< server
-    std::optional<wire::curvecp::ServerName> server_name;  ///< udp; server: none takes any name
-    wire::curvecp::Extensions extensions;                  ///< udp
-    bool proxy = false;               ///< server, streams: a PROXY header goes before a client's bytes
-    std::vector<IpBlock> proxy_from;  ///< server over tcp: fronts whose connections begin with one
-    std::uint16_t accept_port = 0;    ///< server over udp: the destination that such a header names
-    forward::EndOfStream end_of_stream = forward::EndOfStream::message;
-    Duration connect_timeout = std::chrono::seconds(10);
-    Duration idle = std::chrono::hours(12);
-    Duration dead_peer = std::chrono::seconds(60);
-    std::optional<Duration> max_session;
-    Duration drain = std::chrono::seconds(5);  ///< for what was delivered before a reset of the plain side
-    guard::SessionMost most;
-    Duration flow_idle = std::chrono::seconds(60);  ///< client end with datagrams
-    std::size_t flows = 1'024;                      ///< the same
+    std::optional<wire::curvecp::ServerName> server_name;  ///< curvecp; server: none takes any name
+    wire::curvecp::Extensions extensions;                  ///< curvecp
+    service::Proxy proxy = service::Proxy::none;           ///< server, streams
+    std::vector<IpBlock> proxy_from;  ///< server of curve_tun: fronts whose connections begin with one
+    std::uint16_t accept_port = 0;    ///< server of curvecp: the destination that a PROXY header names
+    service::EndOfStream end_of_stream = service::EndOfStream::message;
+    service::Limits limits;                         ///< `flows`: this worker's share
+    std::size_t sessions = service::kMostSessions;  ///< at once, over all services
+    Duration drain = service::kDrain;  ///< for what was delivered before a reset of the plain side
     std::shared_ptr<guard::ServiceCounters> counters = std::make_shared<guard::ServiceCounters>();
 
     /// Client: does a target expect this peer?
     [[nodiscard]] bool expects(std::string_view server) const {
         return std::ranges::find(targets, server, &ServiceTarget::peer) != targets.end();
+    }
+    /// How many sessions may be at once.
+    [[nodiscard]] guard::SessionMost most() const noexcept {
+        return {limits.sessions_per_peer, limits.sessions_per_source, limits.sessions_per_service, sessions};
     }
     void lead_to(ServiceTarget target) {
         target_texts.push_back(target.text);

@@ -198,7 +198,7 @@ void Worker::open(Open& door, std::vector<os::UniqueFd> sockets) {
     if (door.endpoint) door.endpoint->set_extension(spec.extensions.server);
     for (const auto& listener : door.listeners) listener->set_service(spec.name);
     if (sockets.empty()) return;
-    if (spec.side == Side::server && spec.carrier == Carrier::curvecp)
+    if (spec.side == Side::server && spec.wire == Wire::curvecp)
         return serve_endpoint(door, std::move(sockets.at(0)), std::move(sockets.at(1)));
     if (spec.side == Side::client && spec.plain == PlainSide::datagrams)
         return serve_datagrams(door, std::move(sockets[0]));
@@ -355,7 +355,7 @@ void Worker::sweep() {
 bool Worker::take_slot(Connection& connection, const std::optional<guard::SessionLimits::Client>& client) {
     connection.turned_away.reset();
     connection.slot.reset();
-    auto slot = shared_.sessions->take(connection.spec().id, client, connection.spec().most);
+    auto slot = shared_.sessions->take(connection.spec().id, client, connection.spec().most());
     if (!slot) {
         connection.turned_away = std::move(slot).error();
         return false;
@@ -409,14 +409,15 @@ const ServiceSpec& Worker::Connection::shown() const {
 forward::ForwarderLimits Worker::Connection::limits() const {
     const auto unheard =
         spec_->side == Side::client ? forward::UnheardEnd::refusal : forward::UnheardEnd::orderly;
-    forward::ForwarderLimits out{spec_->end_of_stream, unheard, spec_->idle,
-                                 spec_->dead_peer,     {},      spec_->drain};
-    if (spec_->max_session) out.max_session = io::now() + *spec_->max_session;
+    forward::ForwarderLimits out{spec_->end_of_stream,    unheard, spec_->limits.idle_timeout,
+                                 spec_->limits.dead_peer, {},      spec_->drain};
+    if (spec_->limits.max_session) out.max_session = io::now() + *spec_->limits.max_session;
     return out;
 }
 
 Duration Worker::Connection::shortest_limit() const {
-    return std::min({spec_->idle, spec_->dead_peer, spec_->max_session.value_or(Duration::max())});
+    return std::min({spec_->limits.idle_timeout, spec_->limits.dead_peer,
+                     spec_->limits.max_session.value_or(Duration::max())});
 }
 
 void Worker::Connection::log_handshake() const {

@@ -12,13 +12,13 @@ namespace curvegate::serve {
 void Worker::serve_plain(SpecPtr spec, io::Stream stream, std::string source) {
     // Not left to the listening socket: what came before it had them would be without, and a cut of its
     // tunnel would look like an end.
-    io::set_plain_options(stream.native_handle(), spec->dead_peer);
+    io::set_plain_options(stream.native_handle(), spec->limits.dead_peer);
     auto connection = std::make_shared<Connection>(*this, std::move(spec), std::move(source));
     connection->peer = connection->spec().targets.front().peer;  // until one has answered
     if (!take_slot(*connection, std::nullopt))
         return not_connected(connection, std::move(stream), *connection->turned_away);
     add(connection);
-    if (connection->spec().carrier == Carrier::curvecp) {
+    if (connection->spec().wire == Wire::curvecp) {
         open_tunnel<tunnel::curvecp::DialedStream>(connection, std::move(stream));
     } else {
         open_tunnel<tunnel::curve_tun::Established>(connection, std::move(stream));
@@ -44,7 +44,7 @@ TargetTries<Dialed>::TriedFn Worker::audited(const ServiceSpec& spec, const Serv
     };
 }
 
-// One for each carrier.
+// One for each wire.
 void Worker::dial_server(const SpecPtr& spec, const std::string& source,
                          const io::CancellationPtr& cancellation,
                          TargetTries<tunnel::curve_tun::Established>::DoneFn done) {
@@ -55,19 +55,23 @@ void Worker::dial_server(const SpecPtr& spec, const std::string& source,
             until, audited<tunnel::curve_tun::Established>(*spec, target, source, std::move(tried)),
             cancellation);
     };
-    try_targets<tunnel::curve_tun::Established>(spec, io::now() + spec->connect_timeout, dial,
+    try_targets<tunnel::curve_tun::Established>(spec, io::now() + spec->limits.connect_timeout, dial,
                                                 std::move(done));
 }
 
 void Worker::dial_server(const SpecPtr& spec, const std::string& source,
                          const io::CancellationPtr& cancellation,
                          TargetTries<tunnel::curvecp::DialedStream>::DoneFn done) {
-    const Instant deadline = io::now() + spec->connect_timeout;
+    const Instant deadline = io::now() + spec->limits.connect_timeout;
     const auto dial = [this, spec, source, deadline, cancellation](const ServiceTarget& target, Instant until,
                                                                    auto tried) {
-        tunnel::curvecp::StreamTarget server{
-            target.address,  target.peer, keys_to_try(*spec, target), spec->extensions, *spec->server_name,
-            spec->dead_peer, {}};
+        tunnel::curvecp::StreamTarget server{target.address,
+                                             target.peer,
+                                             keys_to_try(*spec, target),
+                                             spec->extensions,
+                                             *spec->server_name,
+                                             spec->limits.dead_peer,
+                                             {}};
         // Once it has answered, whatever the others might have needed is its own.
         if (until != deadline) server.confirm_by = deadline;
         tunnel::curvecp::dial_stream(
@@ -96,29 +100,30 @@ std::weak_ptr<tunnel::StreamTunnel> below_of(const tunnel::curvecp::DialedStream
 
 template <class Dialed>
 void Worker::open_tunnel(const std::shared_ptr<Connection>& connection, io::Stream plain) {
-    dial_server(connection->service(), connection->source, nullptr,
-                [this, connection, plain = std::move(plain)](Result<Dialed> result,
-                                                             const ServiceTarget* target) mutable {
-                    if (!result) return not_connected(connection, std::move(plain), result.error());
-                    const auto may = may_greet(connection->spec(), *target, result->peer, connection->source);
-                    if (!may) return not_connected(connection, std::move(plain), may.error());
-                    greeted(connection->spec(), *target, result->peer);
-                    connection->peer = target->peer;
-                    connection->key = result->peer;
-                    connection->found(*target);
-                    connection->log_handshake();
-                    if constexpr (std::is_same_v<Dialed, tunnel::curvecp::DialedStream>) {
-                        connection->runs_over(result->tunnel);
-                    } else {
-                        io::set_tunnel_options(result->stream.native_handle(), connection->spec().dead_peer);
-                    }
-                    auto tunnel = take_tunnel(*result);
-                    if (connection->spec().plain == PlainSide::records) {
-                        return connection->forward_records(
-                            std::move(plain), pipe_of(std::move(tunnel), connection->spec().dead_peer));
-                    }
-                    connection->forward(std::move(plain), std::move(tunnel));
-                });
+    dial_server(
+        connection->service(), connection->source, nullptr,
+        [this, connection, plain = std::move(plain)](Result<Dialed> result,
+                                                     const ServiceTarget* target) mutable {
+            if (!result) return not_connected(connection, std::move(plain), result.error());
+            const auto may = may_greet(connection->spec(), *target, result->peer, connection->source);
+            if (!may) return not_connected(connection, std::move(plain), may.error());
+            greeted(connection->spec(), *target, result->peer);
+            connection->peer = target->peer;
+            connection->key = result->peer;
+            connection->found(*target);
+            connection->log_handshake();
+            if constexpr (std::is_same_v<Dialed, tunnel::curvecp::DialedStream>) {
+                connection->runs_over(result->tunnel);
+            } else {
+                io::set_tunnel_options(result->stream.native_handle(), connection->spec().limits.dead_peer);
+            }
+            auto tunnel = take_tunnel(*result);
+            if (connection->spec().plain == PlainSide::records) {
+                return connection->forward_records(
+                    std::move(plain), pipe_of(std::move(tunnel), connection->spec().limits.dead_peer));
+            }
+            connection->forward(std::move(plain), std::move(tunnel));
+        });
 }
 
 void Worker::greeted(const ServiceSpec& spec, const ServiceTarget& target, const crypto::PublicKey& server) {
@@ -170,7 +175,8 @@ bool Worker::is_pinned(const std::string& peer, const crypto::PublicKey& server)
 // ---- a service with datagrams ----
 
 forward::Flows::Limits Worker::flow_limits(const ServiceSpec& spec) {
-    return {spec.flows, std::min(spec.flow_idle, spec.idle), spec.dead_peer, spec.max_session};
+    return {spec.limits.flows, std::min(spec.limits.flow_idle, spec.limits.idle_timeout),
+            spec.limits.dead_peer, spec.limits.max_session};
 }
 
 void Worker::serve_datagrams(Open& door, os::UniqueFd listening) {
@@ -226,10 +232,10 @@ void Worker::open_flow(const SpecPtr& service, const std::string& source,
         log_of(*service, who,
                [](const auto&... where) { log::event(log::Level::info, "handshake_ok", {where...}); });
         auto below = below_of(*result);
-        tell(forward::Flows::Tunnel{pipe_of(take_tunnel(*result), service->dead_peer), who.peer, who.key,
-                                    moved, who.session, std::move(below)});
+        tell(forward::Flows::Tunnel{pipe_of(take_tunnel(*result), service->limits.dead_peer), who.peer,
+                                    who.key, moved, who.session, std::move(below)});
     };
-    if (spec.carrier == Carrier::curvecp) {
+    if (spec.wire == Wire::curvecp) {
         return dial_server(
             service, source, cancellation,
             [this, finish, done = std::move(done)](Result<tunnel::curvecp::DialedStream> result,

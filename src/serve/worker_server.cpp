@@ -58,7 +58,7 @@ class Worker::UdpGuest final : public tunnel::curvecp::Guest {
         return false;
     }
 
-    [[nodiscard]] Duration dead_peer() const override { return connection_->spec().dead_peer; }
+    [[nodiscard]] Duration dead_peer() const override { return connection_->spec().limits.dead_peer; }
 
     void established(tunnel::TunnelHandle tunnel, vault::KeySlot server_key) override {
         connection_->server_key = server_key;
@@ -243,7 +243,7 @@ void Worker::shake_hands(const std::shared_ptr<Connection>& connection, io::Stre
         });
     });
     if (!ticket) return refuse(*connection, ticket.error());  // the stream closes itself
-    io::set_tunnel_options(stream.native_handle(), connection->spec().dead_peer);
+    io::set_tunnel_options(stream.native_handle(), connection->spec().limits.dead_peer);
     auto may_in = [this, address, connection](const crypto::PublicKey& key) {
         return authorise(*connection, key, address);
     };
@@ -253,7 +253,7 @@ void Worker::shake_hands(const std::shared_ptr<Connection>& connection, io::Stre
         ticket.succeed(io::now());
         connection->server_key = result->server_key;
         let_in(connection);
-        if (connection->spec().proxy && !connection->addresses)
+        if (connection->spec().proxy == service::Proxy::v2 && !connection->addresses)
             connection->addresses = io::addresses_of(result->stream);
         reach_application(connection, std::move(*result));
     };
@@ -264,7 +264,7 @@ void Worker::shake_hands(const std::shared_ptr<Connection>& connection, io::Stre
 template <class Tunnel>
 void Worker::reach_application(const std::shared_ptr<Connection>& connection, Tunnel tunnel) {
     const SpecPtr spec = connection->service();
-    const Instant deadline = io::now() + spec->connect_timeout;
+    const Instant deadline = io::now() + spec->limits.connect_timeout;
     const auto give_up = [this, connection](const Error& why) {
         log::limited(log::Level::error, "connect_failed",
                      {{"service", connection->spec().name},
@@ -279,7 +279,7 @@ void Worker::reach_application(const std::shared_ptr<Connection>& connection, Tu
         };
         return try_targets<os::UniqueFd>(
             spec, deadline, dial_one,
-            [connection, give_up, pipe = pipe_of(std::move(tunnel), spec->dead_peer)](
+            [connection, give_up, pipe = pipe_of(std::move(tunnel), spec->limits.dead_peer)](
                 Result<os::UniqueFd> plain, const ServiceTarget* target) mutable {
                 if (!plain) return give_up(plain.error());
                 connection->found(*target);
@@ -292,26 +292,26 @@ void Worker::reach_application(const std::shared_ptr<Connection>& connection, Tu
     if (spec->plain == PlainSide::records) {
         return try_targets<io::Stream>(
             spec, deadline, dial_one,
-            [connection, give_up, pipe = pipe_of(std::move(tunnel), spec->dead_peer)](
+            [connection, give_up, pipe = pipe_of(std::move(tunnel), spec->limits.dead_peer)](
                 Result<io::Stream> plain, const ServiceTarget* target) mutable {
                 if (!plain) return give_up(plain.error());
                 connection->found(*target);
                 connection->forward_records(std::move(*plain), std::move(pipe));
             });
     }
-    try_targets<io::Stream>(spec, deadline, dial_one,
-                            [connection, give_up, tunnel = std::move(tunnel)](
-                                Result<io::Stream> plain, const ServiceTarget* target) mutable {
-                                if (!plain) return give_up(plain.error());
-                                connection->found(*target);
-                                io::set_plain_options(plain->native_handle(), connection->spec().dead_peer);
-                                if (connection->spec().proxy) {
-                                    const auto written =
-                                        io::write_proxy_header(*plain, connection->introduction());
-                                    if (!written) return give_up(written.error());
-                                }
-                                connection->forward(std::move(*plain), std::move(tunnel));
-                            });
+    try_targets<io::Stream>(
+        spec, deadline, dial_one,
+        [connection, give_up, tunnel = std::move(tunnel)](Result<io::Stream> plain,
+                                                          const ServiceTarget* target) mutable {
+            if (!plain) return give_up(plain.error());
+            connection->found(*target);
+            io::set_plain_options(plain->native_handle(), connection->spec().limits.dead_peer);
+            if (connection->spec().proxy == service::Proxy::v2) {
+                const auto written = io::write_proxy_header(*plain, connection->introduction());
+                if (!written) return give_up(written.error());
+            }
+            connection->forward(std::move(*plain), std::move(tunnel));
+        });
 }
 
 }  // namespace curvegate::serve

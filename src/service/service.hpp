@@ -45,4 +45,26 @@ struct Limits {
     friend bool operator==(const Limits&, const Limits&) = default;
 };
 
+/// Sessions at once, over all services.
+inline constexpr std::size_t kMostSessions = 250'000;
+/// How long what was delivered may take before a reset of the plain side, and sessions to end in peace.
+inline constexpr Duration kDrain = std::chrono::seconds(5);
+
+/// Budgets against strangers (they bite under load only; the half-open caps always).
+struct Admission {
+    double handshake_rate = 64;  ///< unfinished handshakes a second a source
+    std::size_t handshake_burst = 2'048;
+    std::size_t half_open_per_source = 2'048;
+    std::size_t half_open = 16'384;
+    friend bool operator==(const Admission&, const Admission&) = default;
+};
+
+/// How long a handshake waits for what.
+struct Timeouts {
+    Duration hello = std::chrono::seconds(5);
+    Duration vouch = std::chrono::seconds(5);
+    Duration vault = std::chrono::seconds(5);
+    friend bool operator==(const Timeouts&, const Timeouts&) = default;
+};
+
 }  // namespace curvegate::service

@@ -27,22 +27,22 @@ src/cookie: base crypto wire
 src/registry: base crypto
 src/service: base crypto wire registry curvegate
 vault/protocol: base crypto
-src/handshake: base crypto wire session cookie registry vault/protocol
-src/handshake/curve_tun: base crypto wire session cookie registry handshake vault/protocol
-src/handshake/curvecp: base crypto wire session cookie registry handshake vault/protocol
+src/handshake: base crypto service wire session cookie registry vault/protocol
+src/handshake/curve_tun: base crypto service wire session cookie registry handshake vault/protocol
+src/handshake/curvecp: base crypto service wire session cookie registry handshake vault/protocol
 src/status: base
 src/audit: base crypto status
 src/os: base
 src/log: base os
-src/guard: base crypto io
+src/guard: base crypto service io
 src/io: base crypto wire stream guard os log
 src/vault_client: base crypto vault/protocol os io
 src/tunnel: base crypto cookie stream handshake io vault_client
 src/tunnel/curve_tun: base crypto wire session cookie handshake handshake/curve_tun vault/protocol io vault_client tunnel
 src/tunnel/curvecp: base crypto wire session stream cookie handshake handshake/curvecp vault/protocol guard os log io vault_client tunnel
-src/forward: base crypto wire session stream guard log io tunnel
-src/serve: base crypto wire session stream cookie registry handshake vault/protocol guard os log io vault_client tunnel tunnel/curve_tun tunnel/curvecp forward
-src/channel: base crypto wire session stream cookie registry handshake vault/protocol guard os log io vault_client tunnel tunnel/curve_tun tunnel/curvecp curvegate
+src/forward: base crypto service wire session stream guard log io tunnel
+src/serve: base crypto service wire session stream cookie registry handshake vault/protocol guard os log io vault_client tunnel tunnel/curve_tun tunnel/curvecp forward
+src/channel: base crypto service wire session stream cookie registry handshake vault/protocol guard os log io vault_client tunnel tunnel/curve_tun tunnel/curvecp curvegate
 src/config: base crypto registry service
 src/daemon: base audit config os registry service
 src/daemon/main.cpp: base config crypto log os daemon daemon/parent daemon/front

@@ -88,7 +88,7 @@ class Front final : public Commands::Host {
                                    std::make_shared<guard::SessionLimits>(),
                                    counters_,
                                    &resolver_,
-                                   {config.timeouts.hello, config.timeouts.vouch, config.timeouts.vault},
+                                   config.timeouts,
                                    config.lock_memory == config::Strictness::require
                                        ? crypto::Locking::require
                                        : crypto::Locking::attempt,
@@ -112,12 +112,8 @@ class Front final : public Commands::Host {
     }
 
     [[nodiscard]] std::shared_ptr<guard::Admission> make_admission() const {
-        const config::Admission& admission = in_force_.config->admission;
         os::SystemRandom random;
-        return std::make_shared<guard::Admission>(
-            guard::AdmissionLimits{admission.handshake_rate, admission.handshake_burst,
-                                   admission.half_open_per_source, admission.half_open},
-            random);
+        return std::make_shared<guard::Admission>(in_force_.config->admission, random);
     }
 
     // No worker runs yet.

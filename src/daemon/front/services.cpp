@@ -9,34 +9,14 @@ io::Target target_of(const config::Address& address) {
     return {address.host, address.port, address.path, records ? Kind::seqpacket : Kind::stream};
 }
 
-serve::PlainSide plain_side(const config::Service& service) {
-    switch (service.plain_side()) {
-        case service::PlainSide::stream: return serve::PlainSide::stream;
-        case service::PlainSide::datagrams: return serve::PlainSide::datagrams;
-        case service::PlainSide::records: return serve::PlainSide::records;
-    }
-    return serve::PlainSide::stream;
-}
-
 void set_targets(serve::ServiceSpec& spec, const config::Service& service) {
     const bool client = service.side == config::Side::client;
     for (const config::Address& address : service.connect)
         spec.lead_to({target_of(address), client ? service.peer_of(address) : "", address.text()});
-    spec.failover = service.failover == config::Failover::round_robin ? guard::Failover::round_robin
-                                                                      : guard::Failover::prio;
+    spec.failover = service.failover;
     spec.counters->targets.keep(spec.target_texts);
     if (!client) return;
     for (const std::string& name : service.peers()) spec.peer += (spec.peer.empty() ? "" : ", ") + name;
-}
-
-void set_limits(serve::ServiceSpec& spec, const config::Service& service, const config::Config& config) {
-    spec.connect_timeout = service.limits.connect_timeout;
-    spec.idle = service.limits.idle_timeout;
-    spec.dead_peer = service.limits.dead_peer;
-    spec.max_session = service.limits.max_session;
-    spec.drain = config.timeouts.drain;
-    spec.most = {service.limits.sessions_per_peer, service.limits.sessions_per_source,
-                 service.limits.sessions_per_service, config.sessions};
 }
 
 }  // namespace
@@ -46,22 +26,21 @@ serve::ServiceSpec Services::spec_of(const config::Config& config, const config:
     out.id = ids_.of(service.name);
     out.counters = counters_->service(service.name);
     out.name = service.name;
-    out.side = service.side == config::Side::client ? serve::Side::client : serve::Side::server;
+    out.side = service.side;
     set_targets(out, service);
     out.allow = service.allow;
-    out.carrier =
-        service.wire() == service::Wire::curvecp ? serve::Carrier::curvecp : serve::Carrier::curve_tun;
-    out.plain = plain_side(service);
+    out.wire = service.wire();
+    out.plain = service.plain_side();
     if (service.server_name != "*") out.server_name = wire::curvecp::encode_server_name(service.server_name);
     out.extensions = {{service.server_extension}, {service.client_extension}};
-    out.flow_idle = service.limits.flow_idle;
+    out.limits = service.limits;
     // The kernel spreads the sources over the workers; a socket that was passed is one worker's.
     const std::size_t takers = service.accept.passed.empty() ? workers_ : 1;
-    out.flows = (service.limits.flows + takers - 1) / takers;
-    out.end_of_stream = service.end_of_stream == config::EndOfStream::close ? forward::EndOfStream::close
-                                                                            : forward::EndOfStream::message;
-    set_limits(out, service, config);
-    out.proxy = service.proxy == config::Proxy::v2;
+    out.limits.flows = (service.limits.flows + takers - 1) / takers;
+    out.sessions = config.sessions;
+    out.drain = config.timeouts.drain;
+    out.end_of_stream = service.end_of_stream;
+    out.proxy = service.proxy;
     out.proxy_from = service.proxy_from;
     out.accept_port = service.accept.port;
     return out;

@@ -109,10 +109,10 @@ constexpr auto kGlobals = std::to_array<Global>({
     {"hello-timeout", same<&Config::timeouts, &config::Timeouts::hello>, kRestart},
     {"vouch-timeout", same<&Config::timeouts, &config::Timeouts::vouch>, kRestart},
     {"vault-timeout", same<&Config::timeouts, &config::Timeouts::vault>, kRestart},
-    {"handshake-rate", same<&Config::admission, &config::Admission::handshake_rate>, kRestart},
-    {"handshake-burst", same<&Config::admission, &config::Admission::handshake_burst>, kRestart},
-    {"half-open-per-source", same<&Config::admission, &config::Admission::half_open_per_source>, kRestart},
-    {"half-open", same<&Config::admission, &config::Admission::half_open>, kRestart},
+    {"handshake-rate", same<&Config::admission, &service::Admission::handshake_rate>, kRestart},
+    {"handshake-burst", same<&Config::admission, &service::Admission::handshake_burst>, kRestart},
+    {"half-open-per-source", same<&Config::admission, &service::Admission::half_open_per_source>, kRestart},
+    {"half-open", same<&Config::admission, &service::Admission::half_open>, kRestart},
     {"sessions", same<&Config::sessions>, kApplied},
 });
 
