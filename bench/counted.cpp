@@ -128,17 +128,17 @@ Wanted step(Machine& machine, Event&& event) {
 namespace tun {
 
 namespace fsm = handshake::curve_tun;
-namespace event = handshake::event;
-namespace action = handshake::action;
+namespace event = fsm::event;
+namespace action = fsm::action;
 
 const cookie::Binding kBinding{cookie::Carrier::tcp, 0, IpAddress::from_v4(ByteArray<4>{127, 0, 0, 1})};
 
-event::PacketArrived arrived(const action::Send& sent) {
-    return {wire::curve_tun::parse_packet(sent.packet()).value()};
+fsm::Event arrived(const action::Send& sent) {
+    return fsm::arrived(wire::curve_tun::parse_packet(sent.packet()).value());
 }
 
-handshake::Event answer(test::TestVault& vault, const action::AskVault& asked) {
-    return handshake::event_of<handshake::Event>(vault.ask(asked.request));
+fsm::Event answer(test::TestVault& vault, const action::AskVault& asked) {
+    return handshake::event_of<fsm::Event>(vault.ask(asked.request));
 }
 
 void shake_hands(World& world) {

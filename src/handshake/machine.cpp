@@ -1,52 +1,24 @@
 #include "handshake/machine.hpp"
 
-namespace curvegate::handshake {
+namespace curvegate::handshake::closing {
 
-EventKind KindOf::operator()(const event::PacketArrived& arrived) const noexcept {
-    constexpr std::array kinds = {EventKind::hello, EventKind::cookie, EventKind::vouch, EventKind::message};
-    static_assert(kinds.size() == std::variant_size_v<wire::curve_tun::Packet>);
-    return kinds[arrived.packet.index()];
+Error reason(const event::PacketRefused& refused) {
+    return refused.why;
+}
+Error reason(const event::CookieRefused& refused) {
+    return local_fault(refused.why);
+}
+Error reason(const event::NotPossible& lack) {
+    return local_fault(lack.why);
+}
+Error reason(const event::VaultRefused& refused) {
+    return meaning_of(refused.status);
+}
+Error reason(const event::VaultLost& lost) {
+    return {Errc::vault_unavailable, lost.why};
+}
+Error reason(const event::NotAuthorised& refused) {
+    return {Errc::not_authorised, refused.why};
 }
 
-EventKind kind_of(const Event& event) noexcept {
-    return std::visit(KindOf{}, event);
-}
-
-std::string_view name_of(EventKind kind) noexcept {
-    constexpr std::array<std::string_view, kEventKinds + 1> names = {
-        "start",         "hello",           "cookie",
-        "vouch",         "message",         "packet_refused",
-        "cookie_issued", "cookie_redeemed", "cookie_refused",
-        "not_possible",  "hello_answered",  "other_slot",
-        "vouch_made",    "vouch_is_good",   "vault_refused",
-        "vault_lost",    "authorised",      "not_authorised",
-        "written",       "peer_closed",     "deadline_reached",
-        "stop",          "cookie_claimed"};
-    return names[static_cast<std::size_t>(kind)];
-}
-
-Error undeclared(EventKind kind) {
-    switch (kind) {
-        case EventKind::hello:
-        case EventKind::cookie:
-        case EventKind::vouch:
-        case EventKind::message: return Errc::unexpected_packet;
-        default: return {Errc::bug, std::string(name_of(kind))};
-    }
-}
-
-Error meaning_of(vault::Status status) {
-    switch (status) {
-        case vault::Status::box_does_not_open: return Errc::hello_refused;
-        case vault::Status::vouch_is_wrong: return Errc::vouch_refused;
-        case vault::Status::weak_key: return crypto::Errc::weak_key;
-        default: return {Errc::vault_unavailable, std::string(describe(status))};
-    }
-}
-
-Error local_fault(const Error& why) {
-    const bool memory = why.is(crypto::Errc::secrets_full) || why.is(crypto::Errc::memory_not_locked);
-    return memory ? Error(Errc::no_secret_memory) : why;
-}
-
-}  // namespace curvegate::handshake
+}  // namespace curvegate::handshake::closing

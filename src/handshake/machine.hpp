@@ -1,255 +1,201 @@
 #pragma once
 
-#include "base/result.hpp"
 #include "base/time.hpp"
-#include "cookie/keeper.hpp"
-#include "crypto/keys.hpp"
-#include "handshake/errors.hpp"
+#include "handshake/actions.hpp"
 #include "service/service.hpp"
-#include "session/curve_tun.hpp"
-#include "vault/protocol/protocol.hpp"
-#include "wire/curve_tun.hpp"
 
-#include <array>
-#include <initializer_list>
 #include <span>
-#include <string_view>
-#include <variant>
+#include <type_traits>
 
-/// What the handshake machines hear and what they want done. A machine does no I/O and asks no clock: its
-/// actor runs the actions, in order, all before the next event.
+/// How a machine goes from state to state: by a table whose rows hold what is done. A machine does no I/O and
+/// asks no clock. Its actor runs the action that an event leads to before the next event.
 namespace curvegate::handshake {
 
-// ---- events ----
+using service::Timeouts;
 
-namespace event {
-/// Client: go, with fresh short-term keys.
-struct Start {
-    crypto::EphemeralKeyPair keys;
-};
-/// One whole packet came off the wire, parsed.
-struct PacketArrived {
-    wire::curve_tun::Packet packet;
-};
-/// What came cannot be a packet that is allowed here (length, magic, weak key).
-struct PacketRefused {
-    Error why;
-};
-/// The keeper sealed a cookie for the key pair whose public half is server_short.
-struct CookieIssued {
-    crypto::PublicKey server_short;
-    wire::curve_tun::Cookie cookie;
-};
-/// The keeper opened the cookie that came back.
-using CookieRedeemed = cookie::Redeemed;
-/// The keeper could not do what it was asked.
-struct CookieRefused {
-    Error why;
-};
-/// What was to be done here cannot be: no locked memory for a key pair, no place in the budgets.
-struct NotPossible {
-    Error why;
-};
-struct HelloAnswered {
-    vault::HelloAnswer answer;
-};
-/// The hello is for another of the server's keys.
-struct OtherSlot {
-    vault::KeySlot slot;
-};
-struct VouchMade {
-    vault::Vouch vouch;
-};
-struct VouchIsGood {};
-struct VaultRefused {
-    vault::Status status;
-};
-/// The vault is gone, did not take the request, or did not answer it in time; `why` is for the log.
-struct VaultLost {
-    std::string why;
-};
-struct Authorised {};
-/// The registry, or a limit, says no; `why` is for the log.
-struct NotAuthorised {
-    std::string why;
-};
-/// Client: the vouch has been written to the socket.
-struct Written {};
-/// The peer closed or reset the connection.
-struct PeerClosed {};
-/// next_deadline() has come.
-struct DeadlineReached {};
-/// Our side gives up.
-struct Stop {};
-}  // namespace event
+/// Every machine's last state: whatever comes then is ignored.
+struct Closed {};
 
-using Event = std::variant<event::Start, event::PacketArrived, event::PacketRefused, event::CookieIssued,
-                           event::CookieRedeemed, event::CookieRefused, event::NotPossible,
-                           event::HelloAnswered, event::OtherSlot, event::VouchMade, event::VouchIsGood,
-                           event::VaultRefused, event::VaultLost, event::Authorised, event::NotAuthorised,
-                           event::Written, event::PeerClosed, event::DeadlineReached, event::Stop>;
+// ---- what closes a machine in every state ----
 
-/// An event without its content, for the tables: the same order as Event's alternatives, but for packets, of
-/// which each kind is an event of its own.
-enum class EventKind {
-    start,
-    hello,
-    cookie,
-    vouch,
-    message,
-    packet_refused,
-    cookie_issued,
-    cookie_redeemed,
-    cookie_refused,
-    not_possible,
-    hello_answered,
-    other_slot,
-    vouch_made,
-    vouch_is_good,
-    vault_refused,
-    vault_lost,
-    authorised,
-    not_authorised,
-    written,
-    peer_closed,
-    deadline_reached,
-    stop,
-    cookie_claimed,  ///< CurveCP only
-};
-inline constexpr std::size_t kEventKinds = 22;  ///< of curve_tun
-/// A visitor; CurveCP's adds its own packets to it.
-struct KindOf {
-    EventKind operator()(const event::Start&) const noexcept { return EventKind::start; }
-    EventKind operator()(const event::PacketArrived& arrived) const noexcept;
-    EventKind operator()(const event::PacketRefused&) const noexcept { return EventKind::packet_refused; }
-    EventKind operator()(const event::CookieIssued&) const noexcept { return EventKind::cookie_issued; }
-    EventKind operator()(const event::CookieRedeemed&) const noexcept { return EventKind::cookie_redeemed; }
-    EventKind operator()(const event::CookieRefused&) const noexcept { return EventKind::cookie_refused; }
-    EventKind operator()(const event::NotPossible&) const noexcept { return EventKind::not_possible; }
-    EventKind operator()(const event::HelloAnswered&) const noexcept { return EventKind::hello_answered; }
-    EventKind operator()(const event::OtherSlot&) const noexcept { return EventKind::other_slot; }
-    EventKind operator()(const event::VouchMade&) const noexcept { return EventKind::vouch_made; }
-    EventKind operator()(const event::VouchIsGood&) const noexcept { return EventKind::vouch_is_good; }
-    EventKind operator()(const event::VaultRefused&) const noexcept { return EventKind::vault_refused; }
-    EventKind operator()(const event::VaultLost&) const noexcept { return EventKind::vault_lost; }
-    EventKind operator()(const event::Authorised&) const noexcept { return EventKind::authorised; }
-    EventKind operator()(const event::NotAuthorised&) const noexcept { return EventKind::not_authorised; }
-    EventKind operator()(const event::Written&) const noexcept { return EventKind::written; }
-    EventKind operator()(const event::PeerClosed&) const noexcept { return EventKind::peer_closed; }
-    EventKind operator()(const event::DeadlineReached&) const noexcept { return EventKind::deadline_reached; }
-    EventKind operator()(const event::Stop&) const noexcept { return EventKind::stop; }
-};
-[[nodiscard]] EventKind kind_of(const Event& event) noexcept;
-[[nodiscard]] std::string_view name_of(EventKind kind) noexcept;
-
-// ---- actions ----
-
-namespace action {
-/// Write this packet, with its frame header.
-struct Send {
-    ByteArray<wire::curve_tun::kVouchSize> bytes;
-    std::size_t size;
-    [[nodiscard]] Bytes packet() const noexcept { return Bytes(bytes).first(size); }
-};
-/// Make a fresh key pair, have the keeper seal its secret for client_short, forget the pair: CookieIssued.
-struct IssueCookie {
-    crypto::PublicKey client_short;
-    vault::KeySlot slot;  ///< what to bind it to
-};
-/// Have the keeper open it: CookieRedeemed.
-struct RedeemCookie {
-    wire::curve_tun::Cookie cookie;
-    std::optional<vault::KeySlot> slot;  ///< what it must be bound to; nothing: the cookie tells
-};
-/// HelloAnswered, OtherSlot, VouchMade, VouchIsGood, VaultRefused or VaultLost.
-struct AskVault {
-    vault::RequestBody request;
-};
-/// Ask the registry and the session limits: Authorised or NotAuthorised.
-struct Authorise {
-    crypto::PublicKey client;
-};
-/// The handshake is over; the session is the actor's from here on.
-struct Established {
-    session::curve_tun::Session session;
-    crypto::PublicKey peer;                        ///< long-term
-    vault::KeySlot slot = vault::KeySlot::server;  ///< server: which of its keys the peer knows it by
-};
-/// Close the connection without a word to the peer.
-struct Close {
-    Error why;
-};
-}  // namespace action
-
-using Action = std::variant<std::monostate, action::Send, action::IssueCookie, action::RedeemCookie,
-                            action::AskVault, action::Authorise, action::Established, action::Close>;
-
-/// What one event leads to: at most one action (the machines' steps are that small).
-using Actions = std::array<Action, 1>;
-
-// ---- tables ----
-
-/// One line of a machine's table: in `from`, `on` leads to one of `to` (a machine may always close).
-template <class State>
-struct Transition {
-    State from;
+/// A row of the table that holds in every state in which a machine's own table does not list the event.
+template <class Event>
+struct Closing {
     EventKind on;
-    State to;
-    std::string_view section;  ///< of PROTOCOL.md
+    Error (*why)(const Event&);
 };
 
-template <class State>
-[[nodiscard]] constexpr const Transition<State>* find_transition(std::span<const Transition<State>> table,
-                                                                 State from, EventKind on) noexcept {
-    for (const auto& line : table) {
-        if (line.from == from && line.on == on) return &line;
+namespace closing {
+[[nodiscard]] Error reason(const event::PacketRefused& refused);
+[[nodiscard]] Error reason(const event::CookieRefused& refused);
+[[nodiscard]] Error reason(const event::NotPossible& lack);
+[[nodiscard]] Error reason(const event::VaultRefused& refused);
+[[nodiscard]] Error reason(const event::VaultLost& lost);
+[[nodiscard]] Error reason(const event::NotAuthorised& refused);
+/// For the reason that the event brings.
+template <class Event, class Content>
+inline constexpr Closing<Event> by{Content::kKind,
+                                   [](const Event& event) { return reason(std::get<Content>(event)); }};
+/// For a reason that is always the same.
+template <class Event, class Content, Errc code>
+inline constexpr Closing<Event> as{Content::kKind, [](const Event&) { return Error(code); }};
+
+/// Of every machine.
+template <class Event>
+inline constexpr std::array kAlways = {
+    by<Event, event::VaultRefused>,
+    by<Event, event::VaultLost>,
+    as<Event, event::Stop, Errc::stopped>,
+};
+/// Of those that ask for keys, cookies or permission.
+template <class Event>
+inline constexpr std::array kRefusals = {
+    by<Event, event::CookieRefused>,
+    by<Event, event::NotPossible>,
+    by<Event, event::NotAuthorised>,
+};
+/// Of those over a connection, where every packet is the peer's own.
+template <class Event>
+inline constexpr std::array kConnection = {
+    by<Event, event::PacketRefused>,
+    as<Event, event::PeerClosed, Errc::peer_closed>,
+};
+
+/// One table of several.
+template <class Event, std::size_t... N>
+[[nodiscard]] constexpr auto join(const std::array<Closing<Event>, N>&... tables) {
+    std::array<Closing<Event>, (N + ...)> out{};
+    auto* end = out.begin();
+    ((end = std::ranges::copy(tables, end).out), ...);
+    return out;
+}
+}  // namespace closing
+
+// ---- the machine ----
+
+/// The base of every machine: `Self` derives from it, `StateName` is an enum of its states (the last one
+/// `closed`), `Event` and `Actions` are its wire's. Self befriends it and has
+/// - `state_`, a variant with an alternative for each name of a state, in the same order;
+/// - `table()`, its rows, and `kClosing`, what closes it in every state;
+/// - a function for each row: `Actions f(State&, event::E&, Instant)`.
+template <class Self, class StateName, class Event, class Actions>
+class Machine {
+  public:
+    /// A function of Self with the state and the event that it is for.
+    struct Handler {
+        Actions (*run)(Self&, Event&, Instant);
+        StateName from;
+        EventKind on;
+    };
+    /// In `from`, `on` leads to `to`; a machine may always close instead, or drop what is not for it.
+    struct Transition {
+        StateName from;
+        EventKind on;
+        StateName to;
+        std::string_view section;  ///< of PROTOCOL.md
+        Handler handler;
+
+        /// A row with a handler for another state or event does not compile.
+        constexpr Transition(StateName in, EventKind event, StateName next, std::string_view of, Handler does)
+            : from(in), on(event), to(next), section(of), handler(does) {
+            if (does.from != in || does.on != event) throw "not the handler of this row";
+        }
+    };
+
+    /// Takes one event and tells what it leads to, by the table. An event that no table lists meets
+    /// undeclared(); a handler that does not lead to `to` is a defect of ours (Errc::bug). Both close.
+    [[nodiscard]] Actions handle(Event&& event, Instant now);
+    /// When to bring DeadlineReached; nullopt: never.
+    [[nodiscard]] Deadline next_deadline() const noexcept { return deadline_; }
+    [[nodiscard]] StateName state() const noexcept {
+        return static_cast<StateName>(static_cast<const Self&>(*this).state_.index());
+    }
+
+  private:
+    template <class State, class... States>
+    [[nodiscard]] static constexpr StateName name_of_state(std::type_identity<std::variant<States...>>) {
+        std::size_t index = 0;
+        (void)((std::is_same_v<State, States> || (++index, false)) || ...);
+        return static_cast<StateName>(index);
+    }
+    template <auto kMember, class State, class Content>
+    [[nodiscard]] static constexpr Handler handler_of(Actions (Self::*)(State&, Content&, Instant)) {
+        return {[](Self& self, Event& event, Instant now) {
+                    return (self.*kMember)(std::get<State>(self.state_), std::get<Content>(event), now);
+                },
+                name_of_state<State>(std::type_identity<decltype(Self::state_)>{}), Content::kKind};
+    }
+
+  protected:
+    explicit Machine(Deadline deadline = std::nullopt) noexcept : deadline_(deadline) {}
+
+    /// The handler of a row.
+    template <auto kMember>
+    static constexpr Handler step = handler_of<kMember>(kMember);
+
+    /// Ends the handshake and wipes what the state held.
+    [[nodiscard]] Actions close(Error why);
+    /// What an event that no table lists leads to; Self may have one of its own.
+    [[nodiscard]] Actions refuse(Error why) { return close(std::move(why)); }
+
+    Deadline deadline_;
+
+  private:
+    [[nodiscard]] Actions answer_in_any_state(const Event& event);
+    [[nodiscard]] bool has_followed(const Transition& row, const Actions& did) const;
+    [[nodiscard]] Self& self() noexcept { return static_cast<Self&>(*this); }
+};
+
+/// Like std::holds_alternative; false if the variant has no such alternative.
+template <class T, class... Ts>
+[[nodiscard]] constexpr bool holds(const std::variant<Ts...>& of) noexcept {
+    if constexpr ((std::is_same_v<T, Ts> || ...)) return std::holds_alternative<T>(of);
+    return false;
+}
+
+/// The row for this event in this state, or nullptr.
+template <class Transition, class StateName>
+[[nodiscard]] constexpr const Transition* find_transition(std::span<const Transition> table, StateName from,
+                                                          EventKind on) noexcept {
+    for (const auto& row : table) {
+        if (row.from == from && row.on == on) return &row;
     }
     return nullptr;
 }
 
-using service::Timeouts;
-
-// ---- shared by both machines ----
-
-/// The answer to an event that the table does not list: a packet out of place is the peer's fault, anything
-/// else ours.
-[[nodiscard]] Error undeclared(EventKind kind);
-/// What a refusal of the vault means for the connection.
-[[nodiscard]] Error meaning_of(vault::Status status);
-/// What the vault's reply, or its loss, is to a machine of either protocol.
-template <class Event>
-[[nodiscard]] Event event_of(Result<vault::ReplyBody>&& reply) {
-    struct Meaning {
-        Event operator()(vault::HelloAnswer& answer) const { return event::HelloAnswered{answer}; }
-        Event operator()(vault::Vouch& vouch) const { return event::VouchMade{vouch}; }
-        Event operator()(vault::VouchIsGood&) const { return event::VouchIsGood{}; }
-        Event operator()(vault::Refused& refused) const { return event::VaultRefused{refused.status}; }
-        Event operator()(vault::OtherSlot& other) const { return event::OtherSlot{other.slot}; }
-        Event operator()(vault::PublicKeyIs&) const { return not_asked(); }  // no machine asks for it
-        Event operator()(vault::KeyDropped&) const { return not_asked(); }   // no answer to anything
-        static Event not_asked() { return event::VaultLost{"its answer is to another question"}; }
-    };
-    if (!reply) return event::VaultLost{reply.error().text()};
-    return std::visit(Meaning{}, *reply);
-}
-/// A key or cookie that could not be made: out of locked memory, or the peer's fault as it stands.
-[[nodiscard]] Error local_fault(const Error& why);
-
-template <class Packet>
-[[nodiscard]] action::Send send(const Packet& packet) {
-    action::Send out{};
-    if constexpr (std::is_same_v<Packet, wire::curve_tun::SealedHello>) {
-        out.size = wire::curve_tun::kHelloSize;
-        serialise(packet, MutableBytes(out.bytes).first<wire::curve_tun::kHelloSize>());
-    } else if constexpr (std::is_same_v<Packet, wire::curve_tun::SealedCookie>) {
-        out.size = wire::curve_tun::kCookiePacketSize;
-        serialise(packet, MutableBytes(out.bytes).first<wire::curve_tun::kCookiePacketSize>());
-    } else {
-        static_assert(std::is_same_v<Packet, wire::curve_tun::SealedVouch>);
-        out.size = wire::curve_tun::kVouchSize;
-        serialise(packet, MutableBytes(out.bytes).first<wire::curve_tun::kVouchSize>());
-    }
+template <class Self, class StateName, class Event, class Actions>
+Actions Machine<Self, StateName, Event, Actions>::handle(Event&& event, Instant now) {
+    const StateName from = state();
+    if (from == StateName::closed) return {};  // late answers find nobody
+    const Transition* row = find_transition(Self::table(), from, kind_of(event));
+    if (row == nullptr) return answer_in_any_state(event);
+    Actions out = row->handler.run(self(), event, now);
+    if (!has_followed(*row, out)) out = close({Errc::bug, std::string(name_of(row->on))});
     return out;
+}
+
+template <class Self, class StateName, class Event, class Actions>
+Actions Machine<Self, StateName, Event, Actions>::answer_in_any_state(const Event& event) {
+    const EventKind on = kind_of(event);
+    for (const auto& row : Self::kClosing) {
+        if (row.on == on) return close(row.why(event));
+    }
+    return self().refuse(undeclared(on));
+}
+
+template <class Self, class StateName, class Event, class Actions>
+bool Machine<Self, StateName, Event, Actions>::has_followed(const Transition& row, const Actions& did) const {
+    const StateName at = state();
+    if (at == row.to) return true;
+    if (at == StateName::closed) return holds<action::Close>(did.front());
+    return at == row.from && holds<action::Drop>(did.front());
+}
+
+template <class Self, class StateName, class Event, class Actions>
+Actions Machine<Self, StateName, Event, Actions>::close(Error why) {
+    self().state_ = Closed{};
+    deadline_.reset();
+    return {action::Close{std::move(why)}};
 }
 
 }  // namespace curvegate::handshake

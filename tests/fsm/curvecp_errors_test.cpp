@@ -32,7 +32,7 @@ Actions redeems(Script& script, const Buffer& initiate, event::CookieRedeemed&& 
     return machine.handle(std::move(redeemed), kStart);
 }
 event::CookieRedeemed redeemed(Script& script) {
-    return *script.world().keeper.redeem(script.cookie(), test::udp::kBinding, kStart);
+    return {*script.world().keeper.redeem(script.cookie(), test::udp::kBinding, kStart)};
 }
 
 std::optional<Error> why_closed(const Actions& actions) {
@@ -57,7 +57,8 @@ Actions used_cookie(Script& script) {
 }
 Actions cookie_of_another_client(Script& script) {
     const auto other = script.world().fresh_keys();
-    return redeems(script, script.initiate(), {{other.public_key, Script::server_keys().secret}, {}, false});
+    return redeems(script, script.initiate(),
+                   {{{other.public_key, Script::server_keys().secret}, {}, false}});
 }
 Actions changed_box(Script& script) {
     auto initiate = script.initiate();

@@ -1,5 +1,6 @@
 #include "support/curvecp.hpp"
 #include "support/golden.hpp"
+#include "support/kinds.hpp"
 
 #include <catch2/catch.hpp>
 
@@ -9,6 +10,8 @@ namespace curvegate::handshake::curvecp {
 namespace {
 
 using test::udp::Script;
+
+const std::vector<EventKind> kEvents = test::kinds_of<Event>();
 
 std::string name_of(const Action& action) {
     constexpr std::array<std::string_view, std::variant_size_v<Action>> names = {
@@ -38,24 +41,19 @@ struct Step {
     Deadline after;
 };
 
-/// A server has none.
-template <class Machine>
-Deadline deadline_of(const Machine& machine) {
-    if constexpr (std::is_same_v<Machine, Server>)
-        return std::nullopt;
-    else
-        return machine.next_deadline();
-}
-
 template <class Machine>
 Step step(Machine machine, Event&& event) {
     const EventKind kind = kind_of(event);
     const std::string from(name_of(machine.state()));
-    const Deadline before = deadline_of(machine);
+    const Deadline before = machine.next_deadline();
     const Instant at = kind == EventKind::deadline_reached ? before.value_or(test::kStart) : test::kStart;
     const auto actions = machine.handle(std::move(event), at);
-    return {
-        from, kind, std::string(name_of(machine.state())), name_of(actions[0]), before, deadline_of(machine)};
+    return {from,
+            kind,
+            std::string(name_of(machine.state())),
+            name_of(actions[0]),
+            before,
+            machine.next_deadline()};
 }
 
 std::vector<Step> server_steps() {
@@ -99,7 +97,7 @@ TEST_CASE("CurveCP's client does in each state with each event what the listing 
 }
 
 TEST_CASE("every kind of event that is not curve_tun's alone is one of CurveCP's", "[fsm][curvecp]") {
-    for (std::size_t i = 0; i <= static_cast<std::size_t>(EventKind::cookie_claimed); ++i) {
+    for (std::size_t i = 0; i < kEventKinds; ++i) {
         const auto kind = static_cast<EventKind>(i);
         const bool of_tcp =
             kind == EventKind::packet_refused || kind == EventKind::written || kind == EventKind::peer_closed;
@@ -110,15 +108,17 @@ TEST_CASE("every kind of event that is not curve_tun's alone is one of CurveCP's
 
 /// What is not in the table closes, or (a stray packet at a client) changes nothing; a closed machine stays
 /// so.
-template <class State, std::size_t N>
-void check_table(const std::array<Transition<State>, N>& table, const std::vector<Step>& steps) {
+template <class Machine>
+void check_table(const std::vector<Step>& steps) {
+    using State = decltype(Machine::Transition::from);
+    const auto table = Machine::table();
     std::size_t used = 0;
     for (std::size_t i = 0; i < steps.size(); ++i) {
         const auto& step = steps[i];
         const auto from = static_cast<State>(i / kEvents.size());
         INFO(step.from << " + " << handshake::name_of(step.on));
         CHECK(step.from == name_of(from));  // the script did reach the state
-        const auto* line = find_transition<State>(table, from, step.on);
+        const auto* line = find_transition(table, from, step.on);
         if (line != nullptr) {
             CHECK(step.to == name_of(line->to));
             CHECK(line->section.starts_with("7."));
@@ -133,19 +133,19 @@ void check_table(const std::array<Transition<State>, N>& table, const std::vecto
         }
         if (step.to == "closed") CHECK_FALSE(step.after.has_value());
     }
-    CHECK(used == N);
+    CHECK(used == table.size());
 }
 
 TEST_CASE("CurveCP's tables list every step that leads on, and no other", "[fsm][curvecp]") {
-    check_table(kServerTable, server_steps());
-    check_table(kClientTable, client_steps());
+    check_table<Server>(server_steps());
+    check_table<Client>(client_steps());
 }
 
 TEST_CASE("no two lines of a table of CurveCP begin alike", "[fsm][curvecp]") {
-    for (const auto& line : kServerTable)
-        CHECK(find_transition<ServerState>(kServerTable, line.from, line.on) == &line);
-    for (const auto& line : kClientTable)
-        CHECK(find_transition<ClientState>(kClientTable, line.from, line.on) == &line);
+    for (const auto& line : Server::table())
+        CHECK(find_transition(Server::table(), line.from, line.on) == &line);
+    for (const auto& line : Client::table())
+        CHECK(find_transition(Client::table(), line.from, line.on) == &line);
 }
 
 TEST_CASE("no packet that a stranger can send ends a client's handshake", "[fsm][curvecp]") {

@@ -45,19 +45,19 @@ packets::SealedVouch vouch_with_other_cookie(Script& script) {
 Actions cookie_of_another_client(Script& script) {
     auto& world = script.world();
     const auto other = world.fresh_keys();
-    return server_gets(
-        script, ServerState::redeeming,
-        event::CookieRedeemed{{other.public_key, std::move(test::Script::server_keys().secret)}, {}, false});
+    return server_gets(script, ServerState::redeeming,
+                       event::CookieRedeemed{
+                           {{other.public_key, std::move(test::Script::server_keys().secret)}, {}, false}});
 }
 Actions altered_outer_box(Script& script) {
     auto machine = script.server_in(ServerState::accepting);
-    (void)machine.handle(event::PacketArrived{changed_vouch(script, 40)}, kStart);
+    (void)machine.handle(arrived(changed_vouch(script, 40)), kStart);
     return machine.handle(script.event(EventKind::cookie_redeemed), kStart);
 }
 Actions altered_cookie_packet(Script& script) {
     auto cookie = script.cookie_packet();
     cookie.box.bytes[0] = static_cast<Byte>(cookie.box.bytes[0] ^ 1);
-    return client_gets(script, ClientState::initiating, event::PacketArrived{cookie});
+    return client_gets(script, ClientState::initiating, arrived(cookie));
 }
 
 std::vector<Case> cases() {
@@ -66,11 +66,9 @@ std::vector<Case> cases() {
         {Errc::unexpected_packet,
          [](Script& s) { return server_gets(s, State::ready, s.event(EventKind::vouch)); }},
         {Errc::wrong_number,
-         [](Script& s) { return server_gets(s, State::ready, event::PacketArrived{numbered_hello(s)}); }},
+         [](Script& s) { return server_gets(s, State::ready, arrived(numbered_hello(s))); }},
         {Errc::cookie_not_ours,
-         [](Script& s) {
-             return server_gets(s, State::accepting, event::PacketArrived{vouch_with_other_cookie(s)});
-         }},
+         [](Script& s) { return server_gets(s, State::accepting, arrived(vouch_with_other_cookie(s))); }},
         {Errc::cookie_mismatch, cookie_of_another_client},
         {Errc::vouch_does_not_open, altered_outer_box},
         {Errc::cookie_does_not_open, altered_cookie_packet},
@@ -148,13 +146,13 @@ TEST_CASE("a vouch or hello with any other number is refused", "[fsm]") {
          {std::uint64_t{0}, std::uint64_t{2}, std::uint64_t{1} << 63, ~std::uint64_t{0}}) {
         auto vouch = script.vouch();
         vouch.number = {number};
-        const auto actions = server_gets(script, ServerState::accepting, event::PacketArrived{vouch});
+        const auto actions = server_gets(script, ServerState::accepting, arrived(vouch));
         CHECK(std::get<action::Close>(actions[0]).why.is(Errc::wrong_number));
     }
     for (const std::uint64_t number : {std::uint64_t{1}, std::uint64_t{1} << 56, ~std::uint64_t{0}}) {
         auto hello = script.hello();
         hello.number = {number};
-        const auto actions = server_gets(script, ServerState::ready, event::PacketArrived{hello});
+        const auto actions = server_gets(script, ServerState::ready, arrived(hello));
         CHECK(std::get<action::Close>(actions[0]).why.is(Errc::wrong_number));
     }
 }
@@ -169,8 +167,8 @@ TEST_CASE("a cookie packet with any bit changed does not open", "[fsm]") {
         INFO("bit " << bit);
         auto altered = packet;
         std::ranges::copy(changed, altered.begin() + packets::kMagicSize);
-        const auto actions = client_gets(script, ClientState::initiating,
-                                         event::PacketArrived{*packets::parse_packet(altered)});
+        const auto actions =
+            client_gets(script, ClientState::initiating, arrived(*packets::parse_packet(altered)));
         REQUIRE(std::holds_alternative<action::Close>(actions[0]));
         REQUIRE(std::get<action::Close>(actions[0]).why.is(Errc::cookie_does_not_open));
     });
@@ -204,7 +202,7 @@ TEST_CASE("a server key or client key of low order inside a correct box is refus
     packets::SealedCookie cookie{test::nonce_number(99), {}};
     crypto::seal(shared, crypto::Nonce::make(crypto::LongPurpose::cookie, cookie.nonce), weak,
                  cookie.box.bytes);
-    const auto at_client = client_gets(script, ClientState::initiating, event::PacketArrived{cookie});
+    const auto at_client = client_gets(script, ClientState::initiating, arrived(cookie));
     CHECK(std::get<action::Close>(at_client[0]).why.is(crypto::Errc::weak_key));
 
     const auto session = *agree(keys.secret, test::Script::server_keys().public_key);
@@ -215,7 +213,7 @@ TEST_CASE("a server key or client key of low order inside a correct box is refus
         crypto::Nonce::make(crypto::ShortPurpose::initiate, packets::number_bytes(packets::kVouchNumber)),
         weak_client, vouch.box.bytes);
     auto machine = script.server_in(ServerState::accepting);
-    (void)machine.handle(event::PacketArrived{vouch}, kStart);
+    (void)machine.handle(arrived(vouch), kStart);
     const auto at_server = machine.handle(script.event(EventKind::cookie_redeemed), kStart);
     CHECK(std::get<action::Close>(at_server[0]).why.is(crypto::Errc::weak_key));
 }

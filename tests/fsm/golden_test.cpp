@@ -1,4 +1,5 @@
 #include "support/golden.hpp"
+#include "support/kinds.hpp"
 #include "support/script.hpp"
 
 #include <catch2/catch.hpp>
@@ -48,17 +49,13 @@ Step step(Machine machine, Event&& event) {
     return {from, kind, to, name_of(actions[0]), to == "closed", machine.next_deadline()};
 }
 
-std::vector<EventKind> all_events() {
-    std::vector<EventKind> out;
-    for (std::size_t i = 0; i < kEventKinds; ++i) out.push_back(static_cast<EventKind>(i));
-    return out;
-}
+const std::vector<EventKind> kEvents = test::kinds_of<Event>();
 
 std::vector<Step> server_steps() {
     Script script;
     std::vector<Step> out;
     for (std::size_t state = 0; state < kServerStates; ++state) {
-        for (const auto kind : all_events())
+        for (const auto kind : kEvents)
             out.push_back(step(script.server_in(static_cast<ServerState>(state)), script.event(kind)));
     }
     return out;
@@ -67,7 +64,7 @@ std::vector<Step> client_steps() {
     Script script;
     std::vector<Step> out;
     for (std::size_t state = 0; state < kClientStates; ++state) {
-        for (const auto kind : all_events())
+        for (const auto kind : kEvents)
             out.push_back(step(script.client_in(static_cast<ClientState>(state)), script.event(kind)));
     }
     return out;
@@ -84,26 +81,27 @@ std::string listing(const std::vector<Step>& steps) {
 
 TEST_CASE("the server's machine does in each state with each event what the listing says", "[fsm]") {
     const auto steps = server_steps();
-    REQUIRE(steps.size() == kServerStates * kEventKinds);
+    REQUIRE(steps.size() == kServerStates * kEvents.size());
     test::compare_with_golden("fsm/server.golden", listing(steps));
 }
 
 TEST_CASE("the client's machine does in each state with each event what the listing says", "[fsm]") {
     const auto steps = client_steps();
-    REQUIRE(steps.size() == kClientStates * kEventKinds);
+    REQUIRE(steps.size() == kClientStates * kEvents.size());
     test::compare_with_golden("fsm/client.golden", listing(steps));
 }
 
-template <class State, std::size_t N>
-void check_table(const std::array<Transition<State>, N>& table, const std::vector<Step>& steps,
-                 std::size_t states) {
+template <class Machine>
+void check_table(const std::vector<Step>& steps, std::size_t states) {
+    using State = decltype(Machine::Transition::from);
+    const auto table = Machine::table();
     std::size_t used = 0;
     for (std::size_t i = 0; i < steps.size(); ++i) {
         const auto& step = steps[i];
-        const auto from = static_cast<State>(i / kEventKinds);
+        const auto from = static_cast<State>(i / kEvents.size());
         INFO(step.from << " + " << handshake::name_of(step.on));
         CHECK(step.from == name_of(from));  // the script did reach the state
-        const auto* line = find_transition<State>(table, from, step.on);
+        const auto* line = find_transition(table, from, step.on);
         if (line != nullptr) {
             CHECK(step.to == name_of(line->to));
             CHECK_FALSE(line->section.empty());
@@ -113,20 +111,20 @@ void check_table(const std::array<Transition<State>, N>& table, const std::vecto
         }
         if (step.closed) CHECK_FALSE(step.deadline.has_value());
     }
-    CHECK(used == N);
-    CHECK(steps.size() == states * kEventKinds);
+    CHECK(used == table.size());
+    CHECK(steps.size() == states * kEvents.size());
 }
 
 TEST_CASE("the tables list every step that does not close, and no other", "[fsm]") {
-    check_table(kServerTable, server_steps(), kServerStates);
-    check_table(kClientTable, client_steps(), kClientStates);
+    check_table<Server>(server_steps(), kServerStates);
+    check_table<Client>(client_steps(), kClientStates);
 }
 
 TEST_CASE("no two lines of a table begin alike", "[fsm]") {
-    for (const auto& line : kServerTable)
-        CHECK(find_transition<ServerState>(kServerTable, line.from, line.on) == &line);
-    for (const auto& line : kClientTable)
-        CHECK(find_transition<ClientState>(kClientTable, line.from, line.on) == &line);
+    for (const auto& line : Server::table())
+        CHECK(find_transition(Server::table(), line.from, line.on) == &line);
+    for (const auto& line : Client::table())
+        CHECK(find_transition(Client::table(), line.from, line.on) == &line);
 }
 
 TEST_CASE("every state that waits for somebody has a deadline", "[fsm]") {

@@ -27,9 +27,9 @@ src/cookie: base crypto wire
 src/registry: base crypto
 src/service: base crypto wire registry curvegate
 vault/protocol: base crypto
-src/handshake: base crypto service wire session cookie registry vault/protocol
-src/handshake/curve_tun: base crypto service wire session cookie registry handshake vault/protocol
-src/handshake/curvecp: base crypto service wire session cookie registry handshake vault/protocol
+src/handshake: base crypto service wire cookie vault/protocol
+src/handshake/curve_tun: base crypto service wire session cookie handshake vault/protocol
+src/handshake/curvecp: base crypto service wire session cookie handshake vault/protocol
 src/status: base
 src/audit: base crypto status
 src/os: base
@@ -89,6 +89,21 @@ for folder in src/*/ src/*/*/ vault/ vault/*/; do
     folder=${folder%/}
     grep -q "^$folder:" <<< "$rules" || offend "$folder has no rule in check.sh"
 done
+
+# What a folder must not speak of, but in comments: a wire that is not its own.
+knows_nothing_of() {  # folder, words
+    local folder=$1 word hits file
+    shift
+    for file in $(sources_in "$folder"); do
+        for word in "$@"; do
+            hits=$(sed 's://.*::' "$file" | grep -n "$word")
+            [ -z "$hits" ] || offend "$file speaks of $word: ${hits//$'\n'/; }"
+        done
+    done
+}
+knows_nothing_of src/handshake curve_tun curvecp
+knows_nothing_of src/handshake/curve_tun curvecp
+knows_nothing_of src/handshake/curvecp curve_tun
 
 # ---- 2. what no part of the core may use ----
 

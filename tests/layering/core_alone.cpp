@@ -83,12 +83,12 @@ class Core {
 namespace tcp {
 
 namespace fsm = handshake::curve_tun;
-namespace event = handshake::event;
-namespace action = handshake::action;
+namespace event = fsm::event;
+namespace action = fsm::action;
 namespace packets = wire::curve_tun;
 
 template <class Packet>
-Packet packet_of(const handshake::Actions& actions) {
+Packet packet_of(const fsm::Actions& actions) {
     return std::get<Packet>(*packets::parse_packet(std::get<action::Send>(actions[0]).packet()));
 }
 
@@ -100,16 +100,16 @@ bool shake_hands_and_speak(Core& core) {
     auto short_keys = core.fresh_keys();
     const auto client_short = short_keys.public_key;
     const auto hello = client.handle(event::Start{std::move(short_keys)}, kNow);
-    (void)server.handle(event::PacketArrived{packet_of<packets::SealedHello>(hello)}, kNow);
+    (void)server.handle(fsm::arrived(packet_of<packets::SealedHello>(hello)), kNow);
     const auto server_keys = core.fresh_keys();
     const auto cookie = *core.keeper.issue(binding, client_short, server_keys.secret, core.random, kNow);
     const auto answer = core.ask<vault::HelloAnswer>(
         server.handle(event::CookieIssued{server_keys.public_key, cookie}, kNow));
     const auto welcome = server.handle(event::HelloAnswered{answer}, kNow);
-    const auto made = core.ask<vault::Vouch>(
-        client.handle(event::PacketArrived{packet_of<packets::SealedCookie>(welcome)}, kNow));
+    const auto made =
+        core.ask<vault::Vouch>(client.handle(fsm::arrived(packet_of<packets::SealedCookie>(welcome)), kNow));
     const auto vouch = client.handle(event::VouchMade{made}, kNow);
-    (void)server.handle(event::PacketArrived{packet_of<packets::SealedVouch>(vouch)}, kNow);
+    (void)server.handle(fsm::arrived(packet_of<packets::SealedVouch>(vouch)), kNow);
     (void)core.ask<vault::VouchIsGood>(
         server.handle(event::CookieRedeemed{*core.keeper.redeem(cookie, binding, kNow)}, kNow));
     (void)server.handle(event::VouchIsGood{}, kNow);

@@ -278,7 +278,8 @@ class Script {
             case EventKind::vouch: return initiate_arrived(initiate_);
             case EventKind::message: return event::Confirmed{};
             case EventKind::cookie_issued: return event::CookieIssued{server_keys().public_key, cookie_};
-            case EventKind::cookie_redeemed: return *world_.keeper.redeem(cookie_, kBinding, kStart);
+            case EventKind::cookie_redeemed:
+                return event::CookieRedeemed{*world_.keeper.redeem(cookie_, kBinding, kStart)};
             case EventKind::cookie_refused: return event::CookieRefused{cookie::Errc::does_not_open};
             case EventKind::cookie_claimed: return event::CookieClaimed{};
             case EventKind::not_possible: return event::NotPossible{crypto::Errc::secrets_full};

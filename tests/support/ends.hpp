@@ -11,11 +11,11 @@
 namespace curvegate::test {
 
 namespace fsm = handshake::curve_tun;
-namespace event = handshake::event;
-namespace action = handshake::action;
+namespace event = fsm::event;
+namespace action = fsm::action;
 namespace packets = wire::curve_tun;
-using handshake::Actions;
-using handshake::Event;
+using fsm::Actions;
+using fsm::Event;
 using handshake::EventKind;
 using session::curve_tun::Session;
 
@@ -198,7 +198,7 @@ class End {
         }
         auto parsed = packets::parse_packet(packet);
         if (parsed) {
-            feed(event::PacketArrived{std::move(*parsed)}, now);
+            feed(fsm::arrived(*parsed), now);
         } else {
             feed(event::PacketRefused{parsed.error()}, now);
         }

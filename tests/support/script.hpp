@@ -24,7 +24,7 @@ class Script {
                                    {}};
         serialise(packets::CookieBody{server_keys().public_key, cookie_}, request.payload);
         answer_ = std::get<vault::HelloAnswer>(world_.server_vault.ask(request));
-        const auto ask = client.handle(event::PacketArrived{cookie_packet()}, kStart);
+        const auto ask = client.handle(fsm::arrived(cookie_packet()), kStart);
         const auto& made = std::get<vault::MakeVouch>(std::get<action::AskVault>(ask[0]).request);
         vouch_made_ = std::get<vault::Vouch>(world_.client_vault.ask(made));
         vouch_ = packet<packets::SealedVouch>(client.handle(event::VouchMade{vouch_made_}, kStart));
@@ -58,10 +58,10 @@ class Script {
     [[nodiscard]] Event event(EventKind kind) {
         switch (kind) {
             case EventKind::start: return event::Start{client_keys()};
-            case EventKind::hello: return event::PacketArrived{*hello_};
-            case EventKind::cookie: return event::PacketArrived{cookie_packet()};
-            case EventKind::vouch: return event::PacketArrived{*vouch_};
-            case EventKind::message: return event::PacketArrived{packets::MessageHeader{{2}}};
+            case EventKind::hello: return fsm::arrived(*hello_);
+            case EventKind::cookie: return fsm::arrived(cookie_packet());
+            case EventKind::vouch: return fsm::arrived(*vouch_);
+            case EventKind::message: return fsm::arrived(packets::MessageHeader{{2}});
             case EventKind::packet_refused: return event::PacketRefused{wire::Errc::wrong_length};
             case EventKind::cookie_issued: return event::CookieIssued{server_keys().public_key, cookie_};
             case EventKind::cookie_redeemed:

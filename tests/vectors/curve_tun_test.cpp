@@ -102,8 +102,7 @@ action::Established run_server(const Recording& from) {
     vault.nonces.recorded = {from.nonce("server_safe_nonce")};
     fsm::Server server(vault::KeySlot::server, {}, kStart);
 
-    const auto issue =
-        server.handle(event::PacketArrived{*packets::parse_packet(from.packet("hello"))}, kStart);
+    const auto issue = server.handle(fsm::arrived(*packets::parse_packet(from.packet("hello"))), kStart);
     CHECK(one<action::IssueCookie>(issue).client_short == from.short_keys("client").public_key);
     const auto cookie = from.cookie();
     CHECK(hex(cookie.bytes) == hex(bytes_at(from.part("cookie"), "cookie_value")));
@@ -111,10 +110,9 @@ action::Established run_server(const Recording& from) {
     const auto answered = server.handle(event_of(vault.ask(one<action::AskVault>(ask).request)), kStart);
     CHECK(hex(one<action::Send>(answered).packet()) == hex(from.packet("cookie")));
 
-    const auto redeem =
-        server.handle(event::PacketArrived{*packets::parse_packet(from.packet("vouch"))}, kStart);
+    const auto redeem = server.handle(fsm::arrived(*packets::parse_packet(from.packet("vouch"))), kStart);
     const auto& came_back = one<action::RedeemCookie>(redeem).cookie;
-    const auto check = server.handle(event::CookieRedeemed{from.redeemed(came_back), {}, false}, kStart);
+    const auto check = server.handle(event::CookieRedeemed{{from.redeemed(came_back), {}, false}}, kStart);
     const auto authorise = server.handle(event_of(vault.ask(one<action::AskVault>(check).request)), kStart);
     CHECK(to_array(one<action::Authorise>(authorise).client.bytes()) ==
           from.public_key("long_term_keys", "client"));
@@ -132,8 +130,7 @@ action::Established run_client(const Recording& from) {
 
     const auto hello = client.handle(event::Start{from.short_keys("client")}, kStart);
     CHECK(hex(one<action::Send>(hello).packet()) == hex(from.packet("hello")));
-    const auto ask =
-        client.handle(event::PacketArrived{*packets::parse_packet(from.packet("cookie"))}, kStart);
+    const auto ask = client.handle(fsm::arrived(*packets::parse_packet(from.packet("cookie"))), kStart);
     const auto made = vault.ask(one<action::AskVault>(ask).request);
     CHECK(hex(std::get<vault::Vouch>(made).vouch) ==
           hex(bytes_at(from.part("vouch").at("inner_vouch").as_object(), "box")));

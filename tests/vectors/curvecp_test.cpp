@@ -178,7 +178,8 @@ action::Established run_server(const Recording& from, const Datagram& initiate,
     CHECK(to_array(vault.key.bytes()) == from.secret("server_long_pk"));
     fsm::Server server(vault::KeySlot::server, first_sent);
     const auto redeem = one<action::RedeemCookie>(server.handle(initiate_arrived(initiate.bytes), kStart));
-    const auto ask = one<action::AskVault>(server.handle(*from.redeem(redeem.cookie, false), kStart));
+    const auto ask = one<action::AskVault>(
+        server.handle(event::CookieRedeemed{*from.redeem(redeem.cookie, false)}, kStart));
     const auto authorise = one<action::Authorise>(server.handle(event_of(vault.ask(ask.request)), kStart));
     CHECK(to_array(authorise.client.bytes()) == from.secret("client_long_pk"));
     CHECK(packets::decode_server_name(authorise.name) == from.server_name);
@@ -314,7 +315,7 @@ class RecordedServer {
         (void)machine.handle(event::InitiateArrived{header, packet}, kStart);
         auto redeemed = from_->redeem(header.cookie, claimed_);
         if (!redeemed) return false;
-        auto ask = machine.handle(std::move(*redeemed), kStart);
+        auto ask = machine.handle(event::CookieRedeemed{std::move(*redeemed)}, kStart);
         if (!std::holds_alternative<action::AskVault>(ask[0])) return false;
         (void)machine.handle(event_of(vault_.ask(std::get<action::AskVault>(ask[0]).request)), kStart);
         (void)machine.handle(event::Authorised{}, kStart);

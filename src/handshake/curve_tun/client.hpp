@@ -1,6 +1,6 @@
 #pragma once
 
-#include "handshake/machine.hpp"
+#include "handshake/curve_tun/machine.hpp"
 
 namespace curvegate::handshake::curve_tun {
 
@@ -15,28 +15,36 @@ enum class ClientState {
 inline constexpr std::size_t kClientStates = 6;
 [[nodiscard]] std::string_view name_of(ClientState state) noexcept;
 
-/// PROTOCOL 4: every step of a client's handshake. What is not listed meets undeclared().
-inline constexpr std::array<Transition<ClientState>, 5> kClientTable = {{
-    {ClientState::ready, EventKind::start, ClientState::initiating, "4.3"},
-    {ClientState::initiating, EventKind::cookie, ClientState::vouching, "4.4"},
-    {ClientState::vouching, EventKind::vouch_made, ClientState::vouched, "4.5"},
-    {ClientState::vouched, EventKind::written, ClientState::connected, "4.5"},
-    {ClientState::connected, EventKind::stop, ClientState::closed, "5.5"},
-}};
-
 /// The client's end of a curve_tun handshake over TCP, with one expected server key.
-class Client {
+class Client : public Machine<Client, ClientState, Event, Actions> {
   public:
+    /// PROTOCOL 4: every step of a client's handshake.
+    [[nodiscard]] static std::span<const Transition> table() noexcept {
+        using enum ClientState;
+        using enum EventKind;
+        static constexpr std::array<Transition, 5> kTable = {{
+            {ready, start, initiating, "4.3", step<&Client::on_start>},
+            {initiating, cookie, vouching, "4.4", step<&Client::on_cookie>},
+            {vouching, vouch_made, vouched, "4.5", step<&Client::on_vouch_made>},
+            {vouching, deadline_reached, closed, "4.6", step<&Client::on_vault_silent>},
+            {vouched, written, connected, "4.5", step<&Client::on_written>},
+        }};
+        return kTable;
+    }
+    /// PROTOCOL 4.6: what closes it in every state.
+    static constexpr auto kClosing =
+        closing::join(closing::kAlways<Event>, closing::kConnection<Event>,
+                      std::array{closing::as<Event, event::DeadlineReached, Errc::connect_timeout>});
+
     /// `deadline` bounds the whole handshake; the vault's answer has its own bound within it.
     Client(const crypto::PublicKey& server, const Timeouts& timeouts, Instant deadline) noexcept;
 
-    [[nodiscard]] Actions handle(Event&& event, Instant now);
-    [[nodiscard]] Deadline next_deadline() const noexcept { return deadline_; }
-    [[nodiscard]] ClientState state() const noexcept;
     /// As Server's.
     [[nodiscard]] std::size_t expected_packet_size() const noexcept;
 
   private:
+    friend class Machine<Client, ClientState, Event, Actions>;
+
     struct Ready {};
     struct Initiating {
         crypto::EphemeralKeyPair keys;
@@ -44,26 +52,23 @@ class Client {
     };
     struct Vouching {
         crypto::SharedKey shared;  // DH(ECs, ES)
-        wire::curve_tun::Cookie cookie;
+        wire::Cookie cookie;
     };
     struct Vouched {
         crypto::SharedKey shared;
     };
     struct Connected {};
-    struct Closed {};
     using State = std::variant<Ready, Initiating, Vouching, Vouched, Connected, Closed>;
 
-    [[nodiscard]] Actions step(Event&& event, Instant now);
-    [[nodiscard]] Actions on_start(crypto::EphemeralKeyPair&& keys);
-    [[nodiscard]] Actions on_cookie(Initiating& state, const wire::curve_tun::SealedCookie& cookie,
-                                    Instant now);
-    [[nodiscard]] Actions on_vouch_made(Vouching& state, const vault::Vouch& made);
-    [[nodiscard]] Actions close(Error why);
+    [[nodiscard]] Actions on_start(Ready&, event::Start& start, Instant);
+    [[nodiscard]] Actions on_cookie(Initiating& state, event::CookieArrived& arrived, Instant now);
+    [[nodiscard]] Actions on_vouch_made(Vouching& state, event::VouchMade& made, Instant);
+    [[nodiscard]] Actions on_vault_silent(Vouching&, event::DeadlineReached&, Instant now);
+    [[nodiscard]] Actions on_written(Vouched& state, event::Written&, Instant);
 
     crypto::PublicKey server_;
     Timeouts timeouts_;
     Instant limit_;
-    Deadline deadline_;
     State state_;
 };
 

@@ -1,8 +1,7 @@
 #pragma once
 
-#include "handshake/machine.hpp"
-
-#include <optional>
+#include "handshake/curve_tun/machine.hpp"
+#include "handshake/steps.hpp"
 
 namespace curvegate::handshake::curve_tun {
 
@@ -20,41 +19,49 @@ enum class ServerState {
 inline constexpr std::size_t kServerStates = 9;
 [[nodiscard]] std::string_view name_of(ServerState state) noexcept;
 
-/// PROTOCOL 4: every step of a server's handshake. What is not listed meets undeclared().
-inline constexpr std::array<Transition<ServerState>, 9> kServerTable = {{
-    {ServerState::ready, EventKind::hello, ServerState::issuing, "4.3"},
-    {ServerState::issuing, EventKind::cookie_issued, ServerState::answering, "4.4"},
-    {ServerState::answering, EventKind::hello_answered, ServerState::accepting, "4.4"},
-    {ServerState::answering, EventKind::other_slot, ServerState::issuing, "4.4"},
-    {ServerState::accepting, EventKind::vouch, ServerState::redeeming, "4.5"},
-    {ServerState::redeeming, EventKind::cookie_redeemed, ServerState::checking, "4.5"},
-    {ServerState::checking, EventKind::vouch_is_good, ServerState::authorising, "4.6"},
-    {ServerState::authorising, EventKind::authorised, ServerState::connected, "4.6"},
-    {ServerState::connected, EventKind::stop, ServerState::closed, "5.5"},
-}};
-
 /// The server's end of a curve_tun handshake over TCP. A cookie is good on the connection that issued it,
 /// once (PROTOCOL 4.5): the machine keeps its nonce and compares.
-class Server {
+class Server : public Machine<Server, ServerState, Event, Actions> {
   public:
+    /// PROTOCOL 4: every step of a server's handshake.
+    [[nodiscard]] static std::span<const Transition> table() noexcept {
+        using enum ServerState;
+        using enum EventKind;
+        static constexpr std::array<Transition, 10> kTable = {{
+            {ready, hello, issuing, "4.3", step<&Server::on_hello>},
+            {ready, deadline_reached, closed, "4.6", step<&Server::on_no_hello>},
+            {issuing, cookie_issued, answering, "4.4", step<&Server::on_cookie_issued>},
+            {answering, hello_answered, accepting, "4.4", step<&Server::on_hello_answered>},
+            {answering, other_slot, issuing, "4.4", step<&Server::on_other_slot>},
+            {accepting, vouch, redeeming, "4.5", step<&Server::on_vouch>},
+            {accepting, deadline_reached, closed, "4.6", step<&Server::on_no_vouch>},
+            {redeeming, cookie_redeemed, checking, "4.5", step<&Server::on_cookie_redeemed>},
+            {checking, vouch_is_good, authorising, "4.6", step<&Server::on_vouch_is_good>},
+            {authorising, authorised, connected, "4.6", step<&Server::on_authorised>},
+        }};
+        return kTable;
+    }
+    /// PROTOCOL 4.6: what closes it in every state.
+    static constexpr auto kClosing =
+        closing::join(closing::kAlways<Event>, closing::kRefusals<Event>, closing::kConnection<Event>,
+                      std::array{closing::as<Event, event::DeadlineReached, Errc::vault_timeout>});
+
     /// `slot`: of the server's keys the one to try first.
     Server(vault::KeySlot slot, const Timeouts& timeouts, Instant now) noexcept;
 
-    [[nodiscard]] Actions handle(Event&& event, Instant now);
-    [[nodiscard]] Deadline next_deadline() const noexcept { return deadline_; }
-    [[nodiscard]] ServerState state() const noexcept;
     /// The one packet length that may come now, without frame header; 0: none, leave the bytes in the socket.
     [[nodiscard]] std::size_t expected_packet_size() const noexcept;
 
   private:
+    friend class Machine<Server, ServerState, Event, Actions>;
+
     // Each state owns what it needs; leaving it wipes the secrets among that.
     struct Ready {};
     struct Issuing {
         wire::curve_tun::SealedHello hello;
-        bool again;  // the vault has said whose it is: it is asked no third time
     };
     struct Answering {
-        Issuing issued;
+        wire::curve_tun::SealedHello hello;
         crypto::LongTermNonce cookie_nonce;
     };
     struct Accepting {
@@ -74,24 +81,23 @@ class Server {
         crypto::PublicKey client;
     };
     struct Connected {};
-    struct Closed {};
     using State = std::variant<Ready, Issuing, Answering, Accepting, Redeeming, Checking, Authorising,
                                Connected, Closed>;
 
-    [[nodiscard]] Actions step(Event&& event, Instant now);
-    [[nodiscard]] Actions on_hello(const wire::curve_tun::SealedHello& hello);
-    [[nodiscard]] Actions on_cookie_issued(Issuing& state, const event::CookieIssued& issued, Instant now);
-    [[nodiscard]] Actions on_hello_answered(Answering& state, const vault::HelloAnswer& answer, Instant now);
-    [[nodiscard]] Actions on_other_slot(const Answering& state, vault::KeySlot slot);
-    [[nodiscard]] Actions on_vouch(Accepting& state, const wire::curve_tun::SealedVouch& vouch);
-    [[nodiscard]] Actions on_cookie_redeemed(Redeeming& state, const crypto::CookieContents& contents,
-                                             Instant now);
-    [[nodiscard]] Actions close(Error why);
-    [[nodiscard]] Error timeout_reason() const noexcept;
+    [[nodiscard]] Actions on_hello(Ready&, event::HelloArrived& arrived, Instant);
+    [[nodiscard]] Actions on_no_hello(Ready&, event::DeadlineReached&, Instant);
+    [[nodiscard]] Actions on_cookie_issued(Issuing& state, event::CookieIssued& issued, Instant now);
+    [[nodiscard]] Actions on_hello_answered(Answering& state, event::HelloAnswered& answered, Instant now);
+    [[nodiscard]] Actions on_other_slot(Answering& state, event::OtherSlot& other, Instant);
+    [[nodiscard]] Actions on_vouch(Accepting& state, event::VouchArrived& arrived, Instant);
+    [[nodiscard]] Actions on_no_vouch(Accepting&, event::DeadlineReached&, Instant);
+    [[nodiscard]] Actions on_cookie_redeemed(Redeeming& state, event::CookieRedeemed& redeemed, Instant now);
+    [[nodiscard]] Actions on_vouch_is_good(Checking& state, event::VouchIsGood&, Instant);
+    [[nodiscard]] Actions on_authorised(Authorising& state, event::Authorised&, Instant);
+    [[nodiscard]] Actions issue_cookie(const wire::curve_tun::SealedHello& hello);
 
-    vault::KeySlot slot_;  // that of the hello, as soon as that is known
+    HelloSlot slot_;
     Timeouts timeouts_;
-    Deadline deadline_;
     State state_;
 };
 

@@ -15,18 +15,6 @@ enum class ClientState {
 inline constexpr std::size_t kClientStates = 6;
 [[nodiscard]] std::string_view name_of(ClientState state) noexcept;
 
-/// PROTOCOL 7: every step of a client.
-inline constexpr std::array<Transition<ClientState>, 8> kClientTable = {{
-    {ClientState::ready, EventKind::start, ClientState::initiating, "7.3"},
-    {ClientState::initiating, EventKind::deadline_reached, ClientState::initiating, "7.3"},
-    {ClientState::initiating, EventKind::cookie, ClientState::vouching, "7.3"},
-    {ClientState::vouching, EventKind::vouch_made, ClientState::vouched, "7.4"},
-    {ClientState::vouched, EventKind::message, ClientState::connected, "7.5"},
-    {ClientState::vouched, EventKind::deadline_reached, ClientState::vouched, "7.5"},
-    {ClientState::vouched, EventKind::start, ClientState::initiating, "7.5"},
-    {ClientState::connected, EventKind::stop, ClientState::closed, "7.6"},
-}};
-
 /// Whom a client wants to reach.
 struct Destination {
     crypto::PublicKey server;
@@ -36,16 +24,35 @@ struct Destination {
 
 /// The client's end of a CurveCP handshake, with one expected server key. Packets that are not for it change
 /// nothing: anybody can send datagrams.
-class Client {
+class Client : public Machine<Client, ClientState, Event, Actions> {
   public:
+    /// PROTOCOL 7: every step of a client.
+    [[nodiscard]] static std::span<const Transition> table() noexcept {
+        using enum ClientState;
+        using enum EventKind;
+        static constexpr std::array<Transition, 8> kTable = {{
+            {ready, start, initiating, "7.3", step<&Client::on_start>},
+            {initiating, deadline_reached, initiating, "7.3", step<&Client::on_no_cookie>},
+            {initiating, cookie, vouching, "7.3", step<&Client::on_cookie>},
+            {vouching, vouch_made, vouched, "7.4", step<&Client::on_vouch_made>},
+            {vouching, deadline_reached, closed, "7.5", step<&Client::on_vault_silent>},
+            {vouched, message, connected, "7.5", step<&Client::on_confirmed>},
+            {vouched, deadline_reached, vouched, "7.5", step<&Client::on_no_answer>},
+            {vouched, start, initiating, "7.5", step<&Client::on_start_afresh>},
+        }};
+        return kTable;
+    }
+    /// PROTOCOL 7.5: what closes it in every state.
+    static constexpr auto kClosing =
+        closing::join(closing::kAlways<Event>, closing::kRefusals<Event>,
+                      std::array{closing::as<Event, event::DeadlineReached, Errc::connect_timeout>});
+
     /// `limit` bounds the whole handshake, up to the server's first Message.
     Client(const Destination& destination, const Timeouts& timeouts, Instant limit) noexcept;
 
-    [[nodiscard]] Actions handle(Event&& event, Instant now);
-    [[nodiscard]] Deadline next_deadline() const noexcept { return deadline_; }
-    [[nodiscard]] ClientState state() const noexcept;
-
   private:
+    friend class Machine<Client, ClientState, Event, Actions>;
+
     struct Ready {};
     struct Initiating {
         crypto::EphemeralKeyPair keys;
@@ -61,22 +68,24 @@ class Client {
     };
     struct Vouched {};
     struct Connected {};
-    struct Closed {};
     using State = std::variant<Ready, Initiating, Vouching, Vouched, Connected, Closed>;
 
-    [[nodiscard]] Actions step(Event&& event, Instant now);
-    [[nodiscard]] Actions on_start(event::Start&& start, Instant now);
+    [[nodiscard]] Actions on_start(Ready&, event::Start& start, Instant now);
+    [[nodiscard]] Actions on_no_cookie(Initiating& state, event::DeadlineReached&, Instant now);
+    [[nodiscard]] Actions on_cookie(Initiating& state, event::CookieArrived& arrived, Instant now);
+    [[nodiscard]] Actions on_vouch_made(Vouching& state, event::VouchMade& made, Instant now);
+    [[nodiscard]] Actions on_vault_silent(Vouching&, event::DeadlineReached&, Instant now);
+    [[nodiscard]] Actions on_confirmed(Vouched&, event::Confirmed&, Instant);
+    [[nodiscard]] Actions on_no_answer(Vouched&, event::DeadlineReached&, Instant now);
+    [[nodiscard]] Actions on_start_afresh(Vouched&, event::Start& start, Instant now);
+    [[nodiscard]] Actions begin(event::Start& start, Instant now);
     [[nodiscard]] Actions say_hello(Initiating& state, Instant now);
-    [[nodiscard]] Actions on_cookie(Initiating& state, const wire::curvecp::SealedCookie& cookie,
-                                    Instant now);
-    [[nodiscard]] Actions on_vouch_made(Vouching& state, const vault::Vouch& made, Instant now);
-    [[nodiscard]] Actions on_deadline(Instant now);
-    [[nodiscard]] Actions close(Error why);
+    /// A stray packet is dropped: anybody can send one.
+    [[nodiscard]] Actions refuse(Error why);
 
     Destination destination_;
     Timeouts timeouts_;
     Instant limit_;
-    Deadline deadline_;
     State state_;
 };
 

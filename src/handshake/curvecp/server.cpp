@@ -3,11 +3,8 @@
 #include "crypto/box.hpp"
 
 namespace curvegate::handshake::curvecp {
-namespace {
 
 namespace wire = wire::curvecp;
-
-}  // namespace
 
 std::string_view name_of(ServerState state) noexcept {
     constexpr std::array<std::string_view, kServerStates> names = {"ready",     "issuing",   "answering",
@@ -19,88 +16,45 @@ std::string_view name_of(ServerState state) noexcept {
 Server::Server(vault::KeySlot slot, crypto::PacketNumber first_sent) noexcept
     : slot_(slot), first_sent_(first_sent), state_(Ready{}) {}
 
-ServerState Server::state() const noexcept {
-    return static_cast<ServerState>(state_.index());
+Actions Server::on_hello(Ready&, event::HelloArrived& arrived, Instant) {
+    return issue_cookie(arrived.packet);
 }
 
-Actions Server::handle(Event&& event, Instant) {
-    const EventKind kind = kind_of(event);
-    const ServerState from = state();
-    if (from == ServerState::closed) return {};  // late answers find nobody
-    if (auto why = reason_to_close(event)) return close(std::move(*why));
-    if (find_transition<ServerState>(kServerTable, from, kind) == nullptr) return close(undeclared(kind));
-    return step(std::move(event));
+Actions Server::issue_cookie(const wire::SealedHello& hello) {
+    Actions out{action::IssueCookie{hello.client_short, slot_.get()}};
+    state_ = Issuing{hello};
+    return out;
 }
 
-// Only pairs of the table come here, so each event names its state.
-Actions Server::step(Event&& event) {
-    switch (kind_of(event)) {
-        case EventKind::hello: {
-            const auto& hello = std::get<event::HelloArrived>(event).hello;
-            state_ = Issuing{hello, false};
-            return {action::IssueCookie{hello.client_short, slot_}};
-        }
-        case EventKind::cookie_issued:
-            return on_cookie_issued(std::get<Issuing>(state_), std::get<event::CookieIssued>(event));
-        case EventKind::hello_answered:
-            return on_hello_answered(std::get<Answering>(state_),
-                                     std::get<event::HelloAnswered>(event).answer);
-        case EventKind::other_slot:
-            return on_other_slot(std::get<Answering>(state_), std::get<event::OtherSlot>(event).slot);
-        case EventKind::vouch: return on_initiate(std::get<event::InitiateArrived>(event));
-        case EventKind::cookie_redeemed:
-            return on_cookie_redeemed(std::get<Redeeming>(state_), std::get<event::CookieRedeemed>(event));
-        case EventKind::vouch_is_good: {
-            Authorising next{std::move(std::get<Checking>(state_))};
-            Actions out{action::Authorise{next.client, next.name}};
-            state_ = std::move(next);
-            return out;
-        }
-        case EventKind::authorised: {
-            Claiming next{std::move(std::get<Authorising>(state_))};
-            Actions out{action::ClaimCookie{next.ticket}};
-            state_ = std::move(next);
-            return out;
-        }
-        case EventKind::cookie_claimed: return on_claimed(std::get<Claiming>(state_));
-        default: return close(undeclared(kind_of(event)));
-    }
-}
-
-Actions Server::on_cookie_issued(Issuing& state, const event::CookieIssued& issued) {
+Actions Server::on_cookie_issued(Issuing& state, event::CookieIssued& issued, Instant) {
     const auto& hello = state.hello;
-    vault::AnswerHello request{
-        slot_, to_array(hello.client_short.bytes()), wire::number_bytes(hello.number), hello.box.bytes, {}};
-    serialise(curvegate::wire::CookieBody{issued.server_short, issued.cookie}, request.payload);
-    state_ = Answering{Issuing(state)};
+    const auto request =
+        ask_for_answer(slot_.get(), hello.client_short, wire::number_bytes(hello.number), hello.box, issued);
+    state_ = Answering{state};
     return {action::AskVault{request}};
 }
 
-Actions Server::on_hello_answered(const Answering& state, const vault::HelloAnswer& answer) {
+Actions Server::on_hello_answered(Answering& state, event::HelloAnswered& answered, Instant) {
     action::Send send{{}, wire::kCookiePacketSize};
-    serialise(wire::SealedCookie{state.issued.hello.extensions, answer.nonce, {answer.box}},
+    serialise(wire::SealedCookie{state.hello.extensions, answered.answer.nonce, {answered.answer.box}},
               MutableBytes(send.bytes).first<wire::kCookiePacketSize>());
     state_ = Closed{};
     return {send};
 }
 
-// The cookie is bound to the slot, so there must be another one, with a key pair of its own.
-Actions Server::on_other_slot(const Answering& state, vault::KeySlot slot) {
-    if (state.issued.again || slot == slot_) return close(Errc::hello_refused);
-    slot_ = slot;
-    const Issuing next{state.issued.hello, true};
-    state_ = next;
-    return {action::IssueCookie{next.hello.client_short, slot_}};
+Actions Server::on_other_slot(Answering& state, event::OtherSlot& other, Instant) {
+    if (auto turned = slot_.turn_to(other.slot); !turned) return close(std::move(turned.error()));
+    return issue_cookie(state.hello);
 }
 
-Actions Server::on_initiate(const event::InitiateArrived& arrived) {
+Actions Server::on_initiate(Ready&, event::InitiateArrived& arrived, Instant) {
     Redeeming next{arrived.header, {}, arrived.packet.size() - wire::kInitiateHeader};
     std::ranges::copy(arrived.packet.subspan(wire::kInitiateHeader), next.box.begin());
     state_ = next;
     return {action::RedeemCookie{arrived.header.cookie, std::nullopt}};
 }
 
-Actions Server::on_cookie_redeemed(Redeeming& state, const cookie::Redeemed& redeemed) {
+Actions Server::on_cookie_redeemed(Redeeming& state, event::CookieRedeemed& redeemed, Instant) {
     if (redeemed.used) return close(Errc::cookie_used);  // before any public-key work
     const auto& client_short = redeemed.contents.client_short;
     if (!std::ranges::equal(client_short.bytes(), state.header.client_short.bytes))
@@ -124,13 +78,24 @@ Actions Server::on_cookie_redeemed(Redeeming& state, const cookie::Redeemed& red
                    {},
                    plain.rest().size()}};
     std::ranges::copy(plain.rest(), next.message.begin());
-    const vault::OpenVouch request{slot, to_array(body->client.bytes()), body->nonce, body->vouch.bytes,
-                                   to_array(client_short.bytes())};
+    const auto request = ask_to_open(slot, *body, client_short);
     state_ = std::move(next);
     return {action::AskVault{request}};
 }
 
-Actions Server::on_claimed(Claiming& state) {
+Actions Server::on_vouch_is_good(Checking& state, event::VouchIsGood&, Instant) {
+    Actions out{action::Authorise{state.client, state.name}};
+    state_ = Authorising{std::move(state)};
+    return out;
+}
+
+Actions Server::on_authorised(Authorising& state, event::Authorised&, Instant) {
+    Actions out{action::ClaimCookie{state.ticket}};
+    state_ = Claiming{std::move(state)};
+    return out;
+}
+
+Actions Server::on_claimed(Claiming& state, event::CookieClaimed&, Instant) {
     auto session = session::curvecp::Session::create(session::Role::server, std::move(state.shared),
                                                      state.header.extensions, state.header.client_short,
                                                      crypto::SendCounter(first_sent_));
@@ -140,11 +105,6 @@ Actions Server::on_claimed(Claiming& state) {
                                     state.slot}};
     state_ = Connected{};
     return out;
-}
-
-Actions Server::close(Error why) {
-    state_ = Closed{};
-    return {action::Close{std::move(why)}};
 }
 
 }  // namespace curvegate::handshake::curvecp

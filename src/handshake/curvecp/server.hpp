@@ -1,6 +1,7 @@
 #pragma once
 
 #include "handshake/curvecp/machine.hpp"
+#include "handshake/steps.hpp"
 
 namespace curvegate::handshake::curvecp {
 
@@ -18,41 +19,44 @@ enum class ServerState {
 inline constexpr std::size_t kServerStates = 9;
 [[nodiscard]] std::string_view name_of(ServerState state) noexcept;
 
-/// PROTOCOL 7: every step of a server. A Hello and the Initiate that follows are two machines that know
-/// nothing of each other: what the first has to tell the second is in the cookie.
-inline constexpr std::array<Transition<ServerState>, 9> kServerTable = {{
-    {ServerState::ready, EventKind::hello, ServerState::issuing, "7.3"},
-    {ServerState::issuing, EventKind::cookie_issued, ServerState::answering, "7.3"},
-    {ServerState::answering, EventKind::hello_answered, ServerState::closed, "7.3"},
-    {ServerState::answering, EventKind::other_slot, ServerState::issuing, "7.3"},
-    {ServerState::ready, EventKind::vouch, ServerState::redeeming, "7.4"},
-    {ServerState::redeeming, EventKind::cookie_redeemed, ServerState::checking, "7.5"},
-    {ServerState::checking, EventKind::vouch_is_good, ServerState::authorising, "7.5"},
-    {ServerState::authorising, EventKind::authorised, ServerState::claiming, "7.5"},
-    {ServerState::claiming, EventKind::cookie_claimed, ServerState::connected, "7.5"},
-}};
-
-/// Answers one packet of a client that has no session yet. It waits for nobody but the vault, and whoever
-/// asks the vault for it bounds that wait (VaultLost), so it has no deadline of its own.
-class Server {
+/// Answers one packet of a client that has no session yet. A Hello and the Initiate that follows are two
+/// machines that know nothing of each other: what the first has to tell the second is in the cookie. It waits
+/// for nobody but the vault, and whoever asks the vault for it bounds that wait (VaultLost), so it has no
+/// deadline.
+class Server : public Machine<Server, ServerState, Event, Actions> {
   public:
+    /// PROTOCOL 7: every step of a server.
+    [[nodiscard]] static std::span<const Transition> table() noexcept {
+        using enum ServerState;
+        using enum EventKind;
+        static constexpr std::array<Transition, 9> kTable = {{
+            {ready, hello, issuing, "7.3", step<&Server::on_hello>},
+            {issuing, cookie_issued, answering, "7.3", step<&Server::on_cookie_issued>},
+            {answering, hello_answered, closed, "7.3", step<&Server::on_hello_answered>},
+            {answering, other_slot, issuing, "7.3", step<&Server::on_other_slot>},
+            {ready, vouch, redeeming, "7.4", step<&Server::on_initiate>},
+            {redeeming, cookie_redeemed, checking, "7.5", step<&Server::on_cookie_redeemed>},
+            {checking, vouch_is_good, authorising, "7.5", step<&Server::on_vouch_is_good>},
+            {authorising, authorised, claiming, "7.5", step<&Server::on_authorised>},
+            {claiming, cookie_claimed, connected, "7.5", step<&Server::on_claimed>},
+        }};
+        return kTable;
+    }
+    /// PROTOCOL 7.5: what closes it in every state.
+    static constexpr auto kClosing = closing::join(closing::kAlways<Event>, closing::kRefusals<Event>);
+
     /// `slot`: of the server's keys the one to try first for a Hello; of an Initiate the cookie tells.
     /// `first_sent` is the number of a session's first packet: anywhere below 2^48.
     Server(vault::KeySlot slot, crypto::PacketNumber first_sent) noexcept;
 
-    /// The time counts for nothing; as the other machines take it.
-    [[nodiscard]] Actions handle(Event&& event, Instant);
-    [[nodiscard]] ServerState state() const noexcept;
-
   private:
+    friend class Machine<Server, ServerState, Event, Actions>;
+
     struct Ready {};
     struct Issuing {
         wire::curvecp::SealedHello hello;
-        bool again;  // the vault has said whose it is: it is asked no third time
     };
-    struct Answering {
-        Issuing issued;
-    };
+    struct Answering : Issuing {};
     struct Redeeming {
         wire::curvecp::InitiateHeader header;
         ByteArray<wire::curvecp::kMaxPacket - wire::curvecp::kInitiateHeader> box;
@@ -73,20 +77,21 @@ class Server {
     struct Authorising : Introduced {};
     struct Claiming : Introduced {};
     struct Connected {};
-    struct Closed {};
     using State = std::variant<Ready, Issuing, Answering, Redeeming, Checking, Authorising, Claiming,
                                Connected, Closed>;
 
-    [[nodiscard]] Actions step(Event&& event);
-    [[nodiscard]] Actions on_cookie_issued(Issuing& state, const event::CookieIssued& issued);
-    [[nodiscard]] Actions on_hello_answered(const Answering& state, const vault::HelloAnswer& answer);
-    [[nodiscard]] Actions on_other_slot(const Answering& state, vault::KeySlot slot);
-    [[nodiscard]] Actions on_initiate(const event::InitiateArrived& arrived);
-    [[nodiscard]] Actions on_cookie_redeemed(Redeeming& state, const cookie::Redeemed& redeemed);
-    [[nodiscard]] Actions on_claimed(Claiming& state);
-    [[nodiscard]] Actions close(Error why);
+    [[nodiscard]] Actions on_hello(Ready&, event::HelloArrived& arrived, Instant);
+    [[nodiscard]] Actions on_cookie_issued(Issuing& state, event::CookieIssued& issued, Instant);
+    [[nodiscard]] Actions on_hello_answered(Answering& state, event::HelloAnswered& answered, Instant);
+    [[nodiscard]] Actions on_other_slot(Answering& state, event::OtherSlot& other, Instant);
+    [[nodiscard]] Actions on_initiate(Ready&, event::InitiateArrived& arrived, Instant);
+    [[nodiscard]] Actions on_cookie_redeemed(Redeeming& state, event::CookieRedeemed& redeemed, Instant);
+    [[nodiscard]] Actions on_vouch_is_good(Checking& state, event::VouchIsGood&, Instant);
+    [[nodiscard]] Actions on_authorised(Authorising& state, event::Authorised&, Instant);
+    [[nodiscard]] Actions on_claimed(Claiming& state, event::CookieClaimed&, Instant);
+    [[nodiscard]] Actions issue_cookie(const wire::curvecp::SealedHello& hello);
 
-    vault::KeySlot slot_;
+    HelloSlot slot_;
     crypto::PacketNumber first_sent_;
     State state_;
 };

@@ -13,9 +13,9 @@ namespace {
 
 namespace machine = handshake::curve_tun;
 namespace wire = wire::curve_tun;
-using handshake::Event;
-namespace action = handshake::action;
-namespace event = handshake::event;
+using machine::Event;
+namespace action = machine::action;
+namespace event = machine::event;
 
 /// The actor of one handshake: reads packets of the one size that may come, runs actions, keeps the timer.
 template <class Machine>
@@ -147,7 +147,7 @@ class Runner final : public HandshakeHandle, public std::enable_shared_from_this
         have_ = 0;
         auto packet = wire::parse_packet(Bytes(incoming_).subspan(wire::kFrameHeaderSize));
         if (!packet) return feed(event::PacketRefused{packet.error()});
-        feed(event::PacketArrived{*packet});
+        feed(machine::arrived(*packet));
     }
     static Error wire_error() { return curvegate::wire::Errc::wrong_length; }
 
