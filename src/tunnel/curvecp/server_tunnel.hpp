@@ -1,5 +1,6 @@
 #pragma once
 
+#include "handshake/curvecp/path.hpp"
 #include "tunnel/curvecp/endpoint.hpp"
 
 namespace curvegate::tunnel::curvecp {
@@ -32,37 +33,22 @@ class ServerTunnel final : public CurvecpTunnel {
     bool touched = false;  ///< the endpoint's: it is in the list of this batch
 
   private:
-    /// Somewhere the client may have moved to, until an acknowledgment from there names what was sent there.
-    struct Candidate {
-        io::Path path;
-        std::array<wire::curvecp::MessageId, 2> probes;
-        std::size_t received = 0;  // bytes; three times as many may be sent there
-        std::size_t sent = 0;
-        std::array<bool, 2> answered{};
-        Instant probe_again;
-        Instant give_up;
-    };
-
     [[nodiscard]] std::optional<Envelope> envelope() override;
     [[nodiscard]] Result<> seal(MutableBytes packet) override { return session_.seal_message(packet); }
     [[nodiscard]] std::size_t transmit(Bytes train, std::size_t segment) override;
     [[nodiscard]] std::size_t allowance() override;
-    [[nodiscard]] Deadline own_deadline() const override;
+    [[nodiscard]] Deadline own_deadline() const override { return path_.next_deadline(); }
     void on_own_deadline(Instant at) override;
     void on_over() override { leave(); }
     void leave();
 
     [[nodiscard]] Result<> take(const io::Path& from, const session::curvecp::Opened& opened,
                                 const wire::curvecp::Extensions& extensions, std::size_t packet_size);
-    [[nodiscard]] bool follow(const io::Path& from, Instant at);
-    void check_answer(const io::Path& from, Bytes message, Instant at);
-    void probe(const io::Path& to, wire::curvecp::MessageId id);
-    void probe_candidate(Instant at);
+    void challenge(const std::optional<handshake::curvecp::Challenge<io::Path>>& challenge);
 
     CurvecpEndpoint* endpoint_;
     session::curvecp::Session session_;
-    io::Path path_;  // where the client has proven to be
-    std::unique_ptr<Candidate> candidate_;
+    handshake::curvecp::PathValidator<io::Path> path_;
     std::shared_ptr<Guest> guest_;
 };
 

@@ -1,0 +1,172 @@
+#pragma once
+
+#include "base/random.hpp"
+#include "base/time.hpp"
+#include "wire/curvecp.hpp"
+#include "wire/curvecp_message.hpp"
+
+#include <algorithm>
+#include <array>
+#include <functional>
+#include <limits>
+#include <memory>
+#include <optional>
+
+/// Where a server's packets go while its client moves (PROTOCOL 7.7). No socket, no clock, no session:
+/// whoever uses it opens and seals.
+namespace curvegate::handshake::curvecp {
+
+/// A message of one empty block with this id is to go there. Whoever has the session acknowledges it by the
+/// id.
+template <class Path>
+struct Challenge {
+    Path to;
+    wire::curvecp::MessageId id;
+};
+/// The bytes of a challenge's packet.
+inline constexpr std::size_t kChallengeSize =
+    wire::curvecp::kServerOverhead + wire::curvecp::message_size(0, false);
+
+/// What a packet or a deadline leads to. The challenges count as sent.
+template <class Path>
+struct Reaction {
+    std::optional<Challenge<Path>> to_proven;
+    std::array<std::optional<Challenge<Path>>, 2> to_candidate;
+    bool has_moved = false;  ///< the candidate is the path now; times and congestion start afresh
+};
+
+/// A packet of the client's that its session has opened.
+template <class Path>
+struct Arrival {
+    const Path& from;
+    bool newest;       ///< its number is above all before
+    std::size_t size;  ///< of the whole packet
+    Bytes message;     ///< what was in its box
+};
+
+/// The path of one connection: the proven one, and for a while a candidate that the client may have moved to.
+/// `Path` is a regular type: the client's address and port, and the server's address that it writes to.
+template <class Path>
+class PathValidator {
+  public:
+    static constexpr Duration kChallengeAgain = std::chrono::milliseconds(500);
+    static constexpr Duration kGiveUp = std::chrono::seconds(10);
+    static constexpr std::size_t kUnprovenTimes = 3;  // PROTOCOL 7.7, rule 5
+
+    /// `proven`: where the accepted Initiate came from. Ids of challenges are drawn from `random`, which
+    /// outlives this.
+    PathValidator(const Path& proven, RandomSource& random) : proven_(proven), random_(&random) {}
+
+    /// Would this packet begin a move? If its client may not be there (rule 2), do not take() it.
+    [[nodiscard]] bool begins_move(const Arrival<Path>& packet) const {
+        return packet.newest && packet.from != proven_ && (!candidate_ || packet.from != candidate_->path);
+    }
+    /// Takes a packet.
+    [[nodiscard]] Reaction<Path> take(const Arrival<Path>& packet, Instant now);
+    /// Gives up the candidate, or gives the challenges that are to go there again.
+    [[nodiscard]] Reaction<Path> on_deadline(Instant now);
+    /// When to call on_deadline(); nullopt: never.
+    [[nodiscard]] Deadline next_deadline() const {
+        if (!candidate_) return std::nullopt;
+        return std::min(candidate_->challenge_again, candidate_->give_up);
+    }
+
+    /// The last path that the client has proven to be at.
+    [[nodiscard]] const Path& proven() const noexcept { return proven_; }
+    [[nodiscard]] bool is_moving() const noexcept { return candidate_ != nullptr; }
+    /// Bytes that may go to where the client seems to be now.
+    [[nodiscard]] std::size_t allowance() const noexcept {
+        if (!candidate_) return std::numeric_limits<std::size_t>::max();
+        const std::size_t most = kUnprovenTimes * candidate_->received;
+        return most - std::min(most, candidate_->sent);
+    }
+    /// Where so many bytes go: what is more than may go to the candidate goes to the proven path.
+    [[nodiscard]] const Path& path_for(std::size_t bytes) const noexcept {
+        return candidate_ && bytes <= allowance() ? candidate_->path : proven_;
+    }
+    /// So many bytes have gone there.
+    void sent(const Path& to, std::size_t bytes) noexcept {
+        if (candidate_ && to == candidate_->path) candidate_->sent += bytes;
+    }
+
+  private:
+    static constexpr std::size_t kProofs = 2;  // rule 3: ids that the candidate must name
+
+    struct Candidate {
+        Path path;
+        std::array<wire::curvecp::MessageId, kProofs> ids;
+        Instant challenge_again;
+        Instant give_up;
+        std::array<bool, kProofs> named{};
+        std::size_t received = 0;  // bytes
+        std::size_t sent = 0;
+    };
+
+    [[nodiscard]] wire::curvecp::MessageId fresh_id() {
+        ByteArray<4> bytes{};
+        random_->fill(bytes);
+        return {std::max(std::uint32_t{1}, load_le<std::uint32_t>(bytes))};
+    }
+    void challenge(Reaction<Path>& out, Instant now);
+    [[nodiscard]] bool names_all(Bytes message);
+
+    Path proven_;
+    RandomSource* random_;
+    std::unique_ptr<Candidate> candidate_;  // mostly there is none
+};
+
+template <class Path>
+Reaction<Path> PathValidator<Path>::take(const Arrival<Path>& packet, Instant now) {
+    Reaction<Path> out;
+    if (begins_move(packet)) {
+        candidate_ = std::make_unique<Candidate>(
+            Candidate{packet.from, {fresh_id(), fresh_id()}, now, now + kGiveUp, {}, 0, 0});
+        // If it has not moved and somebody only passes its packets on, it answers from where it is, with a
+        // higher number.
+        out.to_proven = {proven_, fresh_id()};
+    } else if (packet.newest && packet.from == proven_) {
+        candidate_.reset();  // it is where it was
+    }
+    if (!candidate_ || packet.from != candidate_->path) return out;
+    candidate_->received += packet.size;
+    if (now >= candidate_->challenge_again) challenge(out, now);
+    if (!names_all(packet.message)) return out;
+    proven_ = candidate_->path;
+    candidate_.reset();
+    out.has_moved = true;
+    return out;
+}
+
+template <class Path>
+Reaction<Path> PathValidator<Path>::on_deadline(Instant now) {
+    Reaction<Path> out;
+    if (!candidate_) return out;
+    if (now >= candidate_->give_up) {
+        candidate_.reset();  // the last proven path is still the best guess
+    } else if (now >= candidate_->challenge_again) {
+        challenge(out, now);
+    }
+    return out;
+}
+
+template <class Path>
+void PathValidator<Path>::challenge(Reaction<Path>& out, Instant now) {
+    candidate_->challenge_again = now + kChallengeAgain;
+    for (std::size_t i = 0; i < kProofs; ++i) {
+        if (candidate_->named[i] || kChallengeSize > allowance()) continue;
+        out.to_candidate[i] = {candidate_->path, candidate_->ids[i]};
+        candidate_->sent += kChallengeSize;
+    }
+}
+
+// Has the candidate named all ids, with this message or before?
+template <class Path>
+bool PathValidator<Path>::names_all(Bytes message) {
+    const auto parsed = wire::curvecp::parse_message(message);
+    if (!parsed) return false;
+    for (std::size_t i = 0; i < kProofs; ++i)
+        candidate_->named[i] = candidate_->named[i] || parsed->acked_id == candidate_->ids[i];
+    return std::ranges::all_of(candidate_->named, std::identity{});
+}
+
+}  // namespace curvegate::handshake::curvecp
