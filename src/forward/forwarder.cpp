@@ -2,6 +2,7 @@
 
 #include "io/clock.hpp"
 #include "io/socket_options.hpp"
+#include "wire/curve_tun_frames.hpp"
 
 namespace curvegate::forward {
 namespace {
@@ -163,12 +164,16 @@ void Forwarder::on_tunnel_readable() {
 bool Forwarder::open_frames(MutableBytes bytes) {
     Payloads payloads;
     std::optional<Ending> fault;
-    while (!fault && bytes.size() >= kHeader) {
-        const std::size_t packet_size = wire::curve_tun::parse_frame_header(bytes.first<kHeader>());
-        if (packet_size >= wire::curve_tun::kMessageOverhead && bytes.size() < kHeader + packet_size) break;
+    while (!fault) {
+        const auto frame = wire::curve_tun::next_frame(bytes, wire::curve_tun::kMessagesOnly);
+        if (frame.what == wire::curve_tun::FrameStart::What::part) break;
+        if (frame.what == wire::curve_tun::FrameStart::What::bad_length) {
+            fault = Ending::bad_length;
+            break;
+        }
         if (payloads.count == payloads.parts.size() && !deliver(payloads)) return false;
-        fault = open_frame(bytes.subspan(kHeader, std::min(packet_size, bytes.size() - kHeader)), payloads);
-        if (!fault) bytes = bytes.subspan(kHeader + packet_size);
+        fault = open_packet(bytes.first(frame.frame_size).subspan(kHeader), payloads);
+        if (!fault) bytes = bytes.subspan(frame.frame_size);
     }
     if (!deliver(payloads)) return false;
     if (fault) {
@@ -180,8 +185,7 @@ bool Forwarder::open_frames(MutableBytes bytes) {
     return true;
 }
 
-std::optional<Ending> Forwarder::open_frame(MutableBytes packet, Payloads& payloads) {
-    if (packet.size() < wire::curve_tun::kMessageOverhead) return Ending::bad_length;
+std::optional<Ending> Forwarder::open_packet(MutableBytes packet, Payloads& payloads) {
     const auto payload = session_.open_packet(packet);
     if (!payload) return Ending::bad_message;
     if (down_state_ != Direction::open) return Ending::after_end;  // PROTOCOL 5.4

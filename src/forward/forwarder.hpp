@@ -71,7 +71,7 @@ class Forwarder final : public ForwarderBase, public std::enable_shared_from_thi
     void wait_tunnel();
     void on_tunnel_readable();
     [[nodiscard]] bool open_frames(MutableBytes bytes);
-    [[nodiscard]] std::optional<Ending> open_frame(MutableBytes packet, Payloads& payloads);
+    [[nodiscard]] std::optional<Ending> open_packet(MutableBytes packet, Payloads& payloads);
     [[nodiscard]] bool deliver(Payloads& payloads);
     [[nodiscard]] Ending meaning_of_fin() const;
     void on_tunnel_end();

@@ -11,6 +11,7 @@ extern "C" {
 int fuzz_audit_verify(const std::uint8_t* data, std::size_t size);
 int fuzz_configuration(const std::uint8_t* data, std::size_t size);
 int fuzz_counter_slot(const std::uint8_t* data, std::size_t size);
+int fuzz_curve_tun_frames(const std::uint8_t* data, std::size_t size);
 int fuzz_curvecp_client(const std::uint8_t* data, std::size_t size);
 int fuzz_curvecp_message(const std::uint8_t* data, std::size_t size);
 int fuzz_curvecp_packet(const std::uint8_t* data, std::size_t size);
@@ -38,17 +39,26 @@ struct Harness {
     std::string name;
     int (*run)(const std::uint8_t*, std::size_t);
 };
-const std::vector<Harness> kHarnesses = {
-    {"audit_verify", fuzz_audit_verify},         {"configuration", fuzz_configuration},
-    {"counter_slot", fuzz_counter_slot},         {"curvecp_client", fuzz_curvecp_client},
-    {"curvecp_message", fuzz_curvecp_message},   {"curvecp_packet", fuzz_curvecp_packet},
-    {"curvecp_server", fuzz_curvecp_server},     {"daemon_channel", fuzz_daemon_channel},
-    {"handshake_client", fuzz_handshake_client}, {"handshake_server", fuzz_handshake_server},
-    {"http_request", fuzz_http_request},         {"key_file", fuzz_key_file},
-    {"known_hosts", fuzz_known_hosts},           {"proxy_protocol", fuzz_proxy_protocol},
-    {"session_open", fuzz_session_open},         {"stream", fuzz_stream},
-    {"vault_control", fuzz_vault_control},       {"vault_protocol", fuzz_vault_protocol},
-    {"wire_packets", fuzz_wire_packets}};
+const std::vector<Harness> kHarnesses = {{"audit_verify", fuzz_audit_verify},
+                                         {"configuration", fuzz_configuration},
+                                         {"counter_slot", fuzz_counter_slot},
+                                         {"curvecp_client", fuzz_curvecp_client},
+                                         {"curve_tun_frames", fuzz_curve_tun_frames},
+                                         {"curvecp_message", fuzz_curvecp_message},
+                                         {"curvecp_packet", fuzz_curvecp_packet},
+                                         {"curvecp_server", fuzz_curvecp_server},
+                                         {"daemon_channel", fuzz_daemon_channel},
+                                         {"handshake_client", fuzz_handshake_client},
+                                         {"handshake_server", fuzz_handshake_server},
+                                         {"http_request", fuzz_http_request},
+                                         {"key_file", fuzz_key_file},
+                                         {"known_hosts", fuzz_known_hosts},
+                                         {"proxy_protocol", fuzz_proxy_protocol},
+                                         {"session_open", fuzz_session_open},
+                                         {"stream", fuzz_stream},
+                                         {"vault_control", fuzz_vault_control},
+                                         {"vault_protocol", fuzz_vault_protocol},
+                                         {"wire_packets", fuzz_wire_packets}};
 
 const fs::path kFuzz = fs::path(CURVEGATE_TESTS_DIR) / ".." / "fuzz";
 

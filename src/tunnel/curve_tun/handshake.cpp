@@ -1,6 +1,7 @@
 #include "tunnel/curve_tun/handshake.hpp"
 
 #include "io/clock.hpp"
+#include "wire/curve_tun_frames.hpp"
 
 #include <boost/asio/buffer.hpp>
 #include <boost/asio/post.hpp>
@@ -137,13 +138,13 @@ class Runner final : public HandshakeHandle, public std::enable_shared_from_this
     }
 
     void on_bytes() {
-        if (have_ < wire::kFrameHeaderSize) return read();
-        const std::size_t size = wire::parse_frame_header(Bytes(incoming_).first<wire::kFrameHeaderSize>());
-        // A length that is not the one allowed is refused before its bytes are waited for.
-        if (size + wire::kFrameHeaderSize != incoming_.size()) {
-            return feed(event::PacketRefused{wire_error()});
+        const auto allowed = wire::PacketSizes::exactly(incoming_.size() - wire::kFrameHeaderSize);
+        using What = wire::FrameStart::What;
+        switch (wire::next_frame(Bytes(incoming_).first(have_), allowed).what) {
+            case What::part: return read();
+            case What::bad_length: return feed(event::PacketRefused{wire_error()});
+            case What::packet: break;
         }
-        if (have_ < incoming_.size()) return read();
         have_ = 0;
         auto packet = wire::parse_packet(Bytes(incoming_).subspan(wire::kFrameHeaderSize));
         if (!packet) return feed(event::PacketRefused{packet.error()});

@@ -3,6 +3,7 @@
 #include "handshake/errors.hpp"
 #include "io/socket_options.hpp"
 #include "io/stream_io.hpp"
+#include "wire/curve_tun_frames.hpp"
 
 #include <boost/asio/post.hpp>
 
@@ -117,20 +118,20 @@ void TcpMessages::on_readable() {
 // Every whole frame that lies there. Returns false if nobody wants more now, or the pipe is over or gone.
 bool TcpMessages::deliver() {
     const auto alive = alive_;
-    while (end_ - begin_ >= kHeader) {
+    while (true) {
         const MutableBytes bytes(incoming_.get() + begin_, end_ - begin_);
-        const std::size_t size = wire::curve_tun::parse_frame_header(bytes.first<kHeader>());
-        if (size < wire::curve_tun::kMessageOverhead) {
+        const auto frame = wire::curve_tun::next_frame(bytes, wire::curve_tun::kMessagesOnly);
+        if (frame.what == wire::curve_tun::FrameStart::What::part) break;
+        if (frame.what == wire::curve_tun::FrameStart::What::bad_length) {
             end(End::bad_length);
             return false;
         }
-        if (bytes.size() < kHeader + size) break;
-        const auto payload = session_.open_packet(bytes.subspan(kHeader, size));
+        const auto payload = session_.open_packet(bytes.first(frame.frame_size).subspan(kHeader));
         if (!payload) {
             end(End::bad_message);
             return false;
         }
-        begin_ += kHeader + size;
+        begin_ += frame.frame_size;
         const bool go_on = on_message(*payload);
         if (!*alive || over_) return false;
         if (session_.exhausted()) {
