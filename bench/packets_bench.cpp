@@ -167,7 +167,7 @@ void hello_queue(State& state) {
     test::SeededRandom random(1);
     guard::HelloQueue queue(random);
     const ByteArray<packets::kHelloSize> packet{};
-    std::array<io::Path, 4> paths;
+    std::array<Path, 4> paths;
     for (std::size_t i = 0; i < paths.size(); ++i) {
         const auto address = asio::ip::address_v4(127U << 24 | static_cast<std::uint32_t>(100 + i) << 16);
         paths[i].peer = {address, 1};
@@ -354,7 +354,7 @@ void udp_socket(State& state, io::Gro gro, std::size_t segments) {
             DoNotOptimize(client.send({}, train, kPacket));
         const auto there = std::chrono::steady_clock::now();
         std::size_t came = 0;
-        while (const std::size_t some = server.receive([](const io::Path&, MutableBytes) {})) came += some;
+        while (const std::size_t some = server.receive([](const Path&, MutableBytes) {})) came += some;
         sending += there - start;
         receiving += std::chrono::steady_clock::now() - there;
         if (came != kInBatch) return state.SkipWithError("packets are lost");

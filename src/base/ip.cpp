@@ -16,6 +16,12 @@ bool IpAddress::is_v4() const noexcept {
     return std::equal(kV4Prefix.begin(), kV4Prefix.end(), bytes.begin());
 }
 
+bool IpAddress::is_loopback() const noexcept {
+    if (is_v4()) return bytes[12] == 127;
+    constexpr IpAddress kLoopback{{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1}};
+    return *this == kLoopback;
+}
+
 std::string IpAddress::text() const {
     std::array<char, INET6_ADDRSTRLEN> out{};
     if (is_v4()) {

@@ -14,6 +14,8 @@ struct IpAddress {
     friend auto operator<=>(const IpAddress&, const IpAddress&) = default;
 
     [[nodiscard]] bool is_v4() const noexcept;
+    /// Of 127.0.0.0/8, or ::1.
+    [[nodiscard]] bool is_loopback() const noexcept;
     /// Dotted IPv4 or RFC 5952 IPv6, without brackets or zone.
     [[nodiscard]] std::string text() const;
     /// Its network, for where the address itself is nobody's business: "192.0.2.0/24", "2001:db8:1::/48".

@@ -42,7 +42,7 @@ Result<> Listener::Impl::listen() {
 /// A client that came over UDP.
 class Listener::Impl::UdpGuest final : public tunnel::curvecp::Guest {
   public:
-    UdpGuest(std::weak_ptr<Impl> listener, io::Path from, std::optional<wire::curvecp::ServerName> name)
+    UdpGuest(std::weak_ptr<Impl> listener, Path from, std::optional<wire::curvecp::ServerName> name)
         : listener_(std::move(listener)), from_(std::move(from)), name_(name) {}
 
     std::optional<std::string> authorise(const crypto::PublicKey& client,
@@ -51,7 +51,7 @@ class Listener::Impl::UdpGuest final : public tunnel::curvecp::Guest {
         if (!listener) return "the listener is closed";
         if (name_ && *name_ != name) return "another service was asked for";
         key_ = client;
-        return listener->authorise(guest_, client, io::address_of(from_.peer));
+        return listener->authorise(guest_, client, from_.peer.address.ip);
     }
     bool may_come_from(const IpAddress& source) override {
         const auto listener = listener_.lock();
@@ -78,7 +78,7 @@ class Listener::Impl::UdpGuest final : public tunnel::curvecp::Guest {
 
   private:
     std::weak_ptr<Impl> listener_;
-    io::Path from_;
+    Path from_;
     std::optional<wire::curvecp::ServerName> name_;
     Impl::Guest guest_;
     std::optional<crypto::PublicKey> key_;
@@ -100,7 +100,7 @@ Result<> Listener::Impl::listen_udp() {
     endpoint_ = std::make_shared<tunnel::curvecp::CurvecpEndpoint>(
         with.context, std::move(sockets->front()), std::move(sockets->back()),
         tunnel::curvecp::CurvecpEndpoint::Options{}, with.tools(), admission_,
-        std::make_shared<guard::Counters>(), [weak = weak_from_this(), name](const io::Path& from) {
+        std::make_shared<guard::Counters>(), [weak = weak_from_this(), name](const Path& from) {
             return std::make_shared<UdpGuest>(weak, from, name);
         });
     endpoint_->start();

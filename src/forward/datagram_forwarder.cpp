@@ -44,7 +44,7 @@ void DatagramForwarder::wait_plain() {
 }
 
 void DatagramForwarder::on_plain_readable() {
-    plain_.receive([this](const io::Path&, Bytes datagram) { pipe_->send(datagram); });
+    plain_.receive([this](const Path&, Bytes datagram) { pipe_->send(datagram); });
     pipe_->flush();
     wait_plain();
 }

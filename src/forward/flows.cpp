@@ -5,7 +5,7 @@
 namespace curvegate::forward {
 
 struct Flows::Flow {
-    io::Path path;
+    Path path;
     Who who;
     ForwarderLimits limits;
     io::CancellationPtr dial = std::make_shared<io::Cancellation>();
@@ -18,9 +18,9 @@ struct Flows::Flow {
     bool over = false;
 };
 
-std::size_t Flows::EndpointHash::operator()(const io::udp::endpoint& endpoint) const noexcept {
-    const auto address = io::address_of(endpoint);
-    const auto port = to_be(endpoint.port());
+std::size_t Flows::EndpointHash::operator()(const IpEndpoint& endpoint) const noexcept {
+    const auto& address = endpoint.address.ip;
+    const auto port = to_be(endpoint.port);
     const std::hash<std::string_view> hash;
     return hash(as_text(address.bytes)) * 31 + hash(as_text(port));
 }
@@ -53,7 +53,7 @@ void Flows::wait_readable() {
 }
 
 void Flows::on_readable() {
-    socket_.receive([this](const io::Path& from, Bytes datagram) { on_datagram(from, datagram); });
+    socket_.receive([this](const Path& from, Bytes datagram) { on_datagram(from, datagram); });
     for (const auto& flow : touched_) {
         flow->touched = false;
         if (flow->pipe) flow->pipe->flush();
@@ -62,7 +62,7 @@ void Flows::on_readable() {
     wait_readable();
 }
 
-void Flows::on_datagram(const io::Path& from, Bytes datagram) {
+void Flows::on_datagram(const Path& from, Bytes datagram) {
     const auto flow = flow_of(from);
     if (!flow) {
         ++counters_.datagrams_dropped;
@@ -74,14 +74,14 @@ void Flows::on_datagram(const io::Path& from, Bytes datagram) {
     if (!std::exchange(flow->touched, true)) touched_.push_back(flow);
 }
 
-Flows::FlowPtr Flows::flow_of(const io::Path& from) {
+Flows::FlowPtr Flows::flow_of(const Path& from) {
     const auto known = table_.find(from.peer);
     if (known == table_.end()) return accepting_ ? open(from) : nullptr;
     use(*known->second);
     return known->second;
 }
 
-Flows::FlowPtr Flows::open(const io::Path& from) {
+Flows::FlowPtr Flows::open(const Path& from) {
     make_room();
     auto flow = std::make_shared<Flow>();
     flow->path = from;

@@ -95,14 +95,14 @@ class Flows {
     struct Flow;
     using FlowPtr = std::shared_ptr<Flow>;
     struct EndpointHash {
-        std::size_t operator()(const io::udp::endpoint& endpoint) const noexcept;
+        std::size_t operator()(const IpEndpoint& endpoint) const noexcept;
     };
 
     void wait_readable();
     void on_readable();
-    void on_datagram(const io::Path& from, Bytes datagram);
-    [[nodiscard]] FlowPtr flow_of(const io::Path& from);
-    [[nodiscard]] FlowPtr open(const io::Path& from);
+    void on_datagram(const Path& from, Bytes datagram);
+    [[nodiscard]] FlowPtr flow_of(const Path& from);
+    [[nodiscard]] FlowPtr open(const Path& from);
     void on_dialed(const FlowPtr& flow, Result<Tunnel> result);
     void queue(Flow& flow, Bytes datagram);
     void use(Flow& flow);
@@ -117,7 +117,7 @@ class Flows {
     EndedFn ended_;
     io::AddressForm form_;
     std::list<FlowPtr> by_use_;  // the most recently used first
-    std::unordered_map<io::udp::endpoint, FlowPtr, EndpointHash> table_;
+    std::unordered_map<IpEndpoint, FlowPtr, EndpointHash> table_;
     std::vector<FlowPtr> touched_;                            // sent to in this batch
     std::list<std::weak_ptr<tunnel::StreamTunnel>> leaving_;  // of flows that have ended, the oldest first
     std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);

@@ -16,8 +16,8 @@ HelloQueue::HelloQueue(RandomSource& random, std::size_t places) : random_(rando
     for (std::size_t i = places; i-- > 0;) places_[i].older = std::exchange(free_, static_cast<Index>(i));
 }
 
-HelloQueue::Network& HelloQueue::network_of(const io::Path& path) {
-    const IpAddress source = io::address_of(path.peer);
+HelloQueue::Network& HelloQueue::network_of(const Path& path) {
+    const IpAddress source = path.peer.address.ip;
     const IpAddress network = source.prefix(source.is_v4() ? kV4Network : kV6Network);
     return networks_[crypto::siphash(hash_key_, network.bytes) % kNetworks];
 }
@@ -34,7 +34,7 @@ HelloQueue::Network& HelloQueue::fullest(Network& newcomers) {
     return most.count > newcomers.count ? most : newcomers;
 }
 
-bool HelloQueue::push(const io::Path& path, FixedBytes<kHelloSize> packet, Instant now) {
+bool HelloQueue::push(const Path& path, FixedBytes<kHelloSize> packet, Instant now) {
     change_key(now);
     Network& network = network_of(path);
     const bool full = free_ == kNone;

@@ -1,9 +1,9 @@
 #pragma once
 
 #include "base/bytes.hpp"
+#include "base/path.hpp"
 #include "base/random.hpp"
 #include "base/time.hpp"
-#include "io/udp_socket.hpp"
 
 #include <array>
 #include <cstdint>
@@ -31,7 +31,7 @@ class HelloQueue {
     static constexpr double kAnswersAtOnce = 32;
 
     struct Hello {
-        io::Path path;
+        Path path;
         ByteArray<kHelloSize> packet{};
         Instant arrived;
     };
@@ -45,7 +45,7 @@ class HelloQueue {
 
     /// Takes a Hello in. If there is no place left, the oldest Hello of the network that has most goes (the
     /// newcomer's own if none has more). Returns false if one had to go.
-    bool push(const io::Path& path, FixedBytes<kHelloSize> packet, Instant now);
+    bool push(const Path& path, FixedBytes<kHelloSize> packet, Instant now);
     /// The next Hello to answer: networks in turn, of each the newest Hello first, none older than kPatience.
     [[nodiscard]] std::optional<Hello> pop(Instant now);
 
@@ -72,7 +72,7 @@ class HelloQueue {
         Index count = 0;
     };
 
-    [[nodiscard]] Network& network_of(const io::Path& path);
+    [[nodiscard]] Network& network_of(const Path& path);
     void change_key(Instant now);
     [[nodiscard]] Network& fullest(Network& newcomers);
     void take_out(Network& network, Index index);

@@ -24,14 +24,14 @@ tcp::endpoint endpoint_of(const ScopedIp& address, std::uint16_t port) {
     return {asio::ip::address_v6(v6, address.scope), port};
 }
 
-std::string text_of(const tcp::endpoint& endpoint) {
-    const IpAddress address = address_of(endpoint);
-    const std::string port = std::to_string(endpoint.port());
-    return address.is_v4() ? address.text() + ":" + port : "[" + address.text() + "]:" + port;
+IpEndpoint ip_endpoint_of(const tcp::endpoint& endpoint) {
+    const auto& address = endpoint.address();
+    const auto scope = address.is_v6() ? static_cast<std::uint32_t>(address.to_v6().scope_id()) : 0;
+    return {{address_of(endpoint), scope}, endpoint.port()};
 }
 
-std::string source_text(const tcp::endpoint& endpoint, AddressForm form) {
-    return form == AddressForm::masked ? address_of(endpoint).masked_text() : text_of(endpoint);
+std::string source_text(const IpEndpoint& endpoint, AddressForm form) {
+    return form == AddressForm::masked ? endpoint.address.ip.masked_text() : endpoint.text();
 }
 
 }  // namespace curvegate::io

@@ -1,6 +1,6 @@
 #pragma once
 
-#include "base/scoped_ip.hpp"
+#include "base/path.hpp"
 
 #include <boost/asio/error.hpp>
 #include <boost/asio/generic/stream_protocol.hpp>
@@ -25,14 +25,13 @@ using Stream = asio::generic::stream_protocol::socket;
 
 [[nodiscard]] IpAddress address_of(const tcp::endpoint& endpoint);
 [[nodiscard]] tcp::endpoint endpoint_of(const ScopedIp& address, std::uint16_t port);
-/// "1.2.3.4:80" or "[2001:db8::1]:80".
-[[nodiscard]] std::string text_of(const tcp::endpoint& endpoint);
+[[nodiscard]] IpEndpoint ip_endpoint_of(const tcp::endpoint& endpoint);
 
 /// How the address of a peer is shown in logs, status and audit.
 enum class AddressForm {
-    full,    ///< as text_of()
+    full,    ///< with its port: IpEndpoint::text()
     masked,  ///< its network: "1.2.3.0/24" or "2001:db8:1::/48"
 };
-[[nodiscard]] std::string source_text(const tcp::endpoint& endpoint, AddressForm form);
+[[nodiscard]] std::string source_text(const IpEndpoint& endpoint, AddressForm form);
 
 }  // namespace curvegate::io

@@ -182,7 +182,7 @@ Result<std::vector<os::UniqueFd>> open_udp_endpoint(const ListenPlace& place, st
 }
 
 Result<os::UniqueFd> connect_udp(const ScopedIp& address, std::uint16_t port) {
-    const std::string where = "UDP to " + text_of(endpoint_of(address, port));
+    const std::string where = "UDP to " + IpEndpoint{address, port}.text();
     const int family = address.ip.is_v4() ? AF_INET : AF_INET6;
     os::UniqueFd fd = os::socket_for_session(family, SOCK_DGRAM);
     if (!fd) return fail_dial(where, errno);

@@ -87,7 +87,7 @@ void Listener::accept_all() {
             endpoint.resize(size);
             std::memcpy(endpoint.data(), &from, size);
             address = address_of(endpoint);
-            source = source_text(endpoint, form_);
+            source = source_text(ip_endpoint_of(endpoint), form_);
         }
         const bool is_last = os::is_kept_back(fd.get());
         error_code error;

@@ -73,8 +73,7 @@ Result<Addresses> ask_resolver(const std::string& host, int family) {
 }
 
 bool is_loopback_v4(const ScopedIp& address) {
-    constexpr Byte kNetwork = 127;
-    return address.ip.is_v4() && address.ip.bytes[address.ip.bytes.size() - 4] == kNetwork;
+    return address.ip.is_v4() && address.ip.is_loopback();
 }
 
 /// How far this machine's addresses of IPv6 lead.

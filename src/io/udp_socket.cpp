@@ -31,29 +31,41 @@ bool set(int fd, int level, int option, int value) {
 }
 
 // A name that the kernel wrote: of either family, or of none (a unix socket in a test).
-udp::endpoint endpoint_of(const sockaddr_in6& name) {
-    if (name.sin6_family == AF_INET6 && !IN6_IS_ADDR_V4MAPPED(&name.sin6_addr)) {
-        udp::endpoint out(udp::v6(), 0);
-        std::memcpy(out.data(), &name, sizeof name);
-        return out;
-    }
-    udp::endpoint out;
-    sockaddr_in v4{};
+IpEndpoint endpoint_of(const sockaddr_in6& name) {
+    IpEndpoint out;
     if (name.sin6_family == AF_INET) {
+        sockaddr_in v4{};
         std::memcpy(&v4, &name, sizeof v4);
+        ByteArray<4> bytes{};
+        std::memcpy(bytes.data(), &v4.sin_addr, bytes.size());
+        out.address = IpAddress::from_v4(bytes);
+        out.port = ntohs(v4.sin_port);
     } else if (name.sin6_family == AF_INET6) {
-        v4.sin_family = AF_INET;
-        v4.sin_port = name.sin6_port;
-        std::memcpy(&v4.sin_addr, name.sin6_addr.s6_addr + 12, sizeof v4.sin_addr);
-    } else {
-        return out;
+        std::memcpy(out.address.ip.bytes.data(), &name.sin6_addr, out.address.ip.bytes.size());
+        out.address.scope = name.sin6_scope_id;
+        out.port = ntohs(name.sin6_port);
     }
-    std::memcpy(out.data(), &v4, sizeof v4);
     return out;
 }
 
-udp::endpoint as_v4_mapped(const udp::endpoint& endpoint) {
-    return {asio::ip::make_address_v6(asio::ip::v4_mapped, endpoint.address().to_v4()), endpoint.port()};
+// As a socket of that family wants it; an IPv6 address stays one, for the kernel to refuse. Gives the size in
+// bytes.
+socklen_t write_name(const IpEndpoint& to, bool v6, sockaddr_in6& out) {
+    if (v6 || !to.address.ip.is_v4()) {
+        out = {};
+        out.sin6_family = AF_INET6;
+        out.sin6_port = htons(to.port);
+        std::memcpy(&out.sin6_addr, to.address.ip.bytes.data(),
+                    sizeof out.sin6_addr);  // IPv4 is mapped in it
+        out.sin6_scope_id = to.address.scope;
+        return sizeof out;
+    }
+    sockaddr_in v4{};
+    v4.sin_family = AF_INET;
+    v4.sin_port = htons(to.port);
+    std::memcpy(&v4.sin_addr, to.address.ip.bytes.data() + 12, sizeof v4.sin_addr);
+    std::memcpy(&out, &v4, sizeof v4);
+    return sizeof v4;
 }
 
 template <class Value>
@@ -102,17 +114,6 @@ Origin origin_of(msghdr& header) {
 
 }  // namespace
 
-IpAddress address_of(const udp::endpoint& endpoint) {
-    return address_of(tcp::endpoint(endpoint.address(), endpoint.port()));
-}
-
-std::string text_of(const udp::endpoint& endpoint) {
-    return text_of(tcp::endpoint(endpoint.address(), endpoint.port()));
-}
-std::string source_text(const udp::endpoint& endpoint, AddressForm form) {
-    return source_text(tcp::endpoint(endpoint.address(), endpoint.port()), form);
-}
-
 /// What one recvmmsg fills.
 struct UdpSocket::Batch {
     std::unique_ptr<Byte[]> bytes = std::make_unique_for_overwrite<Byte[]>(kTrainsInBatch * kLargest);
@@ -149,16 +150,15 @@ struct UdpSocket::Batch {
 
 /// What all datagrams to one path have in common, as sendmsg wants it.
 struct UdpSocket::Destination {
-    udp::endpoint name;
+    sockaddr_in6 name{};
     msghdr header{};
     Control control{};
     std::size_t own_size = 0;  // of the control bytes, before those of segments
 
     Destination(const Path& to, bool v6, bool connected) {
         if (connected) return;  // the kernel knows
-        name = v6 && to.peer.address().is_v4() ? as_v4_mapped(to.peer) : to.peer;
-        header.msg_name = name.data();
-        header.msg_namelen = static_cast<socklen_t>(name.size());
+        header.msg_name = &name;
+        header.msg_namelen = write_name(to.peer, v6, name);
         if (to.own == IpAddress{}) return;
         header.msg_control = &control;
         header.msg_controllen = sizeof control;
@@ -348,11 +348,12 @@ UdpSocket::Sent UdpSocket::failed_to_send() {
     return Sent::lost;
 }
 
-udp::endpoint UdpSocket::local_endpoint() const {
+IpEndpoint UdpSocket::local_endpoint() const {
     error_code ignored;
     udp::endpoint out = socket_.local_endpoint(ignored);
-    if (!out.address().is_v6() || !out.address().to_v6().is_v4_mapped()) return out;
-    return {asio::ip::make_address_v4(asio::ip::v4_mapped, out.address().to_v6()), out.port()};
+    sockaddr_in6 name{};
+    std::memcpy(&name, out.data(), std::min(out.size(), sizeof name));
+    return endpoint_of(name);
 }
 
 void UdpSocket::close() {

@@ -1,6 +1,7 @@
 #pragma once
 
 #include "base/bytes.hpp"
+#include "base/path.hpp"
 #include "base/result.hpp"
 #include "io/asio.hpp"
 #include "os/socket.hpp"
@@ -9,17 +10,6 @@
 #include <string>
 
 namespace curvegate::io {
-
-/// Between whom a datagram goes: the peer's address and port, and our own address that it was sent to, so
-/// that the answer of a socket bound to every address leaves from there.
-struct Path {
-    udp::endpoint peer;  ///< IPv4 in its own form, never v4-mapped
-    IpAddress own;       ///< zeros: the kernel chooses
-    friend bool operator==(const Path&, const Path&) = default;
-};
-[[nodiscard]] IpAddress address_of(const udp::endpoint& endpoint);
-[[nodiscard]] std::string text_of(const udp::endpoint& endpoint);
-[[nodiscard]] std::string source_text(const udp::endpoint& endpoint, AddressForm form);
 
 enum class Gro : bool { off, on };
 
@@ -66,8 +56,8 @@ class UdpSocket {
     /// The last error of the path or of the socket; stays until another comes.
     [[nodiscard]] error_code last_error() const noexcept { return last_error_; }
     [[nodiscard]] int native_handle() { return socket_.native_handle(); }
-    /// Where the socket is bound; IPv4 in its own form.
-    [[nodiscard]] udp::endpoint local_endpoint() const;
+    /// Where the socket is bound.
+    [[nodiscard]] IpEndpoint local_endpoint() const;
     [[nodiscard]] bool is_open() const noexcept { return socket_.is_open(); }
     void close();
 

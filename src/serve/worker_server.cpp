@@ -33,7 +33,7 @@ void Worker::Connection::forward_datagrams(os::UniqueFd plain, std::unique_ptr<t
 /// A client that came over UDP: which service it asked for, and its connection.
 class Worker::UdpGuest final : public tunnel::curvecp::Guest {
   public:
-    UdpGuest(Worker& worker, const Open& door, io::Path from)
+    UdpGuest(Worker& worker, const Open& door, Path from)
         : worker_(worker), services_(door.specs), door_(door.id), from_(std::move(from)) {}
 
     std::optional<std::string> authorise(const crypto::PublicKey& client,
@@ -48,7 +48,7 @@ class Worker::UdpGuest final : public tunnel::curvecp::Guest {
         }
         connection_ = std::make_shared<Connection>(worker_, *service, source());
         connection_->door = door_;
-        return worker_.authorise(*connection_, client, io::address_of(from_.peer));
+        return worker_.authorise(*connection_, client, from_.peer.address.ip);
     }
 
     bool may_come_from(const IpAddress& source) override {
@@ -64,7 +64,7 @@ class Worker::UdpGuest final : public tunnel::curvecp::Guest {
         connection_->server_key = server_key;
         connection_->runs_over(tunnel);
         worker_.let_in(connection_);
-        connection_->addresses = {{io::address_of(from_.peer), from_.peer.port()},
+        connection_->addresses = {{from_.peer.address.ip, from_.peer.port},
                                   {from_.own, connection_->spec().accept_port}};
         worker_.reach_application(connection_, std::move(tunnel));
     }
@@ -85,7 +85,7 @@ class Worker::UdpGuest final : public tunnel::curvecp::Guest {
     Worker& worker_;
     std::shared_ptr<const Specs> services_;
     DoorId door_;
-    io::Path from_;
+    Path from_;
     std::shared_ptr<Connection> connection_;
     std::optional<crypto::PublicKey> client_;  // who asked for a service that there is not
 };
@@ -112,7 +112,7 @@ void Worker::serve_endpoint(Open& door, os::UniqueFd sessions, os::UniqueFd hell
                                                             shared_.addresses};
     door.endpoint = std::make_unique<tunnel::curvecp::CurvecpEndpoint>(
         context_, std::move(sessions), std::move(hellos), options, tools(), shared_.admission,
-        shared_.counters, [this, &door](const io::Path& from) {
+        shared_.counters, [this, &door](const Path& from) {
             ++shared_.counters->accepted;
             return std::make_shared<UdpGuest>(*this, door, from);
         });
@@ -226,8 +226,8 @@ void Worker::serve_proxied(SpecPtr spec, io::Stream stream, std::string front, c
             return shake_hands(connection, std::move(read->stream), address);
         }
         const auto& [client, port] = read->addresses->source;
-        auto connection = std::make_shared<Connection>(
-            *this, std::move(spec), io::source_text(io::endpoint_of(client, port), shared_.addresses));
+        auto connection = std::make_shared<Connection>(*this, std::move(spec),
+                                                       io::source_text({client, port}, shared_.addresses));
         connection->addresses = read->addresses;
         shake_hands(connection, std::move(read->stream), client);
     };

@@ -34,7 +34,7 @@ src/status: base
 src/audit: base crypto status
 src/os: base
 src/log: base os
-src/guard: base crypto service io
+src/guard: base crypto service
 src/io: base crypto wire stream guard os log
 src/vault_client: base crypto vault/protocol os io
 src/tunnel: base crypto cookie stream handshake io vault_client
@@ -133,6 +133,13 @@ for file in $core_files; do
     [ "$file" = src/crypto/poly1305_openssl.cpp ] && continue
     hits=$(sed 's://.*::' "$file" |
         grep -nE '(system|steady|high_resolution|utc)_clock::now|getrandom|getentropy|randombytes|random_device|\b(std::)?(cout|cerr|clog)\b|spdlog|\basio\b|thread_local|std::(thread|jthread|mutex|atomic)\b')
+    [ -z "$hits" ] || offend "$file uses ${hits//$'\n'/; }"
+done
+
+# What keeps strangers within bounds is shared by threads, so it has locks; for the rest it is like the core.
+for file in $(sources_in src/guard); do
+    hits=$(sed 's://.*::' "$file" |
+        grep -nE '(system|steady|high_resolution|utc)_clock::now|getrandom|random_device|\b(std::)?(cout|cerr|clog)\b|spdlog|\basio\b|std::j?thread\b|<(sys|netinet|arpa)/')
     [ -z "$hits" ] || offend "$file uses ${hits//$'\n'/; }"
 done
 

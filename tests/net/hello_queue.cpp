@@ -16,8 +16,8 @@ using namespace std::chrono_literals;
 
 const Instant kStart = Instant{} + 1'000h;
 
-io::Path from(const std::string& address, std::uint16_t port = 4'433) {
-    return {{asio::ip::make_address(address), port}, IpAddress::from_v4(ByteArray<4>{10, 0, 0, 1})};
+Path from(const std::string& address, std::uint16_t port = 4'433) {
+    return {{*IpAddress::parse(address), port}, IpAddress::from_v4(ByteArray<4>{10, 0, 0, 1})};
 }
 
 /// A queue under virtual time. Each Hello carries a number of its own.
@@ -41,7 +41,7 @@ struct Desk {
     }
     std::string pop_source() {
         const auto hello = queue.pop(now);
-        return hello ? hello->path.peer.address().to_string() : "";
+        return hello ? hello->path.peer.address.ip.text() : "";
     }
 
     test::SeededRandom random{5};

@@ -280,7 +280,7 @@ TEST_CASE("a connected UDP socket hears its peer only", "[net][listen]") {
     asio::io_context context;
     UdpSocket server(context, std::move(open_udp(place("127.0.0.1"), 1).value().front()), Gro::off);
     UdpSocket stranger(context, std::move(open_udp(place("127.0.0.1"), 1).value().front()), Gro::off);
-    UdpSocket client(context, connect_udp(ip("127.0.0.1"), server.local_endpoint().port()).value(), Gro::off);
+    UdpSocket client(context, connect_udp(ip("127.0.0.1"), server.local_endpoint().port).value(), Gro::off);
     const Path path{client.local_endpoint(), {}};
     CHECK(stranger.send(path, as_bytes("stranger"), 8) == 8);
     CHECK(server.send(path, as_bytes("server"), 6) == 6);

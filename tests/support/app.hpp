@@ -23,7 +23,7 @@ struct App {
         socket.set_option(asio::socket_base::receive_buffer_size(4 << 20));
     }
     [[nodiscard]] std::uint16_t port() const { return socket.local_endpoint().port(); }
-    [[nodiscard]] std::string name() const { return io::text_of(socket.local_endpoint()); }
+    [[nodiscard]] std::string name() const { return "127.0.0.1:" + std::to_string(port()); }
     void say(Bytes datagram, std::uint16_t to) {
         const io::udp::endpoint where(asio::ip::address_v4::loopback(), to);
         REQUIRE(socket.send_to(asio::buffer(datagram.data(), datagram.size()), where) == datagram.size());

@@ -58,6 +58,14 @@ TEST_CASE("what is no literal address is refused", "[base]") {
     CHECK_FALSE(IpAddress::parse(std::string(100, '1')));
 }
 
+TEST_CASE("this machine's own addresses are known as such", "[base]") {
+    for (const auto* const own : {"127.0.0.1", "127.255.255.255", "::1", "::ffff:127.0.0.1"})
+        CHECK(ip(own).is_loopback());
+    for (const auto* const other :
+         {"126.255.255.255", "128.0.0.0", "0.0.0.0", "::", "::2", "1::1", "7f00::1"})
+        CHECK_FALSE(ip(other).is_loopback());
+}
+
 TEST_CASE("a prefix clears exactly the bits behind it", "[base]") {
     IpAddress all;
     all.bytes.fill(0xff);

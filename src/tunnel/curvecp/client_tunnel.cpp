@@ -36,9 +36,9 @@ tunnel::TunnelEnd meaning_of(const Error& why) {
 Result<std::shared_ptr<ClientTunnel>> ClientTunnel::create(asio::io_context& context,
                                                            const tunnel::HandshakeTools& tools,
                                                            const Options& options, DoneFn done) {
-    const int family = options.server.address().is_v4() ? AF_INET : AF_INET6;
+    const int family = options.server.address.ip.is_v4() ? AF_INET : AF_INET6;
     os::UniqueFd socket = os::socket_for_session(family, SOCK_DGRAM);
-    if (!socket) return io::fail_dial("a socket for " + io::text_of(options.server), errno);
+    if (!socket) return io::fail_dial("a socket for " + options.server.text(), errno);
     return std::make_shared<ClientTunnel>(context, std::move(socket), tools, options, std::move(done));
 }
 
@@ -150,7 +150,7 @@ void ClientTunnel::wait_socket() {
         if (!alive || alive->is_over()) return;
         for (int i = 0; i < kBatches && !alive->is_over(); ++i) {
             const std::size_t count = alive->socket_.receive(
-                [&](const io::Path& from, MutableBytes packet) { alive->on_packet(from, packet); });
+                [&](const Path& from, MutableBytes packet) { alive->on_packet(from, packet); });
             if (std::exchange(alive->heard_, false)) alive->after_batch();
             if (count == 0) break;
         }
@@ -158,7 +158,7 @@ void ClientTunnel::wait_socket() {
     });
 }
 
-void ClientTunnel::on_packet(const io::Path& from, MutableBytes packet) {
+void ClientTunnel::on_packet(const Path& from, MutableBytes packet) {
     if (is_over() || from.peer != server_) return;
     const auto parsed = wire::parse_to_client(packet);
     if (!parsed) return;

@@ -15,7 +15,7 @@ class ClientTunnel final : public CurvecpTunnel {
   public:
     struct Options {
         handshake::curvecp::Destination destination;
-        io::udp::endpoint server;
+        IpEndpoint server;
         Instant limit;  ///< of the handshake, up to the server's first Message
         Duration dead_peer = std::chrono::seconds(60);
     };
@@ -45,7 +45,7 @@ class ClientTunnel final : public CurvecpTunnel {
     [[nodiscard]] std::optional<handshake::curvecp::Event> run(handshake::curvecp::Action& step);
     [[nodiscard]] handshake::curvecp::Event fresh_start() const;
     void wait_socket();
-    void on_packet(const io::Path& from, MutableBytes packet);
+    void on_packet(const Path& from, MutableBytes packet);
     void finish(Result<> result);
 
     /// What is needed until the server is heard, and not kept longer.
@@ -58,7 +58,7 @@ class ClientTunnel final : public CurvecpTunnel {
         unsigned initiates = 0;  // that may go before next_initiate
     };
 
-    io::udp::endpoint server_;
+    IpEndpoint server_;
     io::UdpSocket socket_;
     std::unique_ptr<Introducing> introducing_;
     std::optional<session::curvecp::Session> session_;

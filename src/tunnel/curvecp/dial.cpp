@@ -64,9 +64,8 @@ class StreamDialler : public std::enable_shared_from_this<StreamDialler> {
 
     void try_next() {
         const Try next = tries_[next_++];
-        const auto endpoint = io::endpoint_of(next.address, target_.address.port);
         const ClientTunnel::Options options{{next.key, target_.extensions, target_.name},
-                                            io::udp::endpoint(endpoint.address(), endpoint.port()),
+                                            IpEndpoint{next.address, target_.address.port},
                                             target_.confirm_by.value_or(deadline_),
                                             target_.dead_peer};
         auto tunnel = ClientTunnel::create(

@@ -25,18 +25,18 @@ constexpr std::size_t kQueuedPackets = 4;  // that may overtake the check of the
 /// A Hello that is being answered.
 struct CurvecpEndpoint::Hello {
     std::optional<machine::Server> fsm;  // empty: the slot is free
-    io::Path path;
+    Path path;
 };
 
 /// An Initiate that is being checked.
 struct CurvecpEndpoint::Newcomer {
     machine::Server fsm;
-    io::Path path;
+    Path path;
     wire::ClientShort client_short;
     std::shared_ptr<Guest> guest;                    // from when the cookie has opened
     std::optional<guard::Admission::Ticket> ticket;  // the same
     struct Packet {
-        io::Path from;
+        Path from;
         std::vector<Byte> bytes;
     };
     std::vector<Packet> overtaking;  // of the same connection, at most kQueuedPackets
@@ -92,14 +92,14 @@ void CurvecpEndpoint::stop_accepting() {
     hellos_.close();
 }
 
-void CurvecpEndpoint::drop(const Error& why, const io::Path& from) {
+void CurvecpEndpoint::drop(const Error& why, const Path& from) {
     counters_->refuse(why);
     log::limited(log::Level::info, "packet_drop",
                  {{"src", io::source_text(from.peer, options_.addresses)}, {"reason", why.text()}});
 }
 
-cookie::Binding CurvecpEndpoint::binding(const io::Path& from, vault::KeySlot slot) const {
-    return {cookie::Carrier::udp, static_cast<Byte>(slot), io::address_of(from.peer)};
+cookie::Binding CurvecpEndpoint::binding(const Path& from, vault::KeySlot slot) const {
+    return {cookie::Carrier::udp, static_cast<Byte>(slot), from.peer.address.ip};
 }
 
 crypto::PacketNumber CurvecpEndpoint::first_number() const {
@@ -114,8 +114,8 @@ void CurvecpEndpoint::wait_sessions() {
     sessions_.wait_readable([this, alive = alive_] {
         if (!*alive) return;
         for (int i = 0; i < kBatches && *alive; ++i) {
-            const std::size_t count = sessions_.receive(
-                [this](const io::Path& from, MutableBytes packet) { on_packet(from, packet); });
+            const std::size_t count =
+                sessions_.receive([this](const Path& from, MutableBytes packet) { on_packet(from, packet); });
             for (const auto& tunnel : std::exchange(touched_, {})) {
                 tunnel->touched = false;
                 tunnel->after_batch();
@@ -131,8 +131,8 @@ void CurvecpEndpoint::wait_hellos() {
     hellos_.wait_readable([this, alive = alive_] {
         if (!*alive || !accepting_) return;
         for (int i = 0; i < kBatches; ++i) {
-            const std::size_t count = hellos_.receive(
-                [this](const io::Path& from, MutableBytes packet) { on_hello(from, packet); });
+            const std::size_t count =
+                hellos_.receive([this](const Path& from, MutableBytes packet) { on_hello(from, packet); });
             if (count == 0) break;
         }
         serve_hellos();
@@ -145,7 +145,7 @@ void CurvecpEndpoint::wait_hellos() {
     });
 }
 
-std::size_t CurvecpEndpoint::send(const io::Path& to, Bytes train, std::size_t segment) {
+std::size_t CurvecpEndpoint::send(const Path& to, Bytes train, std::size_t segment) {
     return sessions_.send(to, train, segment);
 }
 
@@ -163,7 +163,7 @@ void CurvecpEndpoint::wait_room() {
 
 // ---- packets of sessions, and Initiates ----
 
-void CurvecpEndpoint::on_packet(const io::Path& from, MutableBytes packet) {
+void CurvecpEndpoint::on_packet(const Path& from, MutableBytes packet) {
     const auto parsed = wire::parse_to_server(packet);
     if (!parsed) return drop(parsed.error(), from);
     const auto handle = [&](const auto& header) {
@@ -196,8 +196,7 @@ void CurvecpEndpoint::on_packet(const io::Path& from, MutableBytes packet) {
     drop(handshake::Errc::unexpected_packet, from);  // Hellos have a socket of their own
 }
 
-void CurvecpEndpoint::on_initiate(const io::Path& from, const wire::InitiateHeader& header,
-                                  MutableBytes packet) {
+void CurvecpEndpoint::on_initiate(const Path& from, const wire::InitiateHeader& header, MutableBytes packet) {
     auto newcomer =
         std::make_shared<Newcomer>(Newcomer{machine::Server(vault::KeySlot::server, first_number()),
                                             from,
@@ -224,12 +223,11 @@ void CurvecpEndpoint::feed(const std::shared_ptr<Newcomer>& newcomer, Event&& fi
 std::optional<Event> CurvecpEndpoint::run(const std::shared_ptr<Newcomer>& newcomer, machine::Action& step) {
     if (const auto* redeem = std::get_if<action::RedeemCookie>(&step)) {
         auto redeemed = tools_.keeper->redeem(
-            redeem->cookie, cookie::Origin{cookie::Carrier::udp, io::address_of(newcomer->path.peer)},
-            io::now());
+            redeem->cookie, cookie::Origin{cookie::Carrier::udp, newcomer->path.peer.address.ip}, io::now());
         if (!redeemed) return event::CookieRefused{redeemed.error()};
         if (redeemed->used) return event::CookieRedeemed{std::move(*redeemed)};  // a replay costs no place
         // The source has proven itself; what follows costs public-key work, so the budgets come first.
-        auto ticket = admission_->admit(io::address_of(newcomer->path.peer), io::now(), tools_.vault->busy(),
+        auto ticket = admission_->admit(newcomer->path.peer.address.ip, io::now(), tools_.vault->busy(),
                                         [this, alive = alive_, weak = std::weak_ptr(newcomer)] {
                                             asio::post(context_, [this, alive, weak] {
                                                 const auto evicted = weak.lock();
@@ -291,7 +289,7 @@ void CurvecpEndpoint::admit(const std::shared_ptr<Newcomer>& newcomer, action::E
 
 // ---- Hellos ----
 
-void CurvecpEndpoint::on_hello(const io::Path& from, MutableBytes packet) {
+void CurvecpEndpoint::on_hello(const Path& from, MutableBytes packet) {
     const auto parsed = wire::parse_to_server(packet);
     if (!parsed) return drop(parsed.error(), from);
     const auto* hello = std::get_if<wire::SealedHello>(&*parsed);

@@ -43,7 +43,7 @@ class CurvecpEndpoint {
         wire::curvecp::HostExtension extension;
         io::AddressForm addresses = io::AddressForm::full;
     };
-    using MakeGuest = std::function<std::shared_ptr<Guest>(const io::Path& from)>;
+    using MakeGuest = std::function<std::shared_ptr<Guest>(const Path& from)>;
 
     CurvecpEndpoint(asio::io_context& context, os::UniqueFd sessions, os::UniqueFd hellos,
                     const Options& options, const tunnel::HandshakeTools& tools,
@@ -75,9 +75,9 @@ class CurvecpEndpoint {
     void wait_sessions();
     void wait_hellos();
     void wait_room();
-    void on_packet(const io::Path& from, MutableBytes packet);
-    void on_initiate(const io::Path& from, const wire::curvecp::InitiateHeader& header, MutableBytes packet);
-    void on_hello(const io::Path& from, MutableBytes packet);
+    void on_packet(const Path& from, MutableBytes packet);
+    void on_initiate(const Path& from, const wire::curvecp::InitiateHeader& header, MutableBytes packet);
+    void on_hello(const Path& from, MutableBytes packet);
     void serve_hellos();
     void answer(Hello& slot, const guard::HelloQueue::Hello& waiting);
     void feed(Hello& slot, handshake::curvecp::Event&& first);
@@ -86,10 +86,10 @@ class CurvecpEndpoint {
                                                                handshake::curvecp::Action& step);
     void admit(const std::shared_ptr<Newcomer>& newcomer,
                handshake::curvecp::action::Established& established);
-    void drop(const Error& why, const io::Path& from);
-    [[nodiscard]] cookie::Binding binding(const io::Path& from, vault::KeySlot slot) const;
+    void drop(const Error& why, const Path& from);
+    [[nodiscard]] cookie::Binding binding(const Path& from, vault::KeySlot slot) const;
     [[nodiscard]] crypto::PacketNumber first_number() const;
-    [[nodiscard]] std::size_t send(const io::Path& to, Bytes train, std::size_t segment);
+    [[nodiscard]] std::size_t send(const Path& to, Bytes train, std::size_t segment);
 
     asio::io_context& context_;
     io::UdpSocket sessions_;

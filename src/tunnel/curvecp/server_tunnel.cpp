@@ -9,7 +9,7 @@ namespace wire = wire::curvecp;
 
 }  // namespace
 
-ServerTunnel::ServerTunnel(CurvecpEndpoint& endpoint, session::curvecp::Session session, const io::Path& path,
+ServerTunnel::ServerTunnel(CurvecpEndpoint& endpoint, session::curvecp::Session session, const Path& path,
                            std::shared_ptr<Guest> guest)
     : CurvecpTunnel(endpoint.context_, stream_options(path.peer, guest->dead_peer(), endpoint.tools_.chunks),
                     guest->dead_peer()),
@@ -22,7 +22,7 @@ std::optional<CurvecpTunnel::Envelope> ServerTunnel::envelope() {
     return Envelope{wire::kServerOverhead, wire::kMaxMessage};
 }
 
-Result<> ServerTunnel::receive(const io::Path& from, const wire::ClientMessageHeader& header,
+Result<> ServerTunnel::receive(const Path& from, const wire::ClientMessageHeader& header,
                                MutableBytes packet) {
     const auto opened = session_.open_message(header.number, packet);
     if (!opened) return std::unexpected(opened.error());
@@ -30,14 +30,13 @@ Result<> ServerTunnel::receive(const io::Path& from, const wire::ClientMessageHe
 }
 
 // PROTOCOL 7.5: a client goes on with Initiates until it has heard us.
-Result<> ServerTunnel::receive(const io::Path& from, const wire::InitiateHeader& header,
-                               MutableBytes packet) {
+Result<> ServerTunnel::receive(const Path& from, const wire::InitiateHeader& header, MutableBytes packet) {
     const auto opened = session_.open_initiate(header.number, packet);
     if (!opened) return std::unexpected(opened.error());
     return take(from, *opened, header.extensions, packet.size());
 }
 
-Result<> ServerTunnel::take(const io::Path& from, const session::curvecp::Opened& opened,
+Result<> ServerTunnel::take(const Path& from, const session::curvecp::Opened& opened,
                             const wire::Extensions& extensions, std::size_t packet_size) {
     const Instant at = io::now();
     if (session_.exhausted()) {
@@ -63,7 +62,7 @@ void ServerTunnel::receive_first(MutableBytes message) {
 }
 
 // An empty block with an id: whoever has the session acknowledges it by that id.
-void ServerTunnel::challenge(const std::optional<handshake::curvecp::Challenge<io::Path>>& challenge) {
+void ServerTunnel::challenge(const std::optional<handshake::curvecp::Challenge<Path>>& challenge) {
     if (!challenge) return;
     ByteArray<handshake::curvecp::kChallengeSize> packet{};
     wire::Message message;

@@ -9,7 +9,7 @@ namespace curvegate::tunnel::curvecp {
 /// changes (PROTOCOL 7.7).
 class ServerTunnel final : public CurvecpTunnel {
   public:
-    ServerTunnel(CurvecpEndpoint& endpoint, session::curvecp::Session session, const io::Path& path,
+    ServerTunnel(CurvecpEndpoint& endpoint, session::curvecp::Session session, const Path& path,
                  std::shared_ptr<Guest> guest);
     ~ServerTunnel() override { leave(); }
     ServerTunnel(const ServerTunnel&) = delete;
@@ -20,9 +20,9 @@ class ServerTunnel final : public CurvecpTunnel {
         return server == session_.extensions().server;
     }
     /// A Message, or an Initiate that was repeated. What does not open changes nothing.
-    [[nodiscard]] Result<> receive(const io::Path& from, const wire::curvecp::ClientMessageHeader& header,
+    [[nodiscard]] Result<> receive(const Path& from, const wire::curvecp::ClientMessageHeader& header,
                                    MutableBytes packet);
-    [[nodiscard]] Result<> receive(const io::Path& from, const wire::curvecp::InitiateHeader& header,
+    [[nodiscard]] Result<> receive(const Path& from, const wire::curvecp::InitiateHeader& header,
                                    MutableBytes packet);
     /// The message that came with the Initiate that made this connection. If it wants no answer of its own
     /// the client gets one all the same: it may wait for one before it goes on (PROTOCOL 7.5).
@@ -42,13 +42,13 @@ class ServerTunnel final : public CurvecpTunnel {
     void on_over() override { leave(); }
     void leave();
 
-    [[nodiscard]] Result<> take(const io::Path& from, const session::curvecp::Opened& opened,
+    [[nodiscard]] Result<> take(const Path& from, const session::curvecp::Opened& opened,
                                 const wire::curvecp::Extensions& extensions, std::size_t packet_size);
-    void challenge(const std::optional<handshake::curvecp::Challenge<io::Path>>& challenge);
+    void challenge(const std::optional<handshake::curvecp::Challenge<Path>>& challenge);
 
     CurvecpEndpoint* endpoint_;
     session::curvecp::Session session_;
-    handshake::curvecp::PathValidator<io::Path> path_;
+    handshake::curvecp::PathValidator<Path> path_;
     std::shared_ptr<Guest> guest_;
 };
 

@@ -34,12 +34,11 @@ Deadline earliest(std::initializer_list<Deadline> all) {
 
 }  // namespace
 
-stream::Options stream_options(const io::udp::endpoint& peer, Duration dead_peer,
-                               stream::ChunkSource* chunks) {
+stream::Options stream_options(const IpEndpoint& peer, Duration dead_peer, stream::ChunkSource* chunks) {
     stream::Options out;
     out.chunks = chunks;
     out.keepalive = std::min(out.keepalive, dead_peer / 3);
-    out.off_loopback = !peer.address().is_loopback();
+    out.off_loopback = !peer.address.ip.is_loopback();
     return out;
 }
 

@@ -12,7 +12,7 @@
 namespace curvegate::tunnel::curvecp {
 
 /// How to send to that peer.
-[[nodiscard]] stream::Options stream_options(const io::udp::endpoint& peer, Duration dead_peer,
+[[nodiscard]] stream::Options stream_options(const IpEndpoint& peer, Duration dead_peer,
                                              stream::ChunkSource* chunks);
 
 /// One CurveCP connection, either end: drives its stream by packets and by time, and sends what the stream
