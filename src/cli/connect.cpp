@@ -4,13 +4,14 @@
 #include "cli/places.hpp"
 #include "cli/stdio.hpp"
 #include "cli/verbs.hpp"
-#include "forward/forwarder.hpp"
-#include "forward/stream_forwarder.hpp"
+#include "forward/byte_forwarder.hpp"
 #include "io/clock.hpp"
 #include "io/socket_options.hpp"
 #include "os/sandbox.hpp"
 #include "serve/try_targets.hpp"
+#include "tunnel/curve_tun/bytes.hpp"
 #include "tunnel/curve_tun/dial.hpp"
+#include "tunnel/curvecp/bytes.hpp"
 #include "tunnel/curvecp/dial.hpp"
 
 #include <boost/asio/signal_set.hpp>
@@ -138,8 +139,10 @@ class Connection {
         io::set_tunnel_options(tunnel.stream.native_handle(), service_.limits.dead_peer);
         auto plain = local_side();
         if (!plain) return;
-        begin(std::make_shared<forward::Forwarder>(std::move(*plain), std::move(tunnel.stream),
-                                                   std::move(tunnel.session), limits(), scratch_));
+        using tunnel::curve_tun::TcpBytes;
+        const TcpBytes::Options options{service_.end_of_stream, tunnel::curve_tun::UnheardEnd::refusal};
+        begin(std::move(*plain), std::make_unique<TcpBytes>(std::move(tunnel.stream),
+                                                            std::move(tunnel.session), options, scratch_));
     }
 
     void forward(tunnel::curvecp::DialedStream dialled) {
@@ -148,8 +151,7 @@ class Connection {
         // The last bytes of TCP are the kernel's to deliver; those of a stream are ours.
         undelivered_ = dialled.client.lock();
         dialled.tunnel->on_delivered = [this] { delivered(); };
-        begin(std::make_shared<forward::StreamForwarder>(std::move(*plain), std::move(dialled.tunnel),
-                                                         limits()));
+        begin(std::move(*plain), std::make_unique<tunnel::curvecp::StreamBytes>(std::move(dialled.tunnel)));
     }
 
     /// From here on nothing is opened and nobody is dialled any more, so it is confined before it carries
@@ -170,18 +172,14 @@ class Connection {
     }
 
     [[nodiscard]] forward::ForwarderLimits limits() const {
-        forward::ForwarderLimits out{service_.end_of_stream,
-                                     forward::UnheardEnd::refusal,
-                                     service_.limits.idle_timeout,
-                                     service_.limits.dead_peer,
-                                     {},
-                                     config_.timeouts.drain};
+        forward::ForwarderLimits out{
+            service_.limits.idle_timeout, service_.limits.dead_peer, {}, config_.timeouts.drain};
         if (service_.limits.max_session) out.max_session = io::now() + *service_.limits.max_session;
         return out;
     }
 
-    void begin(std::shared_ptr<forward::ForwarderBase> forwarder) {
-        forwarder_ = std::move(forwarder);
+    void begin(io::Stream plain, std::unique_ptr<tunnel::ByteTunnel> tunnel) {
+        forwarder_ = std::make_shared<forward::ByteForwarder>(std::move(plain), std::move(tunnel), limits());
         forwarder_->start([this](const forward::ForwarderSummary& summary) { tunnel_ended(summary); });
         sweep();
     }
@@ -277,7 +275,7 @@ class Connection {
     Vault vault_;
     asio::signal_set signals_;
     asio::steady_timer sweep_;
-    forward::Scratch scratch_;
+    tunnel::Scratch scratch_;
     Stdio stdio_;
     std::shared_ptr<forward::ForwarderBase> forwarder_;
     std::shared_ptr<tunnel::curvecp::ClientTunnel>

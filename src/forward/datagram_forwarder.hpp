@@ -12,8 +12,8 @@ namespace curvegate::forward {
 /// It ends with its tunnel or by a limit of time; a datagram socket has no end.
 class DatagramForwarder final : public ForwarderBase, public std::enable_shared_from_this<DatagramForwarder> {
   public:
-    /// `plain` is connected to the application (io::connect_udp). `limits.end_of_stream` and `drain` mean
-    /// nothing here. `counters` outlives it.
+    /// `plain` is connected to the application (io::connect_udp). `limits.drain` means nothing here.
+    /// `counters` outlives it.
     DatagramForwarder(asio::io_context& context, os::UniqueFd plain,
                       std::unique_ptr<tunnel::MessagePipe> pipe, const ForwarderLimits& limits,
                       guard::Counters& counters);

@@ -32,6 +32,23 @@ std::string_view describe(Ending ending) {
     return "unknown";
 }
 
+Ending ending_of(tunnel::End end) noexcept {
+    switch (end) {
+        case tunnel::End::closed: return Ending::orderly;
+        case tunnel::End::unheard: return Ending::unheard_end;
+        case tunnel::End::cut: break;
+        case tunnel::End::bad_message: return Ending::bad_message;
+        case tunnel::End::bad_length: return Ending::bad_length;
+        case tunnel::End::after_end: return Ending::after_end;
+        case tunnel::End::dead_peer: return Ending::dead_peer;
+        case tunnel::End::no_answer: return Ending::no_answer;
+        case tunnel::End::cannot_ask: return Ending::cannot_ask;
+        case tunnel::End::numbers_used_up: return Ending::numbers_used_up;
+        case tunnel::End::stopped: return Ending::stopped;
+    }
+    return Ending::tunnel_cut;
+}
+
 // A keepalive that found nobody shows as one of these.
 Ending loss_of_plain(int code) noexcept {
     return code == ETIMEDOUT || code == EHOSTUNREACH ? Ending::plain_dead : Ending::plain_reset;

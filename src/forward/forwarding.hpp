@@ -3,6 +3,7 @@
 #include "base/time.hpp"
 #include "io/stream_io.hpp"
 #include "service/service.hpp"
+#include "tunnel/end.hpp"
 
 #include <functional>
 #include <optional>
@@ -10,8 +11,6 @@
 
 /// What the forwarders share, whatever carries the tunnel.
 namespace curvegate::forward {
-
-using service::EndOfStream;
 
 /// How a forwarded connection ended.
 enum class Ending {
@@ -38,15 +37,7 @@ enum class Ending {
 };
 [[nodiscard]] std::string_view describe(Ending ending);
 
-/// What it says in EndOfStream::close if the peer ends before it has sent a byte and we have not ended.
-enum class UnheardEnd {
-    orderly,  ///< server end: a client that had nothing to say
-    refusal,  ///< client end: a server that does not let us in closes just so
-};
-
 struct ForwarderLimits {
-    EndOfStream end_of_stream = EndOfStream::message;  ///< tcp only
-    UnheardEnd unheard_end = UnheardEnd::orderly;      ///< tcp only
     Duration idle = service::Limits{}.idle_timeout;
     Duration dead_peer = service::Limits{}.dead_peer;  ///< tcp only: a stream's tunnel has its own
     Deadline max_session;
@@ -80,6 +71,8 @@ class ForwarderBase {
     [[nodiscard]] virtual Traffic traffic() const = 0;
 };
 
+/// What the end of a tunnel is for the connection that it carried.
+[[nodiscard]] Ending ending_of(tunnel::End end) noexcept;
 /// Why the plain side is lost, of the errno of a read or write that failed.
 [[nodiscard]] Ending loss_of_plain(int code) noexcept;
 }  // namespace curvegate::forward

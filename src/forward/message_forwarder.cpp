@@ -30,7 +30,7 @@ Ending meaning_of(tunnel::MessagePipe::End end) {
 }  // namespace
 
 MessageForwarder::MessageForwarder(io::Stream plain, std::unique_ptr<tunnel::MessagePipe> pipe,
-                                   const ForwarderLimits& limits, Scratch& scratch)
+                                   const ForwarderLimits& limits, tunnel::Scratch& scratch)
     : plain_(std::move(plain)),
       pipe_(std::move(pipe)),
       limits_(limits),
@@ -171,7 +171,7 @@ void MessageForwarder::on_tunnel_end(tunnel::MessagePipe::End end) {
 
 // ---- the end ----
 
-// As Forwarder::lose_plain().
+// As ByteForwarder::lose_plain().
 void MessageForwarder::lose_plain(int code) {
     if (!done_ || plain_lost_) return;
     plain_lost_ = loss_of_plain(code);

@@ -1,7 +1,8 @@
 #pragma once
 
-#include "forward/forwarder.hpp"
+#include "forward/forwarding.hpp"
 #include "tunnel/message_pipe.hpp"
+#include "tunnel/scratch.hpp"
 
 #include <memory>
 #include <optional>
@@ -14,10 +15,10 @@ namespace curvegate::forward {
 /// is behind stops the other. An empty message is the end of its direction. Both ends of a service use it.
 class MessageForwarder final : public ForwarderBase, public std::enable_shared_from_this<MessageForwarder> {
   public:
-    /// `plain` is connected to the application. `limits.end_of_stream` means nothing here. `scratch` outlives
+    /// `plain` is connected to the application. `scratch` outlives
     /// it.
     MessageForwarder(io::Stream plain, std::unique_ptr<tunnel::MessagePipe> pipe,
-                     const ForwarderLimits& limits, Scratch& scratch);
+                     const ForwarderLimits& limits, tunnel::Scratch& scratch);
     void start(DoneFn done) override;
     void stop(Ending why) override;
     void sweep(Instant at) override;
@@ -57,7 +58,7 @@ class MessageForwarder final : public ForwarderBase, public std::enable_shared_f
     io::Stream plain_;
     std::unique_ptr<tunnel::MessagePipe> pipe_;
     ForwarderLimits limits_;
-    Scratch& scratch_;
+    tunnel::Scratch& scratch_;
     DoneFn done_;
     std::vector<Byte> pending_;  // a record that the application's socket did not take yet; none is empty
     ForwarderSummary summary_{};

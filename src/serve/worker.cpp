@@ -407,10 +407,7 @@ const ServiceSpec& Worker::Connection::shown() const {
 }
 
 forward::ForwarderLimits Worker::Connection::limits() const {
-    const auto unheard =
-        spec_->side == Side::client ? forward::UnheardEnd::refusal : forward::UnheardEnd::orderly;
-    forward::ForwarderLimits out{spec_->end_of_stream,    unheard, spec_->limits.idle_timeout,
-                                 spec_->limits.dead_peer, {},      spec_->drain};
+    forward::ForwarderLimits out{spec_->limits.idle_timeout, spec_->limits.dead_peer, {}, spec_->drain};
     if (spec_->limits.max_session) out.max_session = io::now() + *spec_->limits.max_session;
     return out;
 }

@@ -3,7 +3,7 @@
 #include "cookie/keeper.hpp"
 #include "crypto/secret.hpp"
 #include "forward/flows.hpp"
-#include "forward/forwarder.hpp"
+#include "forward/forwarding.hpp"
 #include "io/chunk_pool.hpp"
 #include "io/listener.hpp"
 #include "io/proxy_header.hpp"
@@ -14,6 +14,7 @@
 #include "tunnel/curve_tun/dial.hpp"
 #include "tunnel/curvecp/dial.hpp"
 #include "tunnel/curvecp/endpoint.hpp"
+#include "tunnel/scratch.hpp"
 #include "vault_client/vault_client.hpp"
 
 #include <boost/asio/executor_work_guard.hpp>
@@ -185,7 +186,7 @@ class Worker {
     os::SystemRandom random_;
     cookie::Keeper keeper_;
     vault_client::VaultClient vault_;
-    forward::Scratch scratch_;
+    tunnel::Scratch scratch_;
     io::ProxyHeaders proxy_headers_;
     asio::steady_timer cookie_timer_;
     asio::steady_timer sweep_timer_;

@@ -1,11 +1,13 @@
+#include "forward/byte_forwarder.hpp"
 #include "forward/datagram_forwarder.hpp"
 #include "forward/message_forwarder.hpp"
-#include "forward/stream_forwarder.hpp"
 #include "io/clock.hpp"
 #include "io/dial_udp.hpp"
 #include "io/socket_options.hpp"
 #include "log/log.hpp"
 #include "serve/worker_connection.hpp"
+#include "tunnel/curve_tun/bytes.hpp"
+#include "tunnel/curvecp/bytes.hpp"
 
 #include <boost/asio/post.hpp>
 
@@ -15,11 +17,17 @@
 namespace curvegate::serve {
 
 void Worker::Connection::forward(io::Stream plain, tunnel::curve_tun::Established tunnel) {
-    run(std::make_shared<forward::Forwarder>(std::move(plain), std::move(tunnel.stream),
-                                             std::move(tunnel.session), limits(), worker_.scratch_));
+    using tunnel::curve_tun::TcpBytes;
+    using tunnel::curve_tun::UnheardEnd;
+    const auto unheard = spec_->side == Side::client ? UnheardEnd::refusal : UnheardEnd::orderly;
+    auto bytes =
+        std::make_unique<TcpBytes>(std::move(tunnel.stream), std::move(tunnel.session),
+                                   TcpBytes::Options{spec_->end_of_stream, unheard}, worker_.scratch_);
+    run(std::make_shared<forward::ByteForwarder>(std::move(plain), std::move(bytes), limits()));
 }
 void Worker::Connection::forward(io::Stream plain, tunnel::TunnelHandle tunnel) {
-    run(std::make_shared<forward::StreamForwarder>(std::move(plain), std::move(tunnel), limits()));
+    auto bytes = std::make_unique<tunnel::curvecp::StreamBytes>(std::move(tunnel));
+    run(std::make_shared<forward::ByteForwarder>(std::move(plain), std::move(bytes), limits()));
 }
 void Worker::Connection::forward_records(io::Stream plain, std::unique_ptr<tunnel::MessagePipe> pipe) {
     run(std::make_shared<forward::MessageForwarder>(std::move(plain), std::move(pipe), limits(),

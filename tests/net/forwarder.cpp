@@ -1,7 +1,8 @@
-#include "forward/forwarder.hpp"
+#include "forward/byte_forwarder.hpp"
 #include "io/socket_options.hpp"
 #include "support/loop.hpp"
 #include "support/secrets.hpp"
+#include "tunnel/curve_tun/bytes.hpp"
 
 #include <catch2/catch.hpp>
 
@@ -14,10 +15,13 @@ namespace curvegate::forward {
 namespace {
 
 using namespace std::chrono_literals;
+using service::EndOfStream;
 using session::curve_tun::Session;
 using test::Buffer;
 using test::Local;
 using test::pattern;
+using tunnel::curve_tun::TcpBytes;
+using tunnel::curve_tun::UnheardEnd;
 using Pair = std::pair<io::Stream, io::Stream>;
 
 crypto::SharedKey key() {
@@ -71,7 +75,8 @@ struct Peer {
 
 /// One forwarder between a local socket and a hand-driven peer.
 struct Rig {
-    explicit Rig(bool tcp = true, const ForwarderLimits& with = {}, std::uint64_t first = 2)
+    explicit Rig(bool tcp = true, const ForwarderLimits& with = {}, std::uint64_t first = 2,
+                 const TcpBytes::Options& options = {})
         : plain(make_pair(context, tcp)),
           tunnel(test::tcp_pair(context)),
           local{std::move(plain.first), {}, false, {}},
@@ -79,19 +84,22 @@ struct Rig {
                *Session::create(session::Role::client, key(), {{first}, {first}}),
                {},
                {}},
-          forwarder(std::make_shared<Forwarder>(
-              std::move(plain.second), std::move(tunnel.second),
-              *Session::create(session::Role::server, key(), {{first}, {first}}), with, scratch)) {
+          forwarder(std::make_shared<ByteForwarder>(
+              std::move(plain.second),
+              std::make_unique<TcpBytes>(std::move(tunnel.second),
+                                         *Session::create(session::Role::server, key(), {{first}, {first}}),
+                                         options, scratch),
+              with)) {
         forwarder->start([this](const ForwarderSummary& summary) { done.push_back(summary); });
     }
 
     asio::io_context context;
-    Scratch scratch;
+    tunnel::Scratch scratch;
     Pair plain;
     Pair tunnel;
     Local local;
     Peer peer;
-    std::shared_ptr<Forwarder> forwarder;
+    std::shared_ptr<ByteForwarder> forwarder;
     std::vector<ForwarderSummary> done;
 
     [[nodiscard]] bool until(const std::function<bool()>& holds) {
@@ -109,11 +117,11 @@ struct Rig {
     }
 };
 
-ForwarderLimits closing() {
-    ForwarderLimits out;
-    out.end_of_stream = EndOfStream::close;
-    return out;
-}
+/// A rig whose foreign peer tells its end by a FIN alone.
+struct ClosingRig : Rig {
+    explicit ClosingRig(UnheardEnd unheard = UnheardEnd::orderly)
+        : Rig(true, {}, 2, {EndOfStream::close, unheard}) {}
+};
 
 TEST_CASE("bytes go both ways and both ends are told", "[net][forwarder]") {
     Rig rig(GENERATE(true, false));
@@ -139,13 +147,14 @@ TEST_CASE("bytes go both ways and both ends are told", "[net][forwarder]") {
 /// Two forwarders with a tunnel between them, as client and server ends make it.
 struct Chain {
     asio::io_context context;
-    Scratch scratch;
+    tunnel::Scratch scratch;
     Pair near;
     Pair far;
     Pair tunnel;
     Local left;
     Local right;
     std::map<int, Ending> endings;
+    std::vector<std::shared_ptr<ByteForwarder>> forwarders;
 
     explicit Chain(bool tcp)
         : near(make_pair(context, tcp)),
@@ -157,9 +166,12 @@ struct Chain {
         start(1, std::move(far.second), std::move(tunnel.second), session::Role::server);
     }
     void start(int which, io::Stream plain, io::Stream end, session::Role role) {
-        std::make_shared<Forwarder>(std::move(plain), std::move(end), *Session::create(role, key()),
-                                    ForwarderLimits{}, scratch)
-            ->start([this, which](const ForwarderSummary& summary) { endings[which] = summary.ending; });
+        auto bytes = std::make_unique<TcpBytes>(std::move(end), *Session::create(role, key()),
+                                                TcpBytes::Options{}, scratch);
+        forwarders.push_back(
+            std::make_shared<ByteForwarder>(std::move(plain), std::move(bytes), ForwarderLimits{}));
+        forwarders.back()->start(
+            [this, which](const ForwarderSummary& summary) { endings[which] = summary.ending; });
     }
     [[nodiscard]] bool until(const std::function<bool()>& holds) {
         return test::run_until(context, [&] {
@@ -479,7 +491,7 @@ TEST_CASE("a local side that does not read stops the peer, and gets all once it 
 // ---- end-of-stream = close ----
 
 TEST_CASE("with end-of-stream = close the peer's FIN ends both directions in order", "[net][forwarder]") {
-    Rig rig(true, closing());
+    ClosingRig rig;
     rig.peer.say(pattern(10));
     rig.peer.say({});  // carries nothing
     rig.peer.say(pattern(11));
@@ -491,7 +503,7 @@ TEST_CASE("with end-of-stream = close the peer's FIN ends both directions in ord
 }
 
 TEST_CASE("with end-of-stream = close a FIN within a frame is a truncation still", "[net][forwarder]") {
-    Rig rig(true, closing());
+    ClosingRig rig;
     const auto frame = rig.peer.frame(pattern(500));
     rig.peer.socket.write(Bytes(frame).first(100));
     rig.peer.socket.end();
@@ -502,7 +514,7 @@ TEST_CASE("with end-of-stream = close a FIN within a frame is a truncation still
 
 TEST_CASE("with end-of-stream = close a local end closes the tunnel once all has been sent",
           "[net][forwarder]") {
-    Rig rig(true, closing());
+    ClosingRig rig;
     const auto data = pattern(500'000);
     std::size_t sent = 0;
     REQUIRE(rig.until([&] {
@@ -523,7 +535,7 @@ TEST_CASE("with end-of-stream = close a local end closes the tunnel once all has
 
 TEST_CASE("with end-of-stream = close a local side that resets is a reset, after what it had sent",
           "[net][forwarder]") {
-    Rig rig(true, closing());
+    ClosingRig rig;
     const auto reply = pattern(90'000);
     rig.peer.say(pattern(10));
     REQUIRE(rig.local.write(reply) == reply.size());
@@ -540,14 +552,9 @@ TEST_CASE("with end-of-stream = close a local side that resets is a reset, after
 TEST_CASE(
     "with end-of-stream = close a server that ends before it says anything is no end for a local program",
     "[net][forwarder]") {
-    ForwarderLimits limits = closing();
-    bool refused = false;
-    SECTION("a client end, whose program waits") {
-        limits.unheard_end = UnheardEnd::refusal;
-        refused = true;
-    }
-    SECTION("a server end, whose client has nothing to say") {}
-    Rig rig(true, limits);
+    const bool refused =
+        GENERATE(true, false);  // a client end's program waits; a server end's client said all
+    ClosingRig rig(refused ? UnheardEnd::refusal : UnheardEnd::orderly);
     rig.peer.socket.end();
     REQUIRE(rig.over());
     CHECK(rig.done[0].ending == (refused ? Ending::unheard_end : Ending::orderly));
@@ -556,9 +563,7 @@ TEST_CASE(
 
 TEST_CASE("with end-of-stream = close a server that has said something, or was told the end, ends in order",
           "[net][forwarder]") {
-    ForwarderLimits limits = closing();
-    limits.unheard_end = UnheardEnd::refusal;
-    Rig rig(true, limits);
+    ClosingRig rig(UnheardEnd::refusal);
     SECTION("it has said something") {
         rig.peer.say(pattern(1));
     }

@@ -58,7 +58,7 @@ std::pair<io::Stream, io::Stream> records(asio::io_context& context) {
 
 struct Rig {
     asio::io_context context;
-    Scratch scratch;
+    tunnel::Scratch scratch;
     test::PipePair pair;
     tunnel::MessagePipe& pipe;
     Side peer;

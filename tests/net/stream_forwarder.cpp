@@ -1,7 +1,8 @@
-#include "forward/stream_forwarder.hpp"
+#include "forward/byte_forwarder.hpp"
 #include "io/socket_options.hpp"
 #include "support/loop.hpp"
 #include "support/tunnels.hpp"
+#include "tunnel/curvecp/bytes.hpp"
 
 #include <catch2/catch.hpp>
 
@@ -14,6 +15,7 @@ using namespace std::chrono_literals;
 using test::Buffer;
 using test::Local;
 using test::pattern;
+using tunnel::curvecp::StreamBytes;
 using Pair = std::pair<io::Stream, io::Stream>;
 
 /// `send_buffer`: of the second end, in bytes; 0: the kernel's own choice.
@@ -79,7 +81,8 @@ struct Rig {
           plain(make_pair(context, tcp, send_buffer)),
           local{std::move(plain.first), {}, false, {}},
           peer{*tunnels.far, {}},
-          forwarder(std::make_shared<StreamForwarder>(std::move(plain.second), tunnels.near_end(), limits)) {}
+          forwarder(std::make_shared<ByteForwarder>(
+              std::move(plain.second), std::make_unique<StreamBytes>(tunnels.near_end()), limits)) {}
 
     void start() {
         forwarder->start([this](const ForwarderSummary& summary) { done.push_back(summary); });
@@ -90,7 +93,7 @@ struct Rig {
     Pair plain;
     Local local;
     Peer peer;
-    std::shared_ptr<StreamForwarder> forwarder;
+    std::shared_ptr<ByteForwarder> forwarder;
     std::vector<ForwarderSummary> done;
 
     [[nodiscard]] bool until(const std::function<bool()>& holds) {
@@ -177,7 +180,7 @@ struct Chain {
     Local left;
     Local right;
     std::map<int, Ending> endings;
-    std::vector<std::shared_ptr<StreamForwarder>> forwarders;
+    std::vector<std::shared_ptr<ByteForwarder>> forwarders;
 
     explicit Chain(bool tcp, const stream::Options& options = {})
         : tunnels(context, options),
@@ -189,8 +192,8 @@ struct Chain {
         start(1, std::move(far.second), tunnels.far_end());
     }
     void start(int which, io::Stream plain, tunnel::TunnelHandle tunnel) {
-        forwarders.push_back(
-            std::make_shared<StreamForwarder>(std::move(plain), std::move(tunnel), ForwarderLimits{}));
+        forwarders.push_back(std::make_shared<ByteForwarder>(
+            std::move(plain), std::make_unique<StreamBytes>(std::move(tunnel)), ForwarderLimits{}));
         forwarders.back()->start(
             [this, which](const ForwarderSummary& summary) { endings[which] = summary.ending; });
     }

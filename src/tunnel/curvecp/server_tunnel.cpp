@@ -43,8 +43,8 @@ Result<> ServerTunnel::take(const Path& from, const session::curvecp::Opened& op
         cut(tunnel::TunnelEnd::numbers_used_up);
         return fail(session::Errc::numbers_exhausted);
     }
-    const handshake::curvecp::Arrival<io::Path> arrival{from, opened.newest, packet_size, opened.message};
-    if (path_.begins_move(arrival) && !guest_->may_come_from(io::address_of(from.peer)))
+    const handshake::curvecp::Arrival<Path> arrival{from, opened.newest, packet_size, opened.message};
+    if (path_.begins_move(arrival) && !guest_->may_come_from(from.peer.address.ip))
         return fail(handshake::Errc::not_authorised);
     const auto reaction = path_.take(arrival, at);
     challenge(reaction.to_proven);  // under the extension that it had there
@@ -84,7 +84,7 @@ std::size_t ServerTunnel::transmit(Bytes train, std::size_t segment) {
     if (endpoint_ == nullptr) return train.size();
     // What was sealed before the move, and is more than may go to an unproven place, goes where it was meant
     // to.
-    const io::Path& to = path_.path_for(train.size());
+    const Path& to = path_.path_for(train.size());
     const std::size_t taken = endpoint_->send(to, train, segment);
     path_.sent(to, taken);
     if (taken < train.size()) {

@@ -1,0 +1,21 @@
+#pragma once
+
+/// How a tunnel ended before both directions had told their end: one list for all wires and all that they
+/// carry.
+namespace curvegate::tunnel {
+
+enum class End {
+    closed,       ///< the peer ended both directions in order, as its wire does
+    unheard,      ///< the same before the peer had sent anything or been told our end: it may have refused us
+    cut,          ///< without an end of stream: a truncation
+    bad_message,  ///< the peer sent what does not open or is out of order, or acknowledged what never was
+    bad_length,   ///< the peer sent a length that no message may have
+    after_end,    ///< the peer sent a message after its end of stream
+    dead_peer,    ///< the peer acknowledges nothing
+    no_answer,    ///< client: the server answered no Initiate: it refused us, or is gone
+    cannot_ask,   ///< client: it answered none, and our vault or our memory failed when it was asked afresh
+    numbers_used_up,
+    stopped,  ///< our side ended it
+};
+
+}  // namespace curvegate::tunnel
