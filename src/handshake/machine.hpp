@@ -81,6 +81,8 @@ template <class Event, std::size_t... N>
 template <class Self, class StateName, class Event, class Actions>
 class Machine {
   public:
+    using EventType = Event;
+
     /// A function of Self with the state and the event that it is for.
     struct Handler {
         Actions (*run)(Self&, Event&, Instant);

@@ -34,7 +34,8 @@ class Client : public Machine<Client, ClientState, Event, Actions> {
     /// PROTOCOL 4.6: what closes it in every state.
     static constexpr auto kClosing =
         closing::join(closing::kAlways<Event>, closing::kConnection<Event>,
-                      std::array{closing::as<Event, event::DeadlineReached, Errc::connect_timeout>});
+                      std::array{closing::by<Event, event::NotPossible>,
+                                 closing::as<Event, event::DeadlineReached, Errc::connect_timeout>});
 
     /// `deadline` bounds the whole handshake; the vault's answer has its own bound within it.
     Client(const crypto::PublicKey& server, const Timeouts& timeouts, Instant deadline) noexcept;

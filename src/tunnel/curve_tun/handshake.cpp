@@ -1,6 +1,7 @@
 #include "tunnel/curve_tun/handshake.hpp"
 
 #include "io/clock.hpp"
+#include "tunnel/runner.hpp"
 #include "wire/curve_tun_frames.hpp"
 
 #include <boost/asio/buffer.hpp>
@@ -18,112 +19,91 @@ using machine::Event;
 namespace action = machine::action;
 namespace event = machine::event;
 
-/// The actor of one handshake: reads packets of the one size that may come, runs actions, keeps the timer.
+/// The actor of one handshake: reads packets of the one size that may come, writes, keeps the timer. A Port
+/// of tunnel::Runner.
 template <class Machine>
-class Runner final : public HandshakeHandle, public std::enable_shared_from_this<Runner<Machine>> {
+class Handshake final : public HandshakeHandle, public std::enable_shared_from_this<Handshake<Machine>> {
   public:
-    Runner(io::Stream stream, const tunnel::HandshakeTools& tools, Machine fsm, EstablishedFn done)
+    template <class... Arguments>
+    Handshake(io::Stream stream, const tunnel::HandshakeTools& tools, EstablishedFn done,
+              Arguments&&... of_machine)
         : stream_(std::move(stream)),
           timer_(stream_.get_executor()),
           tools_(tools),
           done_(std::move(done)),
-          fsm_(std::move(fsm)) {}
+          runner_(*this, std::forward<Arguments>(of_machine)...) {}
 
     // Set before begin() by the server's side only.
-    tunnel::AuthoriseFn authorise;
+    tunnel::AuthoriseFn may_in;
     IpAddress source;
 
     void begin() {
-        if constexpr (std::is_same_v<Machine, machine::Client>) {
-            auto keys = crypto::EphemeralKeyPair::generate(*tools_.pool, *tools_.random);
+        if constexpr (kIsClient) {
             // Not from within begin(): done() may come of this.
-            asio::post(stream_.get_executor(),
-                       [self = this->shared_from_this(), keys = std::move(keys)]() mutable {
-                           if (!keys) return self->finish(fail(handshake::Errc::no_secret_memory));
-                           self->feed(event::Start{std::move(*keys)});
-                       });
+            asio::post(stream_.get_executor(), [self = this->shared_from_this()] {
+                if (self->done_) self->runner_.begin();
+            });
         } else {
-            read();
-            arm_timer();
+            settled();
         }
     }
 
     void stop() override { feed(event::Stop{}); }
 
   private:
-    void feed(Event&& first) {
-        std::optional<Event> next(std::move(first));
-        while (next && done_) {
-            auto actions = fsm_.handle(std::move(*next), io::now());
-            next.reset();
-            for (auto& step : actions) {
-                auto answer = std::visit([this](auto& act) { return this->run(act); }, step);
-                if (answer) next = std::move(answer);
-            }
-        }
-        if (!done_) return;
-        arm_timer();
-        read();
+    friend class tunnel::Runner<Machine, Handshake>;
+    static constexpr bool kIsClient = std::is_same_v<Machine, machine::Client>;
+
+    void feed(Event&& event) {
+        if (done_) runner_.feed(std::move(event));
     }
 
-    // Each run() gives the event that answers the action at once, or nothing if the answer comes later.
-    std::optional<Event> run(std::monostate&) { return std::nullopt; }
-    std::optional<Event> run(action::Send& send) {
+    // ---- what the runner asks ----
+
+    /// Keeps us until the vault answers; true as long as that is wanted.
+    struct Hold {
+        std::shared_ptr<Handshake> self;
+        explicit operator bool() const noexcept { return self->done_ != nullptr; }
+    };
+    [[nodiscard]] const tunnel::HandshakeTools& tools() const noexcept { return tools_; }
+    [[nodiscard]] Instant now() const { return io::now(); }
+    [[nodiscard]] Hold hold() { return {this->shared_from_this()}; }
+    [[nodiscard]] Event start(crypto::EphemeralKeyPair keys) const { return event::Start{std::move(keys)}; }
+    [[nodiscard]] cookie::Origin origin() const { return {cookie::Carrier::tcp, source}; }
+    /// It has its place since it was accepted.
+    [[nodiscard]] Result<> admit() const { return {}; }
+    [[nodiscard]] std::optional<std::string> authorise(const action::Authorise& ask) {
+        return may_in(ask.client);
+    }
+    void on(const action::Send& send) {
         outgoing_.resize(wire::kFrameHeaderSize + send.size);
         Writer out(outgoing_);
         wire::serialise_frame_header(send.size, out.claim<wire::kFrameHeaderSize>());
         out.put(send.packet());
         asio::async_write(stream_, asio::buffer(outgoing_),
                           [self = this->shared_from_this()](error_code error, std::size_t) {
-                              if (!self->done_) return;
                               if (error) return self->feed(event::PeerClosed{});
-                              if constexpr (std::is_same_v<Machine, machine::Client>) {
-                                  if (self->fsm_.state() == machine::ClientState::vouched)
+                              if constexpr (kIsClient) {
+                                  if (self->runner_.state() == machine::ClientState::vouched)
                                       self->feed(event::Written{});
                               }
                           });
-        return std::nullopt;
     }
-    std::optional<Event> run(action::IssueCookie& issue) {
-        auto keys = crypto::EphemeralKeyPair::generate(*tools_.pool, *tools_.random);
-        if (!keys) return event::NotPossible{keys.error()};
-        auto cookie = tools_.keeper->issue(binding(issue.slot), issue.client_short, keys->secret,
-                                           *tools_.random, io::now());
-        if (!cookie) return event::CookieRefused{cookie.error()};
-        return event::CookieIssued{keys->public_key, *cookie};
-    }
-    std::optional<Event> run(action::RedeemCookie& redeem) {
-        auto redeemed = tools_.keeper->redeem(redeem.cookie, binding(redeem.slot.value()), io::now());
-        if (!redeemed) return event::CookieRefused{redeemed.error()};
-        return event::CookieRedeemed{std::move(*redeemed)};
-    }
-    std::optional<Event> run(action::AskVault& ask) {
-        tools_.vault->ask(ask.request, [self = this->shared_from_this()](Result<vault::ReplyBody> reply) {
-            if (!self->done_) return;
-            self->feed(handshake::event_of<Event>(std::move(reply)));
-        });
-        return std::nullopt;
-    }
-    std::optional<Event> run(action::Authorise& ask) {
-        if (auto why = authorise(ask.client)) return event::NotAuthorised{std::move(*why)};
-        return event::Authorised{};
-    }
-    std::optional<Event> run(action::Established& established) {
+    void on(action::Established& established) {
         finish(Established{std::move(stream_), std::move(established.session), established.peer,
                            established.slot});
-        return std::nullopt;
     }
-    std::optional<Event> run(action::Close& close) {
-        finish(std::unexpected(std::move(close.why)));
-        return std::nullopt;
+    void on(action::Close& close) { finish(std::unexpected(std::move(close.why))); }
+    void settled() {
+        if (!done_) return;
+        arm_timer();
+        read();
     }
 
-    [[nodiscard]] cookie::Binding binding(vault::KeySlot slot) const {
-        return {cookie::Carrier::tcp, static_cast<Byte>(slot), source};
-    }
+    // ---- packets ----
 
     void read() {
-        const std::size_t want = fsm_.expected_packet_size();
+        const std::size_t want = runner_.machine().expected_packet_size();
         if (reading_ || want == 0) return;
         reading_ = true;
         incoming_.resize(wire::kFrameHeaderSize + want);
@@ -153,7 +133,7 @@ class Runner final : public HandshakeHandle, public std::enable_shared_from_this
     static Error wire_error() { return curvegate::wire::Errc::wrong_length; }
 
     void arm_timer() {
-        const Deadline deadline = fsm_.next_deadline();
+        const Deadline deadline = runner_.next_deadline();
         if (deadline == armed_) return;
         armed_ = deadline;
         if (!deadline) {
@@ -162,10 +142,7 @@ class Runner final : public HandshakeHandle, public std::enable_shared_from_this
         }
         timer_.expires_at(*deadline);
         timer_.async_wait([self = this->shared_from_this()](error_code error) {
-            if (error || !self->done_ || !self->fsm_.next_deadline() ||
-                *self->fsm_.next_deadline() > io::now())
-                return;
-            self->feed(event::DeadlineReached{});
+            if (!error && self->done_) self->runner_.look_at_clock(io::now());
         });
     }
 
@@ -184,7 +161,7 @@ class Runner final : public HandshakeHandle, public std::enable_shared_from_this
     asio::steady_timer timer_;
     tunnel::HandshakeTools tools_;
     EstablishedFn done_;  // empty: over; may hold what owns the pool, so it outlives the machine's secrets
-    Machine fsm_;
+    tunnel::Runner<Machine, Handshake> runner_;
     std::vector<Byte> incoming_;
     std::vector<Byte> outgoing_;
     std::size_t have_ = 0;  // of incoming_
@@ -198,23 +175,22 @@ std::shared_ptr<HandshakeHandle> start_server_handshake(io::Stream stream,
                                                         const tunnel::HandshakeTools& tools,
                                                         const IpAddress& source,
                                                         tunnel::AuthoriseFn authorise, EstablishedFn done) {
-    auto runner = std::make_shared<Runner<machine::Server>>(
-        std::move(stream), tools, machine::Server(tools.vault->server_slot(), tools.timeouts, io::now()),
-        std::move(done));
-    runner->authorise = std::move(authorise);
-    runner->source = source;
-    runner->begin();
-    return runner;
+    auto handshake = std::make_shared<Handshake<machine::Server>>(
+        std::move(stream), tools, std::move(done), tools.vault->server_slot(), tools.timeouts, io::now());
+    handshake->may_in = std::move(authorise);
+    handshake->source = source;
+    handshake->begin();
+    return handshake;
 }
 
 std::shared_ptr<HandshakeHandle> start_client_handshake(io::Stream stream,
                                                         const tunnel::HandshakeTools& tools,
                                                         const crypto::PublicKey& server, Instant deadline,
                                                         EstablishedFn done) {
-    auto runner = std::make_shared<Runner<machine::Client>>(
-        std::move(stream), tools, machine::Client(server, tools.timeouts, deadline), std::move(done));
-    runner->begin();
-    return runner;
+    auto handshake = std::make_shared<Handshake<machine::Client>>(std::move(stream), tools, std::move(done),
+                                                                  server, tools.timeouts, deadline);
+    handshake->begin();
+    return handshake;
 }
 
 }  // namespace curvegate::tunnel::curve_tun

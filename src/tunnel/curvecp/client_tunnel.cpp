@@ -48,13 +48,7 @@ ClientTunnel::ClientTunnel(asio::io_context& context, os::UniqueFd socket,
                     options.dead_peer),
       server_(options.server),
       socket_(context, std::move(socket), io::Gro::on),
-      introducing_(std::make_unique<Introducing>(
-          Introducing{tools,
-                      machine::Client(options.destination, tools.timeouts, options.limit),
-                      std::move(done),
-                      {},
-                      {},
-                      0})) {
+      introducing_(std::make_unique<Introducing>(*this, tools, options, std::move(done))) {
     stream_.limit_blocks(wire::kFirstBlock);
     stream_.want_ping();  // so that a server whose application speaks first hears of us
 }
@@ -67,7 +61,7 @@ void ClientTunnel::start() {
 
 void ClientTunnel::begin() {
     if (!introducing_->done) return;
-    feed(fresh_start());
+    introducing_->runner.begin();
     if (!is_over()) wait_socket();
 }
 
@@ -78,62 +72,52 @@ void ClientTunnel::stop() {
 
 bool ClientTunnel::has_cookie() const noexcept {
     return session_.has_value() ||
-           (introducing_ && introducing_->fsm.state() == machine::ClientState::vouching);
-}
-
-Event ClientTunnel::fresh_start() const {
-    const tunnel::HandshakeTools& tools = introducing_->tools;
-    auto keys = crypto::EphemeralKeyPair::generate(*tools.pool, *tools.random);
-    if (!keys) return event::NotPossible{keys.error()};
-    ByteArray<8> first{};
-    tools.random->fill(MutableBytes(first).first(6));  // below 2^48
-    return event::Start{std::move(*keys), {load_le<std::uint64_t>(first)}};
+           (introducing_ && introducing_->runner.state() == machine::ClientState::vouching);
 }
 
 // ---- the machine ----
 
-void ClientTunnel::feed(Event&& first) {
+void ClientTunnel::feed(Event&& event) {
     const auto self = shared_from_this();  // done() may let go of us
-    std::optional<Event> next(std::move(first));
-    while (next && introducing_ && !is_over()) {
-        auto actions = introducing_->fsm.handle(std::move(*next), io::now());
-        next.reset();
-        for (auto& step : actions) {
-            if (auto answer = run(step)) next = std::move(answer);
-        }
-    }
-    arm_timer();
+    if (introducing_ && !is_over()) introducing_->runner.feed(std::move(event));
 }
 
-std::optional<Event> ClientTunnel::run(machine::Action& step) {
-    if (const auto* send = std::get_if<action::Send>(&step)) {
-        (void)socket_.send({server_, {}}, send->packet(), send->size);
-    } else if (const auto* ask = std::get_if<action::AskVault>(&step)) {
-        auto self = std::static_pointer_cast<ClientTunnel>(shared_from_this());
-        introducing_->tools.vault->ask(ask->request, [self](Result<vault::ReplyBody> reply) {
-            if (self->is_over()) return;
-            self->feed(handshake::event_of<Event>(std::move(reply)));
-        });
-    } else if (auto* vouched = std::get_if<action::Vouched>(&step)) {
-        session_.emplace(std::move(vouched->session));
-        introducing_->introduction = vouched->introduction;
-        introducing_->initiates = kInitiatesAtOnce;
-        introducing_->next_initiate = io::now() + kInitiateAgain;
-        finish({});
-        pump();
-    } else if (std::get_if<action::AskAfresh>(&step) != nullptr) {
-        // PROTOCOL 7.5: our address may have changed since the Hello. What has left may have been received:
-        // it is not told twice.
-        if (stream_.has_sent_bytes()) return std::nullopt;
-        session_.reset();
-        introducing_->introduction.reset();
-        stream_.want_ping();
-        return fresh_start();
-    } else if (const auto* close = std::get_if<action::Close>(&step)) {
-        finish(std::unexpected(close->why));
-        cut(meaning_of(close->why));
-    }
-    return std::nullopt;
+Event ClientTunnel::start(crypto::EphemeralKeyPair keys) const {
+    ByteArray<8> first{};
+    introducing_->tools.random->fill(MutableBytes(first).first(6));  // below 2^48
+    return event::Start{std::move(keys), {load_le<std::uint64_t>(first)}};
+}
+
+ClientTunnel::Hold ClientTunnel::hold() {
+    return {std::static_pointer_cast<ClientTunnel>(shared_from_this())};
+}
+
+void ClientTunnel::on(const action::Send& send) {
+    (void)socket_.send({server_, {}}, send.packet(), send.size);
+}
+
+void ClientTunnel::on(action::Vouched& vouched) {
+    session_.emplace(std::move(vouched.session));
+    introducing_->introduction = vouched.introduction;
+    introducing_->initiates = kInitiatesAtOnce;
+    introducing_->next_initiate = io::now() + kInitiateAgain;
+    finish({});
+    pump();
+}
+
+// PROTOCOL 7.5: our address may have changed since the Hello. What has left may have been received: it is not
+// told twice.
+std::optional<Event> ClientTunnel::on(const action::AskAfresh&) {
+    if (stream_.has_sent_bytes()) return std::nullopt;
+    session_.reset();
+    introducing_->introduction.reset();
+    stream_.want_ping();
+    return introducing_->runner.fresh_start();
+}
+
+void ClientTunnel::on(const action::Close& close) {
+    finish(std::unexpected(close.why));
+    cut(meaning_of(close.why));
 }
 
 void ClientTunnel::finish(Result<> result) {
@@ -208,7 +192,7 @@ std::size_t ClientTunnel::transmit(Bytes train, std::size_t segment) {
 
 Deadline ClientTunnel::own_deadline() const {
     if (!introducing_) return std::nullopt;
-    const Deadline handshake = introducing_->fsm.next_deadline();
+    const Deadline handshake = introducing_->runner.next_deadline();
     if (!introducing_->introduction || introducing_->initiates != 0) return handshake;
     return handshake ? std::min(*handshake, introducing_->next_initiate) : introducing_->next_initiate;
 }
@@ -219,8 +203,8 @@ void ClientTunnel::on_own_deadline(Instant at) {
         introducing_->initiates = 1;
         introducing_->next_initiate = at + kInitiateAgain;
     }
-    if (const Deadline deadline = introducing_->fsm.next_deadline(); deadline && at >= *deadline)
-        feed(event::DeadlineReached{});
+    const auto self = shared_from_this();  // done() may let go of us
+    introducing_->runner.look_at_clock(at);
 }
 
 void ClientTunnel::on_over() {

@@ -1,8 +1,10 @@
 #pragma once
 
 #include "handshake/curvecp/client.hpp"
-#include "tunnel/tools.hpp"
+#include "io/clock.hpp"
 #include "tunnel/curvecp/tunnel.hpp"
+#include "tunnel/runner.hpp"
+#include "tunnel/tools.hpp"
 
 #include <functional>
 
@@ -40,18 +42,42 @@ class ClientTunnel final : public CurvecpTunnel {
     void on_own_deadline(Instant at) override;
     void on_over() override;
 
+    // What tunnel::Runner asks.
+    friend class tunnel::Runner<handshake::curvecp::Client, ClientTunnel>;
+    /// Keeps us until the vault answers; true as long as that is wanted.
+    struct Hold {
+        std::shared_ptr<ClientTunnel> self;
+        explicit operator bool() const noexcept { return !self->is_over(); }
+    };
+    [[nodiscard]] const tunnel::HandshakeTools& tools() const noexcept { return introducing_->tools; }
+    [[nodiscard]] Instant now() const { return io::now(); }
+    [[nodiscard]] Hold hold();
+    [[nodiscard]] handshake::curvecp::Event start(crypto::EphemeralKeyPair keys) const;
+    void on(const handshake::curvecp::action::Send& send);
+    void on(handshake::curvecp::action::Vouched& vouched);
+    [[nodiscard]] std::optional<handshake::curvecp::Event> on(const handshake::curvecp::action::AskAfresh&);
+    void on(const handshake::curvecp::action::Close& close);
+    /// Nothing else comes of a client, and what it drops nobody counts.
+    template <class Other>
+    void on(const Other&) {}
+    void settled() { arm_timer(); }
+
     void begin();
-    void feed(handshake::curvecp::Event&& first);
-    [[nodiscard]] std::optional<handshake::curvecp::Event> run(handshake::curvecp::Action& step);
-    [[nodiscard]] handshake::curvecp::Event fresh_start() const;
+    void feed(handshake::curvecp::Event&& event);
     void wait_socket();
     void on_packet(const Path& from, MutableBytes packet);
     void finish(Result<> result);
 
     /// What is needed until the server is heard, and not kept longer.
     struct Introducing {
+        Introducing(ClientTunnel& tunnel, const tunnel::HandshakeTools& with, const Options& options,
+                    DoneFn then)
+            : tools(with),
+              runner(tunnel, options.destination, with.timeouts, options.limit),
+              done(std::move(then)) {}
+
         tunnel::HandshakeTools tools;
-        handshake::curvecp::Client fsm;
+        tunnel::Runner<handshake::curvecp::Client, ClientTunnel> runner;
         DoneFn done;
         std::optional<session::curvecp::Introduction> introduction;  // goes with every packet
         Instant next_initiate;

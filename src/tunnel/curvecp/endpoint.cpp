@@ -4,6 +4,7 @@
 #include "io/clock.hpp"
 #include "log/log.hpp"
 #include "tunnel/curvecp/server_tunnel.hpp"
+#include "tunnel/runner.hpp"
 
 #include <boost/asio/post.hpp>
 
@@ -22,24 +23,76 @@ constexpr std::size_t kQueuedPackets = 4;  // that may overtake the check of the
 
 }  // namespace
 
-/// A Hello that is being answered.
-struct CurvecpEndpoint::Hello {
-    std::optional<machine::Server> fsm;  // empty: the slot is free
+/// What both kinds of machine of an endpoint ask of it: parts of a Port of tunnel::Runner.
+struct CurvecpEndpoint::Packet {
+    CurvecpEndpoint* endpoint;
     Path path;
+
+    [[nodiscard]] const tunnel::HandshakeTools& tools() const noexcept { return endpoint->tools_; }
+    [[nodiscard]] Instant now() const { return io::now(); }
+    [[nodiscard]] cookie::Origin origin() const { return {cookie::Carrier::udp, path.peer.address.ip}; }
+};
+
+/// A place for a Hello that is being answered.
+struct CurvecpEndpoint::Hello : Packet {
+    explicit Hello(CurvecpEndpoint& of) : Packet{&of, {}} {}
+
+    std::optional<tunnel::Runner<machine::Server, Hello>> runner;  // empty: the place is free
+
+    /// The endpoint owns us.
+    struct Hold {
+        std::shared_ptr<bool> alive;
+        explicit operator bool() const noexcept { return *alive; }
+    };
+    [[nodiscard]] Hold hold() const { return {endpoint->alive_}; }
+    void on(const action::Send& send) {
+        ++endpoint->counters_->hellos_answered;
+        (void)endpoint->sessions_.send(path, send.packet(), send.size);
+    }
+    void on(const action::Close& close) { endpoint->drop(close.why, path); }
+    /// Nothing else comes of a Hello.
+    template <class Other>
+    void on(const Other&) {}
+    [[nodiscard]] Result<> admit() const { return {}; }
+    void settled() {
+        if (runner->state() != machine::ServerState::closed) return;
+        runner.reset();
+        endpoint->serve_hellos();
+    }
 };
 
 /// An Initiate that is being checked.
-struct CurvecpEndpoint::Newcomer {
-    machine::Server fsm;
-    Path path;
+struct CurvecpEndpoint::Newcomer : Packet, std::enable_shared_from_this<CurvecpEndpoint::Newcomer> {
+    Newcomer(CurvecpEndpoint& of, const Path& from, const wire::ClientShort& ec)
+        : Packet{&of, from}, client_short(ec), runner(*this, vault::KeySlot::server, of.first_number()) {}
+
     wire::ClientShort client_short;
     std::shared_ptr<Guest> guest;                    // from when the cookie has opened
     std::optional<guard::Admission::Ticket> ticket;  // the same
-    struct Packet {
+    struct Overtaking {
         Path from;
         std::vector<Byte> bytes;
     };
-    std::vector<Packet> overtaking;  // of the same connection, at most kQueuedPackets
+    std::vector<Overtaking> overtaking;  // of the same connection, at most kQueuedPackets
+    tunnel::Runner<machine::Server, Newcomer> runner;
+
+    struct Hold {
+        std::shared_ptr<bool> alive;  // the endpoint
+        std::shared_ptr<Newcomer> self;
+        explicit operator bool() const noexcept { return *alive; }
+    };
+    [[nodiscard]] Hold hold() { return {endpoint->alive_, shared_from_this()}; }
+    /// The source has proven itself; what follows costs public-key work, so the budgets come first.
+    [[nodiscard]] Result<> admit();
+    [[nodiscard]] std::optional<std::string> authorise(const action::Authorise& ask) {
+        return guest->authorise(ask.client, ask.name);
+    }
+    void on(action::Established& established) { endpoint->establish(shared_from_this(), established); }
+    void on(const action::Close& close);
+    /// Nothing else comes of an Initiate.
+    template <class Other>
+    void on(const Other&) {}
+    void settled() {}
 };
 
 std::size_t CurvecpEndpoint::ShortKeyHash::operator()(const wire::ClientShort& client_short) const noexcept {
@@ -60,8 +113,9 @@ CurvecpEndpoint::CurvecpEndpoint(asio::io_context& context, os::UniqueFd session
       make_guest_(std::move(make_guest)),
       queue_(*tools.random),
       hello_timer_(context),
-      read_timer_(context),
-      answering_(vault_client::VaultClient::kMaxHellos) {
+      read_timer_(context) {
+    for (std::size_t i = 0; i < vault_client::VaultClient::kMaxHellos; ++i)
+        answering_.push_back(std::make_unique<Hello>(*this));
     ShortKeyHash hash{};
     tools_.random->fill(hash.key);
     tunnels_ = decltype(tunnels_)(0, hash);
@@ -96,10 +150,6 @@ void CurvecpEndpoint::drop(const Error& why, const Path& from) {
     counters_->refuse(why);
     log::limited(log::Level::info, "packet_drop",
                  {{"src", io::source_text(from.peer, options_.addresses)}, {"reason", why.text()}});
-}
-
-cookie::Binding CurvecpEndpoint::binding(const Path& from, vault::KeySlot slot) const {
-    return {cookie::Carrier::udp, static_cast<Byte>(slot), from.peer.address.ip};
 }
 
 crypto::PacketNumber CurvecpEndpoint::first_number() const {
@@ -197,77 +247,33 @@ void CurvecpEndpoint::on_packet(const Path& from, MutableBytes packet) {
 }
 
 void CurvecpEndpoint::on_initiate(const Path& from, const wire::InitiateHeader& header, MutableBytes packet) {
-    auto newcomer =
-        std::make_shared<Newcomer>(Newcomer{machine::Server(vault::KeySlot::server, first_number()),
-                                            from,
-                                            header.client_short,
-                                            nullptr,
-                                            std::nullopt,
-                                            {}});
+    const auto newcomer = std::make_shared<Newcomer>(*this, from, header.client_short);
     newcomers_.emplace(header.client_short, newcomer);
-    feed(newcomer, event::InitiateArrived{header, packet});
+    newcomer->runner.feed(event::InitiateArrived{header, packet});
 }
 
-void CurvecpEndpoint::feed(const std::shared_ptr<Newcomer>& newcomer, Event&& first) {
-    std::optional<Event> next(std::move(first));
-    while (next) {
-        auto actions = newcomer->fsm.handle(std::move(*next), io::now());
-        next.reset();
-        for (auto& step : actions) {
-            if (auto answer = run(newcomer, step)) next = std::move(answer);
-        }
-    }
-}
-
-// Gives the event that answers the action at once, or nothing if the answer comes later or it was the last.
-std::optional<Event> CurvecpEndpoint::run(const std::shared_ptr<Newcomer>& newcomer, machine::Action& step) {
-    if (const auto* redeem = std::get_if<action::RedeemCookie>(&step)) {
-        auto redeemed = tools_.keeper->redeem(
-            redeem->cookie, cookie::Origin{cookie::Carrier::udp, newcomer->path.peer.address.ip}, io::now());
-        if (!redeemed) return event::CookieRefused{redeemed.error()};
-        if (redeemed->used) return event::CookieRedeemed{std::move(*redeemed)};  // a replay costs no place
-        // The source has proven itself; what follows costs public-key work, so the budgets come first.
-        auto ticket = admission_->admit(newcomer->path.peer.address.ip, io::now(), tools_.vault->busy(),
-                                        [this, alive = alive_, weak = std::weak_ptr(newcomer)] {
-                                            asio::post(context_, [this, alive, weak] {
-                                                const auto evicted = weak.lock();
-                                                if (*alive && evicted) feed(evicted, event::Stop{});
-                                            });
+Result<> CurvecpEndpoint::Newcomer::admit() {
+    auto place =
+        endpoint->admission_->admit(path.peer.address.ip, io::now(), tools().vault->busy(),
+                                    [of = endpoint, alive = endpoint->alive_, weak = weak_from_this()] {
+                                        asio::post(of->context_, [alive, weak] {
+                                            const auto evicted = weak.lock();
+                                            if (*alive && evicted) evicted->runner.feed(event::Stop{});
                                         });
-        if (!ticket) return event::NotPossible{ticket.error()};
-        newcomer->ticket.emplace(std::move(*ticket));
-        newcomer->guest = make_guest_(newcomer->path);
-        return event::CookieRedeemed{std::move(*redeemed)};
-    }
-    if (const auto* ask = std::get_if<action::AskVault>(&step)) {
-        tools_.vault->ask(ask->request, [this, alive = alive_, newcomer](Result<vault::ReplyBody> reply) {
-            if (*alive) feed(newcomer, handshake::event_of<Event>(std::move(reply)));
-        });
-        return std::nullopt;
-    }
-    if (const auto* ask = std::get_if<action::Authorise>(&step)) {
-        auto why = newcomer->guest->authorise(ask->client, ask->name);
-        if (why) return event::NotAuthorised{std::move(*why)};
-        return event::Authorised{};
-    }
-    if (const auto* claim = std::get_if<action::ClaimCookie>(&step)) {
-        if (!tools_.keeper->claim(claim->ticket)) return event::CookieRefused{handshake::Errc::cookie_used};
-        return event::CookieClaimed{};
-    }
-    if (auto* established = std::get_if<action::Established>(&step)) {
-        admit(newcomer, *established);
-    } else if (const auto* close = std::get_if<action::Close>(&step)) {
-        newcomers_.erase(newcomer->client_short);
-        if (!newcomer->guest) {
-            drop(close->why, newcomer->path);
-        } else {
-            newcomer->guest->refused(close->why);
-        }
-    }
-    return std::nullopt;
+                                    });
+    if (!place) return std::unexpected(std::move(place.error()));
+    ticket.emplace(std::move(*place));
+    guest = endpoint->make_guest_(path);
+    return {};
 }
 
-void CurvecpEndpoint::admit(const std::shared_ptr<Newcomer>& newcomer, action::Established& established) {
+void CurvecpEndpoint::Newcomer::on(const action::Close& close) {
+    endpoint->newcomers_.erase(client_short);
+    if (!guest) return endpoint->drop(close.why, path);
+    guest->refused(close.why);
+}
+
+void CurvecpEndpoint::establish(const std::shared_ptr<Newcomer>& newcomer, action::Established& established) {
     newcomers_.erase(newcomer->client_short);
     newcomer->ticket->succeed(io::now());
     newcomer->ticket.reset();
@@ -299,61 +305,28 @@ void CurvecpEndpoint::on_hello(const Path& from, MutableBytes packet) {
     if (!queue_.push(from, packet.first<wire::kHelloSize>(), io::now())) ++counters_->hellos_dropped;
 }
 
+// A Hello that fails at once settles within: its place gets its turn the next time.
 void CurvecpEndpoint::serve_hellos() {
-    for (auto& slot : answering_) {
-        if (slot.fsm || queue_.size() == 0) continue;
+    if (std::exchange(serving_, true)) return;
+    for (const auto& place : answering_) {
+        if (place->runner || queue_.size() == 0) continue;
         if (!queue_.allowed(io::now())) {
             hello_timer_.expires_after(std::chrono::milliseconds(2));
             hello_timer_.async_wait([this, alive = alive_](error_code error) {
                 if (!error && *alive) serve_hellos();
             });
-            return;
+            break;
         }
-        if (const auto waiting = queue_.pop(io::now())) answer(slot, *waiting);
+        if (const auto waiting = queue_.pop(io::now())) answer(*place, *waiting);
     }
+    serving_ = false;
 }
 
-void CurvecpEndpoint::answer(Hello& slot, const guard::HelloQueue::Hello& waiting) {
+void CurvecpEndpoint::answer(Hello& place, const guard::HelloQueue::Hello& waiting) const {
     const auto parsed = wire::parse_to_server(waiting.packet);
-    slot.path = waiting.path;
-    slot.fsm.emplace(tools_.vault->server_slot(), crypto::PacketNumber{});
-    feed(slot, event::HelloArrived{std::get<wire::SealedHello>(*parsed)});
-}
-
-void CurvecpEndpoint::feed(Hello& slot, Event&& first) {
-    std::optional<Event> next(std::move(first));
-    while (next) {
-        auto actions = slot.fsm->handle(std::move(*next), io::now());
-        next.reset();
-        auto& step = actions.front();
-        if (const auto* issue = std::get_if<action::IssueCookie>(&step)) {
-            // PROTOCOL 7.3: a key pair of its own for each Hello, an identical one too.
-            auto keys = crypto::EphemeralKeyPair::generate(*tools_.pool, *tools_.random);
-            if (!keys) {
-                next = event::NotPossible{keys.error()};
-                continue;
-            }
-            auto cookie = tools_.keeper->issue(binding(slot.path, issue->slot), issue->client_short,
-                                               keys->secret, *tools_.random, io::now());
-            if (cookie) {
-                next = event::CookieIssued{keys->public_key, *cookie};
-            } else {
-                next = event::CookieRefused{cookie.error()};
-            }
-        } else if (const auto* ask = std::get_if<action::AskVault>(&step)) {
-            tools_.vault->ask(ask->request, [this, alive = alive_, &slot](Result<vault::ReplyBody> reply) {
-                if (!*alive) return;
-                feed(slot, handshake::event_of<Event>(std::move(reply)));
-                serve_hellos();
-            });
-        } else if (const auto* send = std::get_if<action::Send>(&step)) {
-            ++counters_->hellos_answered;
-            (void)sessions_.send(slot.path, send->packet(), send->size);
-        } else if (const auto* close = std::get_if<action::Close>(&step)) {
-            drop(close->why, slot.path);
-        }
-    }
-    if (slot.fsm->state() == machine::ServerState::closed) slot.fsm.reset();
+    place.path = waiting.path;
+    place.runner.emplace(place, tools_.vault->server_slot(), crypto::PacketNumber{});
+    place.runner->feed(event::HelloArrived{std::get<wire::SealedHello>(*parsed)});
 }
 
 }  // namespace curvegate::tunnel::curvecp

@@ -5,8 +5,8 @@
 #include "guard/hello_queue.hpp"
 #include "handshake/curvecp/server.hpp"
 #include "io/udp_socket.hpp"
-#include "tunnel/tools.hpp"
 #include "tunnel/curvecp/tunnel.hpp"
+#include "tunnel/tools.hpp"
 
 #include <array>
 #include <functional>
@@ -63,6 +63,7 @@ class CurvecpEndpoint {
 
   private:
     friend class ServerTunnel;
+    struct Packet;
     struct Newcomer;
     struct Hello;
     struct ShortKeyHash {
@@ -79,15 +80,10 @@ class CurvecpEndpoint {
     void on_initiate(const Path& from, const wire::curvecp::InitiateHeader& header, MutableBytes packet);
     void on_hello(const Path& from, MutableBytes packet);
     void serve_hellos();
-    void answer(Hello& slot, const guard::HelloQueue::Hello& waiting);
-    void feed(Hello& slot, handshake::curvecp::Event&& first);
-    void feed(const std::shared_ptr<Newcomer>& newcomer, handshake::curvecp::Event&& first);
-    [[nodiscard]] std::optional<handshake::curvecp::Event> run(const std::shared_ptr<Newcomer>& newcomer,
-                                                               handshake::curvecp::Action& step);
-    void admit(const std::shared_ptr<Newcomer>& newcomer,
-               handshake::curvecp::action::Established& established);
+    void answer(Hello& place, const guard::HelloQueue::Hello& waiting) const;
+    void establish(const std::shared_ptr<Newcomer>& newcomer,
+                   handshake::curvecp::action::Established& established);
     void drop(const Error& why, const Path& from);
-    [[nodiscard]] cookie::Binding binding(const Path& from, vault::KeySlot slot) const;
     [[nodiscard]] crypto::PacketNumber first_number() const;
     [[nodiscard]] std::size_t send(const Path& to, Bytes train, std::size_t segment);
 
@@ -103,7 +99,8 @@ class CurvecpEndpoint {
     asio::steady_timer hello_timer_;
     asio::steady_timer read_timer_;
     // As many as the vault client takes at once; made once, so that a Hello allocates nothing here.
-    std::vector<Hello> answering_;
+    std::vector<std::unique_ptr<Hello>> answering_;  // all there from the start
+    bool serving_ = false;
     ByShortKey<std::weak_ptr<ServerTunnel>> tunnels_;  // each takes itself out when it is over
     ByShortKey<std::shared_ptr<Newcomer>> newcomers_;
     std::vector<std::shared_ptr<ServerTunnel>> touched_;  // in this batch
