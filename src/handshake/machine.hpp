@@ -128,9 +128,11 @@ class Machine {
                 name_of_state<State>(std::type_identity<decltype(Self::state_)>{}), Content::kKind};
     }
 
-  protected:
+    // Self's alone: nobody else derives from this.
+    friend Self;
     explicit Machine(Deadline deadline = std::nullopt) noexcept : deadline_(deadline) {}
 
+  protected:
     /// The handler of a row.
     template <auto kMember>
     static constexpr Handler step = handler_of<kMember>(kMember);

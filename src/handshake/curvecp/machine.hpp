@@ -13,6 +13,9 @@ using namespace handshake::event;
 
 /// Or go afresh.
 struct Start : handshake::event::Start {
+    Start(crypto::EphemeralKeyPair fresh, crypto::PacketNumber number)
+        : handshake::event::Start{std::move(fresh)}, first(number) {}
+
     crypto::PacketNumber first;  ///< of the first packet: anywhere below 2^48
 };
 using HelloArrived = Arrived<EventKind::hello, wire::curvecp::SealedHello>;
