@@ -42,8 +42,8 @@ Result<> Listener::Impl::listen() {
 /// A client that came over UDP.
 class Listener::Impl::UdpGuest final : public tunnel::curvecp::Guest {
   public:
-    UdpGuest(std::weak_ptr<Impl> listener, Path from, std::optional<wire::curvecp::ServerName> name)
-        : listener_(std::move(listener)), from_(std::move(from)), name_(name) {}
+    UdpGuest(std::weak_ptr<Impl> listener, const Path& from, std::optional<wire::curvecp::ServerName> name)
+        : listener_(std::move(listener)), from_(from), name_(name) {}
 
     std::optional<std::string> authorise(const crypto::PublicKey& client,
                                          const wire::curvecp::ServerName& name) override {

@@ -73,6 +73,7 @@ struct Service {
 /// Of handshakes, and of the end.
 struct Timeouts : service::Timeouts {
     Duration drain = service::kDrain;
+    [[nodiscard]] const service::Timeouts& of_handshakes() const noexcept { return *this; }
     friend bool operator==(const Timeouts&, const Timeouts&) = default;
 };
 

@@ -8,8 +8,8 @@
 namespace curvegate::forward {
 namespace {
 
-constexpr std::size_t kReadAtOnce =
-    std::size_t{512} * 1'024;  // bytes of the plain side, so that others get their turn
+// Bytes of the plain side, so that others get their turn.
+constexpr std::size_t kReadAtOnce = std::size_t{512} * 1'024;
 
 std::size_t size_of(std::span<const iovec> parts) {
     std::size_t out = 0;

@@ -41,8 +41,8 @@ void Worker::Connection::forward_datagrams(os::UniqueFd plain, std::unique_ptr<t
 /// A client that came over UDP: which service it asked for, and its connection.
 class Worker::UdpGuest final : public tunnel::curvecp::Guest {
   public:
-    UdpGuest(Worker& worker, const Open& door, Path from)
-        : worker_(worker), services_(door.specs), door_(door.id), from_(std::move(from)) {}
+    UdpGuest(Worker& worker, const Open& door, const Path& from)
+        : worker_(worker), services_(door.specs), door_(door.id), from_(from) {}
 
     std::optional<std::string> authorise(const crypto::PublicKey& client,
                                          const wire::curvecp::ServerName& name) override {

@@ -42,14 +42,14 @@ using NotTaken = to_parent::NotTaken;
 class Front final : public Commands::Host {
   public:
     explicit Front(FrontSetup setup)
-        : in_force_{std::move(setup.config), nullptr, std::move(setup.revoked), setup.generation},
-          link_(context_, std::move(setup.channel)),
+        : setup_(std::move(setup)),
+          in_force_{std::move(setup_.config), nullptr, std::move(setup_.revoked), setup_.generation},
+          link_(context_, std::move(setup_.channel)),
           timer_(context_),
           resolver_(context_, [this](const ToParent& message) { link_.send(message); }),
-          services_(counters_, setup.workers) {
-        in_force_.peers_are(*setup.registry);
-        audit_->open(std::move(setup.audit));
-        setup_ = std::move(setup);
+          services_(counters_, setup_.workers) {
+        in_force_.peers_are(*setup_.registry);
+        audit_->open(std::move(setup_.audit));
     }
 
     int run() {
@@ -88,7 +88,7 @@ class Front final : public Commands::Host {
                                    std::make_shared<guard::SessionLimits>(),
                                    counters_,
                                    &resolver_,
-                                   config.timeouts,
+                                   config.timeouts.of_handshakes(),
                                    config.lock_memory == config::Strictness::require
                                        ? crypto::Locking::require
                                        : crypto::Locking::attempt,

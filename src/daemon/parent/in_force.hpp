@@ -12,8 +12,9 @@ namespace curvegate::daemon::parent {
 /// it.
 struct InForce {
     Loaded loaded;
-    std::size_t workers;                       ///< as at the start: a reload does not change that
-    std::uint32_t generation = 1;              ///< of the configuration: counted up by each reload
+    std::size_t workers;           ///< as at the start: a reload does not change that
+    std::uint32_t generation = 1;  ///< of the configuration: counted up by each reload
+    // GCC misses it in shorter lists without. NOLINTNEXTLINE(readability-redundant-member-init)
     std::vector<crypto::PublicKey> revoked{};  ///< since the start, whatever becomes of the file
 
     [[nodiscard]] const config::Config& config() const { return *loaded.config; }

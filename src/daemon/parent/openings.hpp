@@ -18,8 +18,7 @@ namespace curvegate::daemon::parent {
 /// - Each door of the configuration in force has its sockets here. Fronts get copies, so that what waits in
 ///   their queues outlives a front.
 /// - Who may speak on the control socket is settled when it is opened, with its file's group and mode. A
-/// front
-///   that follows after a reload gets no other groups than the first one had.
+///   front that follows after a reload gets no other groups than the first one had.
 /// - A socket file that this process made is removed with its socket, by the process that made it alone.
 class Openings {
   public:

@@ -61,7 +61,7 @@ void TcpBytes::commit(std::size_t size) {
     } else if (session_.exhausted()) {
         end_later(End::numbers_used_up);
     } else if (filled) {
-        burst_ = static_cast<std::uint8_t>(std::min<std::size_t>(burst_ * 2, Scratch::kMostMessages));
+        burst_ = static_cast<std::uint8_t>(std::min(std::size_t{burst_} * 2, Scratch::kMostMessages));
     }
 }
 
