@@ -52,7 +52,7 @@ count() { # NAME PASSED FAILED EXIT-STATUS: a program that died without a count 
 run_catch() {
     local status=0 summary
     "$bin/$2" 2>&1 | tee "$log" || status=${PIPESTATUS[0]}
-    summary=$(grep -E '^(All tests passed|test cases:)' "$log" | tail -n 1)
+    summary=$(grep -E '^(All tests passed|test cases:)' "$log" | tail -n 1) || true # one that died has none
     local ok=0 bad=0
     if [[ "$summary" =~ in\ ([0-9]+)\ test\ case ]]; then ok=${BASH_REMATCH[1]}; fi
     if [[ "$summary" =~ \|\ *([0-9]+)\ passed ]]; then ok=${BASH_REMATCH[1]}; fi

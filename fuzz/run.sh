@@ -6,8 +6,9 @@ here=$(cd "$(dirname "$0")" && pwd)
 seconds=${1:?usage: run.sh SECONDS [HARNESS...]}
 shift
 bin=${FUZZ_BIN:-$here/../build/fuzz/bin}
-work=$(mktemp -d "${TMPDIR:-/tmp}/curvegate-fuzz.XXXXXX")
 [ $# -gt 0 ] || set -- $(cd "$bin" && ls | grep '^fuzz-')
+[ $# -gt 0 ] || { echo "run.sh: no harness in $bin; build the target curvegate-fuzzers of the preset fuzz" >&2; exit 1; }
+work=$(mktemp -d "${TMPDIR:-/tmp}/curvegate-fuzz.XXXXXX")
 
 fuzz() { # HARNESS
     local name=${1#fuzz-}
