@@ -62,7 +62,7 @@ void Workers::apply(const serve::Worker::RegistryPtr& peers, EndedFn done) {
     for (auto& worker : workers_) worker->apply(peers, gathered());
 }
 
-void Workers::report(std::function<void(const Reports&)> done) {
+void Workers::report(const std::function<void(const Reports&)>& done) {
     auto reports = std::make_shared<Reports>();
     for (auto& worker : workers_) {
         worker->report([this, reports, done](serve::Worker::Report report) {
@@ -74,7 +74,7 @@ void Workers::report(std::function<void(const Reports&)> done) {
     }
 }
 
-void Workers::drain(std::function<void()> when_empty) {
+void Workers::drain(const std::function<void()>& when_empty) {
     draining_ = workers_.size();
     for (auto& worker : workers_) {
         worker->drain([this, when_empty] {

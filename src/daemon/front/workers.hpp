@@ -40,10 +40,10 @@ class Workers {
 
     using Reports = std::vector<serve::Worker::Report>;
     /// Round through every worker: one that hangs keeps `done` from being called.
-    void report(std::function<void(const Reports&)> done);
+    void report(const std::function<void(const Reports&)>& done);
 
     /// Accept no more; `when_empty` is called when the last connection has ended.
-    void drain(std::function<void()> when_empty);
+    void drain(const std::function<void()>& when_empty);
     [[nodiscard]] bool is_draining() const noexcept { return draining_ > 0; }
     void cut();  ///< ends what is left
 

@@ -116,6 +116,7 @@ class Parent {
     void turn() {
         const auto table = waits();
         std::vector<pollfd> set;
+        set.reserve(table.size() + 1);
         for (const Wait& wait : table) set.push_back({wait.fd, POLLIN, 0});
         set.push_back({signals_.get(), POLLIN, 0});
         if (::poll(set.data(), set.size(), timeout()) < 0 && errno != EINTR) {
