@@ -13,9 +13,11 @@ offend() {
     echo "wall: $*"
     offences=$((offences + 1))
 }
-# What an archive needs from elsewhere, one a line: a function of ours without its arguments, or a name of C.
+# What an archive needs from elsewhere, one a line: a function of ours without its arguments, or a name of C. A
+# hardened build calls recv __recv_chk and open __open_2.
 needs() {
-    nm -uC "$1" 2>/dev/null | sed -n 's/^ *U //p' | sed 's/@.*//; s/\[abi:[^]]*\]//; s/(.*//' | sort -u
+    nm -uC "$1" 2>/dev/null | sed -n 's/^ *U //p' |
+        sed -E 's/@.*//; s/\[abi:[^]]*\]//; s/\(.*//; s/^__([a-z0-9]+)_(chk|2)$/\1/' | sort -u
 }
 # forbid ARCHIVE WHAT-IT-IS PATTERN: no line of needs() may match the whole pattern.
 forbid() {
