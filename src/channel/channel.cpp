@@ -55,16 +55,19 @@ std::optional<PeerKey> PeerKey::parse(std::string_view text) {
 
 namespace {
 
-ChannelError meaning_of(tunnel::MessagePipe::End end) {
+ChannelError meaning_of(tunnel::End end) {
     switch (end) {
-        case tunnel::MessagePipe::End::closed:
-        case tunnel::MessagePipe::End::dead_peer:
-        case tunnel::MessagePipe::End::no_answer:
-        case tunnel::MessagePipe::End::cannot_ask:
-        case tunnel::MessagePipe::End::stopped: return ChannelError::closed;
-        case tunnel::MessagePipe::End::bad_length:
-        case tunnel::MessagePipe::End::bad_message: return ChannelError::bad_message;
-        case tunnel::MessagePipe::End::numbers_used_up: return ChannelError::numbers_exhausted;
+        case tunnel::End::bad_message:
+        case tunnel::End::bad_length:
+        case tunnel::End::after_end: return ChannelError::bad_message;
+        case tunnel::End::numbers_used_up: return ChannelError::numbers_exhausted;
+        case tunnel::End::closed:
+        case tunnel::End::unheard:
+        case tunnel::End::cut:
+        case tunnel::End::dead_peer:
+        case tunnel::End::no_answer:
+        case tunnel::End::cannot_ask:
+        case tunnel::End::stopped: break;
     }
     return ChannelError::closed;
 }
@@ -81,7 +84,7 @@ Channel::Impl::Impl(Vault vault, std::unique_ptr<tunnel::MessagePipe> pipe, cons
       inbox_(std::make_shared<io::Mailbox<Message>>(vault_.impl()->context)) {
     pipe_->on_message = [this](Bytes message) { return on_message(message); };
     pipe_->on_drained = [this] { on_drained(); };
-    pipe_->on_end = [this](tunnel::MessagePipe::End end) { close(meaning_of(end), true); };
+    pipe_->on_end = [this](tunnel::End end) { close(meaning_of(end), true); };
 }
 
 void Channel::Impl::complete(SendHandler handler, error_code error) {

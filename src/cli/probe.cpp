@@ -124,7 +124,7 @@ int shake_hands_by_curvecp(const Dialled& dialled, const Vault& vault, asio::io_
         accepted = true;
         context.stop();
     };
-    dialed->tunnel->on_end = [&](tunnel::TunnelEnd) { context.stop(); };
+    dialed->tunnel->on_end = [&](tunnel::End) { context.stop(); };
     context.restart();
     context.run();
     if (!accepted) {

@@ -3,24 +3,6 @@
 #include "io/clock.hpp"
 
 namespace curvegate::forward {
-namespace {
-
-// Datagrams have no end of their own: a tunnel that its peer closed has ended in order.
-Ending meaning_of(tunnel::MessagePipe::End end) {
-    switch (end) {
-        case tunnel::MessagePipe::End::closed: return Ending::orderly;
-        case tunnel::MessagePipe::End::dead_peer: return Ending::dead_peer;
-        case tunnel::MessagePipe::End::no_answer: return Ending::no_answer;
-        case tunnel::MessagePipe::End::cannot_ask: return Ending::cannot_ask;
-        case tunnel::MessagePipe::End::bad_length: return Ending::bad_length;
-        case tunnel::MessagePipe::End::bad_message: return Ending::bad_message;
-        case tunnel::MessagePipe::End::numbers_used_up: return Ending::numbers_used_up;
-        case tunnel::MessagePipe::End::stopped: return Ending::stopped;
-    }
-    return Ending::tunnel_cut;
-}
-
-}  // namespace
 
 DatagramPipe::DatagramPipe(std::unique_ptr<tunnel::MessagePipe> pipe, guard::Counters& counters)
     : pipe_(std::move(pipe)), counters_(counters), started_(io::now()), used_(started_) {}
@@ -28,7 +10,8 @@ DatagramPipe::DatagramPipe(std::unique_ptr<tunnel::MessagePipe> pipe, guard::Cou
 void DatagramPipe::start(DeliverFn deliver, EndFn ended) {
     deliver_ = std::move(deliver);
     pipe_->on_message = [this](Bytes message) { return on_message(message); };
-    pipe_->on_end = [ended = std::move(ended)](tunnel::MessagePipe::End end) { ended(meaning_of(end)); };
+    // Datagrams have no end of their own: a tunnel that its peer closed has ended in order.
+    pipe_->on_end = [ended = std::move(ended)](tunnel::End end) { ended(ending_of(end)); };
     pipe_->start();
 }
 

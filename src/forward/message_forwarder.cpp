@@ -13,20 +13,6 @@ namespace {
 
 constexpr int kReads = 64;  // of the plain side in one go, so that others get their turn
 
-Ending meaning_of(tunnel::MessagePipe::End end) {
-    switch (end) {
-        case tunnel::MessagePipe::End::closed: return Ending::tunnel_cut;
-        case tunnel::MessagePipe::End::dead_peer: return Ending::dead_peer;
-        case tunnel::MessagePipe::End::no_answer: return Ending::no_answer;
-        case tunnel::MessagePipe::End::cannot_ask: return Ending::cannot_ask;
-        case tunnel::MessagePipe::End::bad_length: return Ending::bad_length;
-        case tunnel::MessagePipe::End::bad_message: return Ending::bad_message;
-        case tunnel::MessagePipe::End::numbers_used_up: return Ending::numbers_used_up;
-        case tunnel::MessagePipe::End::stopped: return Ending::stopped;
-    }
-    return Ending::tunnel_cut;
-}
-
 }  // namespace
 
 MessageForwarder::MessageForwarder(io::Stream plain, std::unique_ptr<tunnel::MessagePipe> pipe,
@@ -43,7 +29,7 @@ void MessageForwarder::start(DoneFn done) {
     // The pipe is ours and calls nothing once it is gone: its handlers need no owner.
     pipe_->on_message = [this](Bytes message) { return on_message(message); };
     pipe_->on_drained = [this] { on_drained(); };
-    pipe_->on_end = [this](tunnel::MessagePipe::End end) { on_tunnel_end(end); };
+    pipe_->on_end = [this](tunnel::End end) { on_tunnel_end(end); };
     wait_plain();
     // What came with the handshake is there already, and may be the end.
     asio::post(plain_.get_executor(), [weak = weak_from_this()] {
@@ -162,11 +148,13 @@ void MessageForwarder::on_plain_writable() {
     if (deliver(record) && running()) pipe_->resume();
 }
 
-void MessageForwarder::on_tunnel_end(tunnel::MessagePipe::End end) {
+void MessageForwarder::on_tunnel_end(tunnel::End end) {
     if (!running()) return;
     // Both ends had been told: a peer that has everything may leave first.
     const bool complete = up_ == Direction::closed && down_ == Direction::closed;
-    if (!complete) drain_plain(meaning_of(end));
+    if (complete) return;
+    // An end in order is an empty message: without it a peer that closes has cut the tunnel.
+    drain_plain(end == tunnel::End::closed ? Ending::tunnel_cut : ending_of(end));
 }
 
 // ---- the end ----

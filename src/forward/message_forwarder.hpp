@@ -45,7 +45,7 @@ class MessageForwarder final : public ForwarderBase, public std::enable_shared_f
     [[nodiscard]] bool on_message(Bytes message);
     [[nodiscard]] bool deliver(Bytes record);
     void on_plain_writable();
-    void on_tunnel_end(tunnel::MessagePipe::End end);
+    void on_tunnel_end(tunnel::End end);
     // the end
     void lose_plain(int code);
     [[nodiscard]] bool has_left();

@@ -5,7 +5,7 @@
 namespace curvegate::tunnel {
 
 enum class End {
-    closed,       ///< the peer ended both directions in order, as its wire does
+    closed,       ///< the peer ended both directions in order, as its wire does; of messages: it is gone
     unheard,      ///< the same before the peer had sent anything or been told our end: it may have refused us
     cut,          ///< without an end of stream: a truncation
     bad_message,  ///< the peer sent what does not open or is out of order, or acknowledged what never was

@@ -4,6 +4,7 @@
 #include "base/result.hpp"
 #include "base/time.hpp"
 #include "io/asio.hpp"
+#include "tunnel/end.hpp"
 
 #include <functional>
 
@@ -47,17 +48,9 @@ class MessagePipe {
     virtual void start() = 0;
     virtual void resume() = 0;
 
-    /// The pipe ended by itself; called once, after the last on_message.
-    enum class End {
-        closed,       ///< the peer is gone (tcp: FIN or RST; udp: end or failure)
-        dead_peer,    ///< udp: it does not answer
-        no_answer,    ///< udp, client: the server answered no Initiate
-        cannot_ask,   ///< udp, client: nor could we ask afresh: our vault or our memory failed
-        bad_length,   ///< a length that no message may have
-        bad_message,  ///< does not open, or out of order
-        numbers_used_up,
-        stopped,
-    };
+    /// The pipe ended by itself; called once, after the last on_message. Messages have no end of stream, so
+    /// `closed` says only that the peer is gone, whether in order or not (tcp: FIN or RST; udp: its end or
+    /// its failure).
     std::function<void(End)> on_end;
     /// Our side ends it: what was sent is still handed over where the carrier can; no handler is called any
     /// more.

@@ -2,6 +2,7 @@
 
 #include "io/asio.hpp"
 #include "stream/stream.hpp"
+#include "tunnel/end.hpp"
 
 #include <functional>
 #include <memory>
@@ -9,16 +10,6 @@
 #include <string_view>
 
 namespace curvegate::tunnel {
-
-/// How a stream's tunnel ended before its time.
-enum class TunnelEnd {
-    bad_peer,   ///< it acknowledged what was never sent
-    dead_peer,  ///< dead-peer
-    numbers_used_up,
-    no_answer,   ///< client: the server answered no Initiate: it refused us, or is gone
-    cannot_ask,  ///< client: it answered none, and our vault or our memory failed when it was asked afresh
-    stopped,     ///< our side ended it
-};
 
 /// A connected CurveCP session as its user sees it: a stream and a way to say that something was done with
 /// it. The user holds it by a TunnelHandle; one thread.
@@ -37,14 +28,14 @@ class StreamTunnel {
     virtual void drop() = 0;
     [[nodiscard]] virtual asio::io_context& context() = 0;
     /// It has ended, perhaps before on_end was there to be called.
-    [[nodiscard]] virtual std::optional<TunnelEnd> ended() const { return std::nullopt; }
+    [[nodiscard]] virtual std::optional<End> ended() const { return std::nullopt; }
 
     /// Something came, or room to write was made, or a direction ended: look at stream(). Never called from
     /// within a call of the user.
     std::function<void()> on_event;
     /// The tunnel is gone and takes nothing more; what is readable() may still be consumed. Once; never
     /// called from within a call of the user.
-    std::function<void(TunnelEnd)> on_end;
+    std::function<void(End)> on_end;
     /// After release(), once: the peer has everything and has told its own end; or no byte of the user's is
     /// owed and the peer has said nothing for a moment; or the peer was given up.
     std::function<void()> on_delivered;

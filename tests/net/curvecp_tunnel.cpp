@@ -171,7 +171,7 @@ TEST_CASE("a tunnel that is dropped is gone at once and says nothing more", "[ne
     two.far->flush();
     test::run_ready(two.context);
     CHECK(tunnel->sent == sent);
-    CHECK(tunnel->ended() == tunnel::TunnelEnd::stopped);
+    CHECK(tunnel->ended() == tunnel::End::stopped);
     two.give_back();
     test::run_ready(two.context);
     CHECK(tunnel.use_count() == 1);

@@ -13,13 +13,13 @@ namespace curvegate::forward {
 namespace {
 
 using namespace std::chrono_literals;
-using End = tunnel::MessagePipe::End;
 using test::App;
 using test::Buffer;
 using test::kLoopback;
 using test::On;
 using test::pattern;
 using test::Side;
+using tunnel::End;
 
 On either() {
     return GENERATE(On::tcp, On::udp);
@@ -159,11 +159,10 @@ TEST_CASE("a flow ends with its tunnel, and says how", "[net][datagrams]") {
 }
 
 TEST_CASE("a flow on a stream ends when its tunnel does", "[net][datagrams]") {
-    const auto [why, ending] =
-        GENERATE(std::pair{tunnel::TunnelEnd::bad_peer, Ending::bad_message},
-                 std::pair{tunnel::TunnelEnd::dead_peer, Ending::dead_peer},
-                 std::pair{tunnel::TunnelEnd::numbers_used_up, Ending::numbers_used_up},
-                 std::pair{tunnel::TunnelEnd::stopped, Ending::stopped});
+    const auto [why, ending] = GENERATE(std::pair{tunnel::End::bad_message, Ending::bad_message},
+                                        std::pair{tunnel::End::dead_peer, Ending::dead_peer},
+                                        std::pair{tunnel::End::numbers_used_up, Ending::numbers_used_up},
+                                        std::pair{tunnel::End::stopped, Ending::stopped});
     Rig rig(On::udp);
     test::run_ready(rig.context);
     rig.pair.tunnels->near->end(why);

@@ -9,11 +9,11 @@ namespace curvegate::forward {
 namespace {
 
 using namespace std::chrono_literals;
-using End = tunnel::MessagePipe::End;
 using test::Buffer;
 using test::On;
 using test::pattern;
 using test::Side;
+using tunnel::End;
 
 On either() {
     return GENERATE(On::tcp, On::udp);

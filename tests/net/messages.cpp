@@ -10,7 +10,6 @@ using test::Buffer;
 using test::On;
 using test::pattern;
 using test::Side;
-using End = MessagePipe::End;
 
 /// Two pipes that are connected to each other, and who uses them.
 struct Line {
@@ -325,11 +324,8 @@ TEST_CASE("the end of a stream is that of its pipe, between messages and within 
 }
 
 TEST_CASE("a tunnel that ends is its pipe's end, after what had come", "[net][messages]") {
-    const auto [why, end] = GENERATE(
-        std::pair{TunnelEnd::bad_peer, End::bad_message}, std::pair{TunnelEnd::dead_peer, End::dead_peer},
-        std::pair{TunnelEnd::no_answer, End::no_answer}, std::pair{TunnelEnd::cannot_ask, End::cannot_ask},
-        std::pair{TunnelEnd::stopped, End::stopped},
-        std::pair{TunnelEnd::numbers_used_up, End::numbers_used_up});
+    const auto why = GENERATE(End::bad_message, End::dead_peer, End::no_answer, End::cannot_ask, End::stopped,
+                              End::numbers_used_up);
     Raw raw;
     raw.write(Buffer{1, 0, 0, 0, 1, 1, 0, 0, 0, 2});
     REQUIRE(test::run_until(raw.context, [&] { return raw.tunnels.near->stream().received() == 10; }));
@@ -341,7 +337,7 @@ TEST_CASE("a tunnel that ends is its pipe's end, after what had come", "[net][me
     CHECK(raw.side.ends.empty());
     raw.side.want(9);
     CHECK(raw.side.got.size() == 2);
-    CHECK(raw.side.ends == std::vector{end});
+    CHECK(raw.side.ends == std::vector{why});
 }
 
 TEST_CASE("what is sent while something waits comes after it", "[net][messages]") {
@@ -366,7 +362,7 @@ TEST_CASE("what is sent while something waits comes after it", "[net][messages]"
 TEST_CASE("who waits for room is told when the tunnel ends", "[net][messages]") {
     Raw raw;
     while (raw.side.pipe->backlog() == 0) raw.side.say(pattern(60'000));
-    raw.tunnels.near->end(TunnelEnd::dead_peer);
+    raw.tunnels.near->end(End::dead_peer);
     CHECK(raw.side.drained == 1);
     CHECK_FALSE(raw.side.pipe->takes_more());
     CHECK(raw.side.pipe->backlog() == 0);

@@ -262,13 +262,12 @@ TEST_CASE("a tunnel that ends before its time resets the local side and says why
     rig.peer.say(pattern(200'000));
     rig.local.write(pattern(10));
     REQUIRE(rig.until([&] { return rig.local.got.size() == 200'000; }));
-    const auto [end, ending] =
-        GENERATE(std::pair{tunnel::TunnelEnd::bad_peer, Ending::bad_message},
-                 std::pair{tunnel::TunnelEnd::dead_peer, Ending::dead_peer},
-                 std::pair{tunnel::TunnelEnd::no_answer, Ending::no_answer},
-                 std::pair{tunnel::TunnelEnd::cannot_ask, Ending::cannot_ask},
-                 std::pair{tunnel::TunnelEnd::numbers_used_up, Ending::numbers_used_up},
-                 std::pair{tunnel::TunnelEnd::stopped, Ending::stopped});
+    const auto [end, ending] = GENERATE(std::pair{tunnel::End::bad_message, Ending::bad_message},
+                                        std::pair{tunnel::End::dead_peer, Ending::dead_peer},
+                                        std::pair{tunnel::End::no_answer, Ending::no_answer},
+                                        std::pair{tunnel::End::cannot_ask, Ending::cannot_ask},
+                                        std::pair{tunnel::End::numbers_used_up, Ending::numbers_used_up},
+                                        std::pair{tunnel::End::stopped, Ending::stopped});
     rig.tunnels.near->end(end);
     REQUIRE(rig.over());
     CHECK(rig.local.broken == asio::error::connection_reset);
@@ -295,7 +294,7 @@ TEST_CASE("what the tunnel has received when it ends reaches a slow local side f
     ForwarderLimits limits;
     limits.drain = 1h;
     Overfull rig(limits);
-    rig.tunnels.near->end(tunnel::TunnelEnd::dead_peer);
+    rig.tunnels.near->end(tunnel::End::dead_peer);
     rig.context.restart();
     rig.context.run_for(100ms);
     CHECK(rig.done.empty());
@@ -310,7 +309,7 @@ TEST_CASE("a local side that never takes what came is reset at the drain's deadl
     ForwarderLimits limits;
     limits.drain = 50ms;
     Overfull rig(limits);
-    rig.tunnels.near->end(tunnel::TunnelEnd::dead_peer);
+    rig.tunnels.near->end(tunnel::End::dead_peer);
     REQUIRE(test::run_until(rig.context, [&] { return !rig.done.empty(); }));
     CHECK(rig.done[0].ending == Ending::dead_peer);
     CHECK(rig.done[0].bytes_down < kMuch);
@@ -326,7 +325,7 @@ TEST_CASE("a peer that leaves once both have everything is no truncation", "[net
                rig.tunnels.near->stream().incoming() == stream::Incoming::ended;
     }));
     REQUIRE(rig.done.empty());
-    rig.tunnels.near->end(tunnel::TunnelEnd::dead_peer);
+    rig.tunnels.near->end(tunnel::End::dead_peer);
     REQUIRE(rig.over());
     CHECK(rig.local.ended);
     CHECK(test::same(rig.local.got, pattern(kMuch)));

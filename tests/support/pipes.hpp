@@ -18,7 +18,7 @@ enum class On { tcp, udp };
 struct Side {
     std::unique_ptr<MessagePipe> pipe;
     std::vector<Buffer> got;
-    std::vector<MessagePipe::End> ends;
+    std::vector<tunnel::End> ends;
     int drained = 0;
     std::size_t wanted = ~std::size_t{0};  ///< reading pauses after so many
 
@@ -27,7 +27,7 @@ struct Side {
             got.push_back(copy_of(message));
             return got.size() < wanted;
         };
-        pipe->on_end = [this](MessagePipe::End end) { ends.push_back(end); };
+        pipe->on_end = [this](tunnel::End end) { ends.push_back(end); };
         pipe->on_drained = [this] { ++drained; };
     }
     Side(const Side&) = delete;

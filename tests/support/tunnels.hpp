@@ -31,7 +31,7 @@ class MemoryTunnel final : public tunnel::StreamTunnel, public std::enable_share
 
     void drop() override { cut = true; }
     /// Ends it as a dead peer, a limit or a defect would.
-    void end(tunnel::TunnelEnd why) {
+    void end(tunnel::End why) {
         cut = true;
         if (on_end) on_end(why);
     }

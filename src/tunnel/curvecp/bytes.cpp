@@ -3,27 +3,12 @@
 #include <boost/asio/post.hpp>
 
 namespace curvegate::tunnel::curvecp {
-namespace {
-
-End meaning_of(TunnelEnd end) {
-    switch (end) {
-        case TunnelEnd::bad_peer: return End::bad_message;
-        case TunnelEnd::dead_peer: return End::dead_peer;
-        case TunnelEnd::no_answer: return End::no_answer;
-        case TunnelEnd::cannot_ask: return End::cannot_ask;
-        case TunnelEnd::numbers_used_up: return End::numbers_used_up;
-        case TunnelEnd::stopped: return End::stopped;
-    }
-    return End::cut;
-}
-
-}  // namespace
 
 void StreamBytes::start() {
     tunnel_->on_event = [this, alive = alive_] {
         if (*alive) tell_event();
     };
-    tunnel_->on_end = [this, alive = alive_](TunnelEnd why) {
+    tunnel_->on_end = [this, alive = alive_](End why) {
         if (*alive) tell_end(why);
     };
     // What came with the handshake, or while the local side was dialled, makes no event any more.
@@ -77,10 +62,10 @@ void StreamBytes::tell_event() {
     if (on_event) on_event();
 }
 
-void StreamBytes::tell_end(TunnelEnd why) {
+void StreamBytes::tell_end(End why) {
     over_ = true;
     if (silenced_) return;
-    if (const auto tell = std::exchange(on_end, nullptr)) tell(meaning_of(why));
+    if (const auto tell = std::exchange(on_end, nullptr)) tell(why);
 }
 
 }  // namespace curvegate::tunnel::curvecp

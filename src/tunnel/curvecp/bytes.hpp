@@ -34,7 +34,7 @@ class StreamBytes final : public ByteTunnel {
   private:
     [[nodiscard]] stream::Stream& stream() const { return tunnel_->stream(); }
     void tell_event();
-    void tell_end(TunnelEnd why);
+    void tell_end(End why);
 
     TunnelHandle tunnel_;
     iovec gap_{};

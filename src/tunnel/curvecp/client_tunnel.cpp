@@ -23,12 +23,12 @@ constexpr Duration kInitiateAgain = std::chrono::milliseconds(250);
 constexpr int kBatches = 4;
 
 // Why a tunnel ends that its user had already, before the server was heard.
-tunnel::TunnelEnd meaning_of(const Error& why) {
+tunnel::End meaning_of(const Error& why) {
     using handshake::Errc;
-    if (why.is(Errc::stopped)) return tunnel::TunnelEnd::stopped;
+    if (why.is(Errc::stopped)) return tunnel::End::stopped;
     const bool ours = why.is(Errc::vault_unavailable) || why.is(Errc::vault_timeout) ||
                       why.is(Errc::no_secret_memory) || why.is(Errc::bug);
-    return ours ? tunnel::TunnelEnd::cannot_ask : tunnel::TunnelEnd::no_answer;
+    return ours ? tunnel::End::cannot_ask : tunnel::End::no_answer;
 }
 
 }  // namespace
@@ -66,7 +66,7 @@ void ClientTunnel::begin() {
 }
 
 void ClientTunnel::stop() {
-    if (!introducing_) return cut(tunnel::TunnelEnd::no_answer);
+    if (!introducing_) return cut(tunnel::End::no_answer);
     feed(event::Stop{});
 }
 
@@ -152,7 +152,7 @@ void ClientTunnel::on_packet(const Path& from, MutableBytes packet) {
     if (!session_ || header.extensions != session_->extensions()) return;
     const auto opened = session_->open_message(header.number, packet);
     if (!opened) return;
-    if (session_->exhausted()) return cut(tunnel::TunnelEnd::numbers_used_up);
+    if (session_->exhausted()) return cut(tunnel::End::numbers_used_up);
     if (introducing_) {
         feed(event::Confirmed{});
         introducing_.reset();

@@ -137,7 +137,7 @@ void CurvecpEndpoint::start() {
 void CurvecpEndpoint::close() {
     stop_accepting();
     for (const auto& [key, entry] : ByShortKey<std::weak_ptr<ServerTunnel>>(tunnels_)) {
-        if (const auto tunnel = entry.lock()) tunnel->cut(tunnel::TunnelEnd::stopped);
+        if (const auto tunnel = entry.lock()) tunnel->cut(tunnel::End::stopped);
     }
 }
 

@@ -12,23 +12,11 @@ std::uint32_t length_of(Bytes framed) {
     return load_le<std::uint32_t>(framed.first<kLength>());
 }
 
-tunnel::MessagePipe::End meaning_of(tunnel::TunnelEnd why) {
-    switch (why) {
-        case tunnel::TunnelEnd::bad_peer: return tunnel::MessagePipe::End::bad_message;
-        case tunnel::TunnelEnd::numbers_used_up: return tunnel::MessagePipe::End::numbers_used_up;
-        case tunnel::TunnelEnd::stopped: return tunnel::MessagePipe::End::stopped;
-        case tunnel::TunnelEnd::dead_peer: return tunnel::MessagePipe::End::dead_peer;
-        case tunnel::TunnelEnd::no_answer: return tunnel::MessagePipe::End::no_answer;
-        case tunnel::TunnelEnd::cannot_ask: return tunnel::MessagePipe::End::cannot_ask;
-    }
-    return tunnel::MessagePipe::End::closed;
-}
-
 }  // namespace
 
 StreamMessages::StreamMessages(tunnel::TunnelHandle tunnel) : tunnel_(std::move(tunnel)) {
     tunnel_->on_event = [this] { on_event(); };
-    tunnel_->on_end = [this](tunnel::TunnelEnd why) { on_tunnel_end(why); };
+    tunnel_->on_end = [this](tunnel::End why) { on_tunnel_end(why); };
 }
 
 StreamMessages::~StreamMessages() {
@@ -101,7 +89,7 @@ void StreamMessages::read() {
     }
     if (taken && !tunnel_ended_) tunnel_->flush();
     if (!reading_ || !stream().readable().empty()) return;
-    if (tunnel_ended_) return end(meaning_of(*tunnel_ended_));
+    if (tunnel_ended_) return end(*tunnel_ended_);
     if (stream().incoming() != stream::Incoming::open) end(End::closed);
 }
 
@@ -156,7 +144,7 @@ void StreamMessages::on_event() {
     if (*alive && reading_) read();
 }
 
-void StreamMessages::on_tunnel_end(tunnel::TunnelEnd why) {
+void StreamMessages::on_tunnel_end(tunnel::End why) {
     if (over_) return;
     const auto alive = alive_;
     tunnel_ended_ = why;

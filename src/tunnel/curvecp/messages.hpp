@@ -43,7 +43,7 @@ class StreamMessages final : public tunnel::MessagePipe {
     [[nodiscard]] bool deliver(Bytes message);
     // the end
     void on_event();
-    void on_tunnel_end(tunnel::TunnelEnd why);
+    void on_tunnel_end(tunnel::End why);
     void end(End why);
     void give_up();
 
@@ -52,7 +52,7 @@ class StreamMessages final : public tunnel::MessagePipe {
     tunnel::TunnelHandle tunnel_;
     std::vector<Byte> backlog_;  // framed messages that the stream did not take yet
     std::vector<Byte> partial_;  // the beginning of a message that does not lie in one piece
-    std::optional<tunnel::TunnelEnd> tunnel_ended_;
+    std::optional<tunnel::End> tunnel_ended_;
     std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
     bool held_ = false;
     bool reading_ = false;

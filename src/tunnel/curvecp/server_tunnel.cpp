@@ -40,7 +40,7 @@ Result<> ServerTunnel::take(const Path& from, const session::curvecp::Opened& op
                             const wire::Extensions& extensions, std::size_t packet_size) {
     const Instant at = io::now();
     if (session_.exhausted()) {
-        cut(tunnel::TunnelEnd::numbers_used_up);
+        cut(tunnel::End::numbers_used_up);
         return fail(session::Errc::numbers_exhausted);
     }
     const handshake::curvecp::Arrival<Path> arrival{from, opened.newest, packet_size, opened.message};
@@ -69,7 +69,7 @@ void ServerTunnel::challenge(const std::optional<handshake::curvecp::Challenge<P
     message.id = challenge->id;
     message.has_block = true;
     wire::serialise(message, MutableBytes(packet).subspan(wire::kServerOverhead));
-    if (!session_.seal_message(packet)) return cut(tunnel::TunnelEnd::numbers_used_up);
+    if (!session_.seal_message(packet)) return cut(tunnel::End::numbers_used_up);
     // Lost if the socket is full: it is sent again.
     (void)endpoint_->send(challenge->to, packet, packet.size());
 }

@@ -59,14 +59,14 @@ void CurvecpTunnel::release() {
     arm_timer();
 }
 
-void CurvecpTunnel::cut(tunnel::TunnelEnd why) {
+void CurvecpTunnel::cut(tunnel::End why) {
     end(why);
 }
 
 bool CurvecpTunnel::deliver(MutableBytes message, Instant at) {
     const auto received = stream_.receive(message, at);
     if (!received && received.error().is(stream::Errc::ack_of_unsent)) {
-        end(tunnel::TunnelEnd::bad_peer);
+        end(tunnel::End::bad_message);
         return false;
     }
     return true;  // what is no message at all is ignored, as the packet layer ignores junk
@@ -127,7 +127,7 @@ bool CurvecpTunnel::send_train(Instant at) {
         if (size == 0) break;
         const auto packet = room.first(form->overhead + size);
         if (!seal(packet)) {
-            end(tunnel::TunnelEnd::numbers_used_up);
+            end(tunnel::End::numbers_used_up);
             return false;
         }
         ++count;
@@ -193,7 +193,7 @@ void CurvecpTunnel::arm_timer() {
 void CurvecpTunnel::on_timer() {
     armed_.reset();
     const Instant at = io::now();
-    if (const Deadline dead = dead_at(); dead && at >= *dead) return end(tunnel::TunnelEnd::dead_peer);
+    if (const Deadline dead = dead_at(); dead && at >= *dead) return end(tunnel::End::dead_peer);
     if (const Deadline own = own_deadline(); own && at >= *own) on_own_deadline(at);
     if (over_) return;
     pump();
@@ -220,9 +220,9 @@ Instant CurvecpTunnel::hurries_at() const {
 // that has failed has nobody to read what it lacks.
 void CurvecpTunnel::settle(Instant at) {
     if (!released_ || over_) return;
-    if (time_wait_until_ && at >= *time_wait_until_) return end(tunnel::TunnelEnd::stopped);
+    if (time_wait_until_ && at >= *time_wait_until_) return end(tunnel::End::stopped);
     if (stream_.acknowledged() != progress_->bytes) progress_ = {stream_.acknowledged(), at};
-    if (at >= gives_up_at()) return end(tunnel::TunnelEnd::dead_peer);
+    if (at >= gives_up_at()) return end(tunnel::End::dead_peer);
     const bool peer_failed = stream_.incoming() == stream::Incoming::failed;
     if (!time_wait_until_ && (stream_.outgoing_done() || peer_failed)) time_wait_until_ = at + kTimeWait;
     // The peer's end too: it waits for us to acknowledge it.
@@ -231,7 +231,7 @@ void CurvecpTunnel::settle(Instant at) {
     if (const auto tell = std::exchange(on_delivered, nullptr)) tell();
 }
 
-void CurvecpTunnel::end(tunnel::TunnelEnd why) {
+void CurvecpTunnel::end(tunnel::End why) {
     if (over_) return;
     over_ = true;
     ended_ = why;
@@ -242,7 +242,7 @@ void CurvecpTunnel::end(tunnel::TunnelEnd why) {
     asio::post(context_, [self = shared_from_this(), why] { self->tell_end(why); });
 }
 
-void CurvecpTunnel::tell_end(tunnel::TunnelEnd why) {
+void CurvecpTunnel::tell_end(tunnel::End why) {
     if (const auto tell = std::exchange(on_delivered, nullptr)) tell();
     if (const auto tell = std::exchange(on_end, nullptr)) tell(why);
 }

@@ -29,10 +29,10 @@ class CurvecpTunnel : public tunnel::StreamTunnel, public std::enable_shared_fro
     [[nodiscard]] asio::io_context& context() override { return context_; }
     void flush() override { pump(); }
     void release() override;
-    [[nodiscard]] std::optional<tunnel::TunnelEnd> ended() const override { return ended_; }
-    void drop() override { cut(tunnel::TunnelEnd::stopped); }
+    [[nodiscard]] std::optional<tunnel::End> ended() const override { return ended_; }
+    void drop() override { cut(tunnel::End::stopped); }
     /// Ends now, without a word to the peer.
-    void cut(tunnel::TunnelEnd why);
+    void cut(tunnel::End why);
     /// After one or more packets were received: acknowledges, sends on, and tells the user.
     void after_batch();
     /// The socket takes packets again.
@@ -81,8 +81,8 @@ class CurvecpTunnel : public tunnel::StreamTunnel, public std::enable_shared_fro
     void settle(Instant at);
     [[nodiscard]] Instant gives_up_at() const;
     [[nodiscard]] Instant hurries_at() const;
-    void end(tunnel::TunnelEnd why);
-    void tell_end(tunnel::TunnelEnd why);
+    void end(tunnel::End why);
+    void tell_end(tunnel::End why);
     [[nodiscard]] Deadline dead_at() const;
     [[nodiscard]] Duration patience() const;
     [[nodiscard]] Deadline next_deadline() const;
@@ -97,7 +97,7 @@ class CurvecpTunnel : public tunnel::StreamTunnel, public std::enable_shared_fro
     };
     std::optional<Progress> progress_;  // once released
     Deadline time_wait_until_;
-    std::optional<tunnel::TunnelEnd> ended_;
+    std::optional<tunnel::End> ended_;
     bool released_ = false;
     bool over_ = false;
     bool pumping_ = false;
