@@ -26,7 +26,7 @@ struct IpEndpoint {
 struct Path {
     IpEndpoint peer;
     IpAddress own;  ///< zeros: the kernel chooses
-    friend bool operator==(const Path&, const Path&) = default;
+    friend auto operator<=>(const Path&, const Path&) = default;
 };
 
 }  // namespace curvegate

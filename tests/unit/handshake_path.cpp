@@ -4,6 +4,7 @@
 
 #include <catch2/catch.hpp>
 
+#include <array>
 #include <map>
 #include <set>
 
@@ -16,10 +17,15 @@ using namespace std::chrono_literals;
 using test::kStart;
 using wire::curvecp::MessageId;
 
-/// Enough of a path for these tests: who it is.
-using Place = char;
-constexpr Place kHome = 'h';
-constexpr Place kAway = 'a';
+Path path(Byte network, std::uint16_t port, Byte own) {
+    return {{IpAddress::from_v4(ByteArray<4>{192, 0, network, 1}), port},
+            IpAddress::from_v4(ByteArray<4>{198, 51, 100, own})};
+}
+// What sets them apart is one thing each: the client's network, its port, the server's address.
+const Path kHome = path(1, 4000, 1);
+const Path kAway = path(2, 4000, 1);
+const Path kOtherPort = path(1, 4001, 1);
+const Path kOtherOwn = path(1, 4000, 2);
 constexpr std::size_t kPacket = 112;  // the shortest of a client's Messages
 
 std::vector<Byte> acknowledgment_of(MessageId id) {
@@ -33,15 +39,15 @@ std::vector<Byte> acknowledgment_of(MessageId id) {
 class World {
   public:
     test::SeededRandom random{1};
-    PathValidator<Place> path{kHome, random};
+    PathValidator path{kHome, random};
     Instant now = kStart;
-    std::map<Place, std::vector<MessageId>> challenged;  ///< in the order of sending
-    int moves = 0;                                       ///< that were proven
+    std::map<Path, std::vector<MessageId>> challenged;  ///< in the order of sending
+    int moves = 0;                                      ///< that were proven
 
-    void hear(Place from, bool newest = true, std::size_t size = kPacket, Bytes message = {}) {
+    void hear(const Path& from, bool newest = true, std::size_t size = kPacket, Bytes message = {}) {
         keep(path.take({from, newest, size, message}, now));
     }
-    void acknowledge(Place from, MessageId id) { hear(from, true, kPacket, acknowledgment_of(id)); }
+    void acknowledge(const Path& from, MessageId id) { hear(from, true, kPacket, acknowledgment_of(id)); }
     /// As an actor does: looks at the deadline and lets that time come.
     void wait(Duration span) {
         const Instant end = now + span;
@@ -51,15 +57,17 @@ class World {
         }
         now = end;
     }
-    [[nodiscard]] std::size_t count(Place at) { return challenged[at].size(); }
+    /// Is there a candidate? Only one has anything to wait for.
+    [[nodiscard]] bool is_moving() const { return path.next_deadline().has_value(); }
+    [[nodiscard]] std::size_t count(const Path& at) { return challenged[at].size(); }
 
   private:
-    void keep(const Reaction<Place>& reaction) {
+    void keep(const Reaction& reaction) {
         keep(reaction.to_proven);
         for (const auto& challenge : reaction.to_candidate) keep(challenge);
         if (reaction.has_moved) ++moves;
     }
-    void keep(const std::optional<Challenge<Place>>& challenge) {
+    void keep(const std::optional<Challenge>& challenge) {
         if (!challenge) return;
         CHECK(challenge->id.value != 0);
         challenged[challenge->to].push_back(challenge->id);
@@ -79,7 +87,7 @@ TEST_CASE("the newest packet from elsewhere makes a candidate: two challenges th
           "[path]") {
     World world;
     world.hear(kAway);
-    CHECK(world.path.is_moving());
+    CHECK(world.is_moving());
     CHECK(world.count(kAway) == 2);
     CHECK(world.count(kHome) == 1);
     std::set<MessageId> ids;
@@ -92,13 +100,13 @@ TEST_CASE("the newest packet from elsewhere makes a candidate: two challenges th
 TEST_CASE("an older packet from elsewhere changes nothing", "[path]") {
     World world;
     world.hear(kAway, false);
-    CHECK_FALSE(world.path.is_moving());
+    CHECK_FALSE(world.is_moving());
     CHECK(world.challenged.empty());
 }
 
 TEST_CASE("a packet that begins a move is known before it is taken", "[path]") {
     World world;
-    const auto asks = [&](Place from, bool newest) {
+    const auto asks = [&](const Path& from, bool newest) {
         return world.path.begins_move({from, newest, kPacket, {}});
     };
     CHECK(asks(kAway, true));
@@ -106,7 +114,8 @@ TEST_CASE("a packet that begins a move is known before it is taken", "[path]") {
     CHECK_FALSE(asks(kHome, true));
     world.hear(kAway);
     CHECK_FALSE(asks(kAway, true));
-    CHECK(asks('b', true));
+    CHECK(asks(kOtherPort, true));
+    CHECK(asks(kOtherOwn, true));
 }
 
 TEST_CASE("acknowledgments of both challenges prove the candidate", "[path]") {
@@ -114,11 +123,11 @@ TEST_CASE("acknowledgments of both challenges prove the candidate", "[path]") {
     world.hear(kAway);
     const auto ids = world.challenged[kAway];
     world.acknowledge(kAway, ids[0]);
-    CHECK(world.path.is_moving());
+    CHECK(world.is_moving());
     world.acknowledge(kAway, ids[0]);  // one of them twice is not both
     CHECK(world.path.proven() == kHome);
     world.acknowledge(kAway, ids[1]);
-    CHECK_FALSE(world.path.is_moving());
+    CHECK_FALSE(world.is_moving());
     CHECK(world.path.proven() == kAway);
     CHECK(world.moves == 1);
     CHECK(world.path.path_for(100'000) == kAway);
@@ -130,9 +139,9 @@ TEST_CASE("an acknowledgment counts with any number, but from the candidate only
     world.hear(kAway);
     const auto ids = world.challenged[kAway];
     world.hear(kHome, false, kPacket, acknowledgment_of(ids[0]));  // overtaken, and from the old path
-    world.hear('b', false, kPacket, acknowledgment_of(ids[0]));
+    world.hear(kOtherPort, false, kPacket, acknowledgment_of(ids[0]));
     world.hear(kAway, false, kPacket, acknowledgment_of(ids[1]));
-    CHECK(world.path.is_moving());
+    CHECK(world.is_moving());
     world.hear(kAway, false, kPacket, acknowledgment_of(ids[0]));
     CHECK(world.path.proven() == kAway);
 }
@@ -142,7 +151,7 @@ TEST_CASE("the challenge of the old path proves nothing", "[path]") {
     world.hear(kAway);
     world.acknowledge(kAway, world.challenged[kHome][0]);
     world.acknowledge(kAway, world.challenged[kAway][0]);
-    CHECK(world.path.is_moving());
+    CHECK(world.is_moving());
 }
 
 TEST_CASE("what is no message proves nothing, and its bytes count", "[path]") {
@@ -151,7 +160,7 @@ TEST_CASE("what is no message proves nothing, and its bytes count", "[path]") {
     const std::size_t before = world.path.allowance();
     world.hear(kAway, true, 100, test::pattern(47));
     CHECK(world.path.allowance() == before + 300);
-    CHECK(world.path.is_moving());
+    CHECK(world.is_moving());
 }
 
 TEST_CASE("a client that moves back ends the candidate with its newest packet", "[path]") {
@@ -159,14 +168,14 @@ TEST_CASE("a client that moves back ends the candidate with its newest packet", 
     world.hear(kAway);
     const auto ids = world.challenged[kAway];
     world.hear(kHome, false);  // may have been under way since before the move
-    CHECK(world.path.is_moving());
+    CHECK(world.is_moving());
     world.hear(kHome);
-    CHECK_FALSE(world.path.is_moving());
+    CHECK_FALSE(world.is_moving());
     CHECK(world.path.path_for(1) == kHome);
     CHECK(world.moves == 0);
     // Answers to the old challenges come too late, and another move begins with others.
     world.hear(kAway, false, kPacket, acknowledgment_of(ids[0]));
-    CHECK_FALSE(world.path.is_moving());
+    CHECK_FALSE(world.is_moving());
     world.hear(kAway);
     world.acknowledge(kAway, ids[0]);
     world.acknowledge(kAway, ids[1]);
@@ -187,7 +196,7 @@ TEST_CASE("somebody who passes one packet on from a false source draws 3 times i
     CHECK(there <= 3 * kPacket);
     // The client is where it was, and answers the challenge there.
     world.acknowledge(kHome, world.challenged[kHome][0]);
-    CHECK_FALSE(world.path.is_moving());
+    CHECK_FALSE(world.is_moving());
     CHECK(world.path.path_for(100) == kHome);
 }
 
@@ -230,15 +239,15 @@ TEST_CASE("a candidate without an answer is given up after 10 s", "[path]") {
     World world;
     world.hear(kAway, true, 100'000);
     world.wait(9'999ms);
-    CHECK(world.path.is_moving());
+    CHECK(world.is_moving());
     world.wait(1ms);
-    CHECK_FALSE(world.path.is_moving());
+    CHECK_FALSE(world.is_moving());
     CHECK(world.path.proven() == kHome);
     CHECK(world.count(kAway) == 2 * 20);
     CHECK_FALSE(world.path.next_deadline().has_value());
     // It is heard again, so it is a candidate again.
     world.hear(kAway);
-    CHECK(world.path.is_moving());
+    CHECK(world.is_moving());
 }
 
 TEST_CASE("a second move takes the place of the first", "[path]") {
@@ -246,25 +255,25 @@ TEST_CASE("a second move takes the place of the first", "[path]") {
     world.hear(kAway, true, 4'000);
     const auto first = world.challenged[kAway];
     world.wait(3s);
-    world.hear('b', true, kPacket);
-    CHECK(world.count('b') == 2);
+    world.hear(kOtherPort, true, kPacket);
+    CHECK(world.count(kOtherPort) == 2);
     CHECK(world.count(kHome) == 2);
     CHECK(world.path.allowance() == 3 * kPacket - 2 * kChallengeSize);
     for (const auto id : first) world.hear(kAway, false, kPacket, acknowledgment_of(id));
-    CHECK(world.path.is_moving());
-    for (const auto id : std::vector(world.challenged['b'])) world.acknowledge('b', id);
-    CHECK(world.path.proven() == 'b');
+    CHECK(world.is_moving());
+    for (const auto id : std::vector(world.challenged[kOtherPort])) world.acknowledge(kOtherPort, id);
+    CHECK(world.path.proven() == kOtherPort);
 }
 
 TEST_CASE("a second move has 10 s of its own", "[path]") {
     World world;
     world.hear(kAway);
     world.wait(9s);
-    world.hear('b');
+    world.hear(kOtherPort);
     world.wait(9s);
-    CHECK(world.path.is_moving());
+    CHECK(world.is_moving());
     world.wait(1s);
-    CHECK_FALSE(world.path.is_moving());
+    CHECK_FALSE(world.is_moving());
 }
 
 TEST_CASE("what is more than may go to the candidate goes to the old path", "[path]") {
@@ -283,17 +292,18 @@ TEST_CASE("what is more than may go to the candidate goes to the old path", "[pa
 
 /// Anything in any order: nobody who has not proven to be there gets more than 3 times what came from there.
 TEST_CASE("whatever happens, an unproven path gets 3 times its bytes at most", "[path]") {
+    const std::array places{kHome, kAway, kOtherPort, kOtherOwn, path(3, 4003, 3)};
     for (std::uint64_t seed = 1; seed <= 50; ++seed) {
         INFO("seed " << seed);
         test::SeededRandom dice(seed);
         const auto roll = [&dice](std::size_t sides) { return dice.below(sides); };
         World world;
-        std::map<Place, std::size_t> received;
-        std::map<Place, std::size_t> sent;
-        std::map<Place, std::size_t> challenges;
-        std::set<Place> proven{kHome};
+        std::map<Path, std::size_t> received;
+        std::map<Path, std::size_t> sent;
+        std::map<Path, std::size_t> challenges;
+        std::set<Path> proven{kHome};
         for (int i = 0; i < 300; ++i) {
-            const auto place = static_cast<Place>('a' + static_cast<Place>(roll(4)));
+            const Path& place = places[roll(places.size())];
             switch (roll(4)) {
                 case 0: {
                     const std::size_t size = 1 + roll(1'200);
@@ -310,7 +320,7 @@ TEST_CASE("whatever happens, an unproven path gets 3 times its bytes at most", "
                 }
                 case 2: {
                     const std::size_t size = 1 + roll(3'000);
-                    const Place to = world.path.path_for(size);
+                    const Path to = world.path.path_for(size);
                     world.path.sent(to, size);
                     sent[to] += size;
                     break;

@@ -1,5 +1,6 @@
 #pragma once
 
+#include "base/path.hpp"
 #include "base/random.hpp"
 #include "base/time.hpp"
 #include "wire/curvecp.hpp"
@@ -7,7 +8,6 @@
 
 #include <algorithm>
 #include <array>
-#include <functional>
 #include <limits>
 #include <memory>
 #include <optional>
@@ -18,7 +18,6 @@ namespace curvegate::handshake::curvecp {
 
 /// A message of one empty block with this id is to go there. Whoever has the session acknowledges it by the
 /// id.
-template <class Path>
 struct Challenge {
     Path to;
     wire::curvecp::MessageId id;
@@ -28,15 +27,13 @@ inline constexpr std::size_t kChallengeSize =
     wire::curvecp::kServerOverhead + wire::curvecp::message_size(0, false);
 
 /// What a packet or a deadline leads to. The challenges count as sent.
-template <class Path>
 struct Reaction {
-    std::optional<Challenge<Path>> to_proven;
-    std::array<std::optional<Challenge<Path>>, 2> to_candidate;
+    std::optional<Challenge> to_proven;
+    std::array<std::optional<Challenge>, 2> to_candidate;
     bool has_moved = false;  ///< the candidate is the path now; times and congestion start afresh
 };
 
 /// A packet of the client's that its session has opened.
-template <class Path>
 struct Arrival {
     const Path& from;
     bool newest;       ///< its number is above all before
@@ -45,8 +42,6 @@ struct Arrival {
 };
 
 /// The path of one connection: the proven one, and for a while a candidate that the client may have moved to.
-/// `Path` is a regular type: the client's address and port, and the server's address that it writes to.
-template <class Path>
 class PathValidator {
   public:
     static constexpr Duration kChallengeAgain = std::chrono::milliseconds(500);
@@ -58,13 +53,13 @@ class PathValidator {
     PathValidator(const Path& proven, RandomSource& random) : proven_(proven), random_(&random) {}
 
     /// Would this packet begin a move? If its client may not be there (rule 2), do not take() it.
-    [[nodiscard]] bool begins_move(const Arrival<Path>& packet) const {
+    [[nodiscard]] bool begins_move(const Arrival& packet) const {
         return packet.newest && packet.from != proven_ && (!candidate_ || packet.from != candidate_->path);
     }
     /// Takes a packet.
-    [[nodiscard]] Reaction<Path> take(const Arrival<Path>& packet, Instant now);
+    [[nodiscard]] Reaction take(const Arrival& packet, Instant now);
     /// Gives up the candidate, or gives the challenges that are to go there again.
-    [[nodiscard]] Reaction<Path> on_deadline(Instant now);
+    [[nodiscard]] Reaction on_deadline(Instant now);
     /// When to call on_deadline(); nullopt: never.
     [[nodiscard]] Deadline next_deadline() const {
         if (!candidate_) return std::nullopt;
@@ -73,7 +68,6 @@ class PathValidator {
 
     /// The last path that the client has proven to be at.
     [[nodiscard]] const Path& proven() const noexcept { return proven_; }
-    [[nodiscard]] bool is_moving() const noexcept { return candidate_ != nullptr; }
     /// Bytes that may go to where the client seems to be now.
     [[nodiscard]] std::size_t allowance() const noexcept {
         if (!candidate_) return std::numeric_limits<std::size_t>::max();
@@ -102,71 +96,13 @@ class PathValidator {
         std::size_t sent = 0;
     };
 
-    [[nodiscard]] wire::curvecp::MessageId fresh_id() {
-        ByteArray<4> bytes{};
-        random_->fill(bytes);
-        return {std::max(std::uint32_t{1}, load_le<std::uint32_t>(bytes))};
-    }
-    void challenge(Reaction<Path>& out, Instant now);
+    [[nodiscard]] wire::curvecp::MessageId fresh_id();
+    void challenge(Reaction& out, Instant now);
     [[nodiscard]] bool names_all(Bytes message);
 
     Path proven_;
     RandomSource* random_;
     std::unique_ptr<Candidate> candidate_;  // mostly there is none
 };
-
-template <class Path>
-Reaction<Path> PathValidator<Path>::take(const Arrival<Path>& packet, Instant now) {
-    Reaction<Path> out;
-    if (begins_move(packet)) {
-        candidate_ = std::make_unique<Candidate>(
-            Candidate{packet.from, {fresh_id(), fresh_id()}, now, now + kGiveUp, {}, 0, 0});
-        // If it has not moved and somebody only passes its packets on, it answers from where it is, with a
-        // higher number.
-        out.to_proven = {proven_, fresh_id()};
-    } else if (packet.newest && packet.from == proven_) {
-        candidate_.reset();  // it is where it was
-    }
-    if (!candidate_ || packet.from != candidate_->path) return out;
-    candidate_->received += packet.size;
-    if (now >= candidate_->challenge_again) challenge(out, now);
-    if (!names_all(packet.message)) return out;
-    proven_ = candidate_->path;
-    candidate_.reset();
-    out.has_moved = true;
-    return out;
-}
-
-template <class Path>
-Reaction<Path> PathValidator<Path>::on_deadline(Instant now) {
-    Reaction<Path> out;
-    if (!candidate_) return out;
-    if (now >= candidate_->give_up) {
-        candidate_.reset();  // the last proven path is still the best guess
-    } else if (now >= candidate_->challenge_again) {
-        challenge(out, now);
-    }
-    return out;
-}
-
-template <class Path>
-void PathValidator<Path>::challenge(Reaction<Path>& out, Instant now) {
-    candidate_->challenge_again = now + kChallengeAgain;
-    for (std::size_t i = 0; i < kProofs; ++i) {
-        if (candidate_->named[i] || kChallengeSize > allowance()) continue;
-        out.to_candidate[i] = {candidate_->path, candidate_->ids[i]};
-        candidate_->sent += kChallengeSize;
-    }
-}
-
-// Has the candidate named all ids, with this message or before?
-template <class Path>
-bool PathValidator<Path>::names_all(Bytes message) {
-    const auto parsed = wire::curvecp::parse_message(message);
-    if (!parsed) return false;
-    for (std::size_t i = 0; i < kProofs; ++i)
-        candidate_->named[i] = candidate_->named[i] || parsed->acked_id == candidate_->ids[i];
-    return std::ranges::all_of(candidate_->named, std::identity{});
-}
 
 }  // namespace curvegate::handshake::curvecp

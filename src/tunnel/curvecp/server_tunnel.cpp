@@ -43,7 +43,7 @@ Result<> ServerTunnel::take(const Path& from, const session::curvecp::Opened& op
         cut(tunnel::End::numbers_used_up);
         return fail(session::Errc::numbers_exhausted);
     }
-    const handshake::curvecp::Arrival<Path> arrival{from, opened.newest, packet_size, opened.message};
+    const handshake::curvecp::Arrival arrival{from, opened.newest, packet_size, opened.message};
     if (path_.begins_move(arrival) && !guest_->may_come_from(from.peer.address.ip))
         return fail(handshake::Errc::not_authorised);
     const auto reaction = path_.take(arrival, at);
@@ -62,7 +62,7 @@ void ServerTunnel::receive_first(MutableBytes message) {
 }
 
 // An empty block with an id: whoever has the session acknowledges it by that id.
-void ServerTunnel::challenge(const std::optional<handshake::curvecp::Challenge<Path>>& challenge) {
+void ServerTunnel::challenge(const std::optional<handshake::curvecp::Challenge>& challenge) {
     if (!challenge) return;
     ByteArray<handshake::curvecp::kChallengeSize> packet{};
     wire::Message message;

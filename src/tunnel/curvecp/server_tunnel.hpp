@@ -44,11 +44,11 @@ class ServerTunnel final : public CurvecpTunnel {
 
     [[nodiscard]] Result<> take(const Path& from, const session::curvecp::Opened& opened,
                                 const wire::curvecp::Extensions& extensions, std::size_t packet_size);
-    void challenge(const std::optional<handshake::curvecp::Challenge<Path>>& challenge);
+    void challenge(const std::optional<handshake::curvecp::Challenge>& challenge);
 
     CurvecpEndpoint* endpoint_;
     session::curvecp::Session session_;
-    handshake::curvecp::PathValidator<Path> path_;
+    handshake::curvecp::PathValidator path_;
     std::shared_ptr<Guest> guest_;
 };
 
