@@ -121,7 +121,7 @@ void ByteForwarder::empty_tunnel() {
             break;
         }
     }
-    if (consumed && !tunnel_ended_) tunnel_->flush();
+    if (consumed) tunnel_->flush();
     if (!awaits_plain_ && running()) on_incoming_end();
 }
 
@@ -145,7 +145,6 @@ void ByteForwarder::on_incoming_end() {
 }
 
 void ByteForwarder::on_tunnel_end(tunnel::End end) {
-    tunnel_ended_ = true;
     if (!running()) return;
     if (plain_lost_) return finish(*plain_lost_);
     // Nothing is missing on either side: a peer that has everything may leave before our reader has.
@@ -158,7 +157,7 @@ void ByteForwarder::on_tunnel_end(tunnel::End end) {
 void ByteForwarder::discard() {
     for (auto parts = tunnel_->readable(); !parts.empty(); parts = tunnel_->readable())
         tunnel_->consume(size_of(parts));
-    if (!tunnel_ended_) tunnel_->flush();
+    tunnel_->flush();
 }
 
 // The plain side takes no more, but what it sent before, perhaps the reason why, is still to be read and
@@ -187,7 +186,7 @@ void ByteForwarder::lose_plain(int code) {
 void ByteForwarder::pass_failure_up() {
     if (!done_) return;
     tunnel_->fail_after_all();  // nothing, if its end has been told
-    if (!tunnel_ended_) tunnel_->flush();
+    tunnel_->flush();
     if (tunnel_->is_delivered()) finish(*plain_lost_);
 }
 

@@ -55,7 +55,6 @@ class ByteForwarder final : public ForwarderBase, public std::enable_shared_from
     bool down_closed_ = false;          // the peer's end has been passed on
     bool awaits_room_ = false;          // the plain side is not read until the tunnel takes more
     bool awaits_plain_ = false;         // the tunnel is not consumed until the plain side takes more
-    bool tunnel_ended_ = false;         // on_end() came
     std::optional<Ending> plain_lost_;  // the plain side takes no more; what it has sent is read to its end
     bool draining_ = false;             // the plain side gets what was received, then its end or a reset
 };

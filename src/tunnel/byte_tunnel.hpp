@@ -71,7 +71,8 @@ class ByteTunnel {
     /// the user.
     std::function<void()> on_event;
     /// The tunnel takes nothing more; what is readable may still be consumed. Once, and never from within a
-    /// call of the user.
+    /// call of the user. After it prepare() gives nothing, and flush(), finish(), fail_after_all() and
+    /// abort() send nothing: users need not remember that it came.
     std::function<void(End)> on_end;
 };
 

@@ -19,6 +19,7 @@ class MemoryTunnel final : public tunnel::StreamTunnel, public std::enable_share
     [[nodiscard]] stream::Stream& stream() override { return stream_; }
     [[nodiscard]] boost::asio::io_context& context() override { return context_; }
     void flush() override {
+        ++flushed;
         if (std::exchange(scheduled_, true)) return;
         boost::asio::post(context_, [weak = weak_from_this()] {
             if (const auto self = weak.lock()) self->pump();
@@ -43,6 +44,7 @@ class MemoryTunnel final : public tunnel::StreamTunnel, public std::enable_share
     MemoryTunnel* peer = nullptr;
     bool cut = false;  ///< the network between them is gone
     int released = 0;
+    int flushed = 0;  ///< times that its user, or it itself, asked it to send
 
   private:
     void pump() {

@@ -21,6 +21,7 @@ void StreamBytes::start() {
 }
 
 std::span<iovec> StreamBytes::prepare() {
+    if (over_) return {};
     const auto room = stream().prepare();
     if (room.empty()) return {};
     gap_ = {room.data(), room.size()};
