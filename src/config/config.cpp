@@ -189,6 +189,12 @@ const Address& Service::first() const noexcept {
     return connect.empty() ? kNone : connect.front();
 }
 
+service::WireOptions Service::wire_options() const {
+    service::WireOptions out{end_of_stream, {}, server_extension, client_extension};
+    if (service::names_services(wire()) && server_name != "*") out.server_name = server_name;
+    return out;
+}
+
 std::vector<std::string> Service::peers() const {
     std::vector<std::string> out;
     for (const Address& target : connect) {

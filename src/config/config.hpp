@@ -57,6 +57,9 @@ struct Service {
     /// What is spoken in the tunnel.
     [[nodiscard]] Wire wire() const noexcept { return tunnel().wire.value_or(Wire::curve_tun); }
     [[nodiscard]] PlainSide plain_side() const noexcept { return service::plain_side(plain()); }
+    /// Which of the settings above its wire has a use for. Where a client asks for no service it gets the one
+    /// behind the address, whatever that is called.
+    [[nodiscard]] service::WireOptions wire_options() const;
     /// Client: the name whose key must answer at `target`.
     [[nodiscard]] const std::string& peer_of(const Address& target) const noexcept {
         return peer.empty() ? target.host : peer;

@@ -130,7 +130,7 @@ void check_proxy(const ServiceDraft& draft, registry::ProblemList& problems) {
 void finish_server_name(ServiceDraft& draft, registry::ProblemList& problems,
                         registry::ProblemList& warnings) {
     Service& service = draft.service;
-    const bool has_names = service.wire() == Wire::curvecp;
+    const bool has_names = service::names_services(service.wire());
     if (!draft.lines.contains("server-name")) {
         service.server_name = service.name;
         const auto as_sent = parse_server_name(service.name);
@@ -199,7 +199,7 @@ void check_plain(const ServiceDraft& draft, registry::ProblemList& problems,
 
 /// Many such services may listen on one address: the name that a client asks for tells them apart.
 bool takes_names(const Service& service) {
-    return service.side == Side::server && service.wire() == Wire::curvecp;
+    return service.side == Side::server && service::names_services(service.wire());
 }
 
 /// Two sections whose listeners overlap, the later one first.

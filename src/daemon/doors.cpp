@@ -10,7 +10,8 @@ constexpr const char* kTunnel = " (CurveCP)";
 }  // namespace
 
 std::string door_key(const config::Service& service) {
-    const bool tunnel = service.side == config::Side::server && service.wire() == service::Wire::curvecp;
+    const bool tunnel = service.side == config::Side::server &&
+                        service::transport_of(service.wire()) == service::Transport::udp;
     // One place has one form, however it is written: a second socket there would not be a second door. What
     // is spoken there does not make it another.
     config::Address place = service.accept;

@@ -2,9 +2,12 @@
 
 #include "base/time.hpp"
 
+#include <array>
 #include <chrono>
 #include <cstddef>
+#include <cstdint>
 #include <optional>
+#include <string>
 
 namespace curvegate::service {
 
@@ -29,6 +32,16 @@ enum class Failover {
 enum class Proxy {
     none,
     v2,  ///< a header of version 2 of the PROXY protocol before their bytes
+};
+
+/// What some wires let a service set; a wire that has no use for a member does not look at it.
+struct WireOptions {
+    EndOfStream end_of_stream = EndOfStream::message;  ///< curve_tun
+    /// curvecp: the service at the server, a domain name; server end: nullopt answers to any.
+    std::optional<std::string> server_name;
+    std::array<std::uint8_t, 16> server_extension{};  ///< curvecp: that tells servers of one address apart
+    std::array<std::uint8_t, 16> client_extension{};  ///< curvecp: the same of clients
+    friend bool operator==(const WireOptions&, const WireOptions&) = default;
 };
 
 /// What a service may set for itself.

@@ -26,6 +26,11 @@ inline constexpr std::array kWires = {Wire::curve_tun, Wire::curvecp};
     return wire == Wire::curve_tun ? Transport::tcp : Transport::udp;
 }
 
+/// Does a client of this wire say which service it wants? Then several may share an address.
+[[nodiscard]] constexpr bool names_services(Wire wire) noexcept {
+    return wire == Wire::curvecp;
+}
+
 /// The wire that an address begins with, or nullopt if the text before its first colon is no wire's word.
 [[nodiscard]] constexpr std::optional<Wire> wire_before(std::string_view address) noexcept {
     for (const Wire wire : kWires) {

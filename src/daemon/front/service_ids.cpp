@@ -7,7 +7,7 @@ namespace {
 
 std::string place_of(const config::Service& service) {
     if (service.accept.kind == config::Address::Kind::none) return {};
-    const bool is_shared = service.side == config::Side::server && service.wire() == service::Wire::curvecp;
+    const bool is_shared = service.side == config::Side::server && service::names_services(service.wire());
     return door_key(service) + (is_shared ? "\n" + service.server_name : "");
 }
 
