@@ -1,17 +1,12 @@
 #include "channel/channel.hpp"
 
 #include "io/clock.hpp"
-#include "tunnel/curve_tun/dial.hpp"
-#include "tunnel/curve_tun/messages.hpp"
-#include "tunnel/curvecp/dial.hpp"
-#include "tunnel/curvecp/messages.hpp"
+#include "session/errors.hpp"
 
 namespace curvegate {
 namespace {
 
 constexpr Duration kDeadPeer = service::Limits{}.dead_peer;
-static_assert(kMaxMessageSize == session::curve_tun::kMaxMessageSize);
-static_assert(kMaxMessageSize == tunnel::curvecp::StreamMessages::kMost);
 
 class ChannelCategory final : public boost::system::error_category {
   public:
@@ -225,74 +220,37 @@ ChannelError meaning_of(const Error& why) {
     return ChannelError::cannot_connect;
 }
 
-/// A tunnel to a listener, ready for a channel.
-struct Reached {
-    std::unique_ptr<tunnel::MessagePipe> pipe;
-    crypto::PublicKey peer;
-};
-using ReachedFn = std::move_only_function<void(Result<Reached>)>;
-
-void reach_by_tcp(Vault::Impl& with, const ConnectOptions& options, ReachedFn done) {
-    tunnel::curve_tun::TunnelTarget target{
-        {options.host, options.port, {}}, options.peer, with.registry.keys_of(options.peer, io::wall_now())};
-    const auto deadline = io::now() + options.timeout;
-    tunnel::curve_tun::dial_tunnel(
-        with.context, *with.resolver, with.tools(), std::move(target), deadline,
-        [done = std::move(done)](Result<tunnel::curve_tun::Established> result) mutable {
-            if (!result) return done(fail(std::move(result)));
-            auto pipe = std::make_unique<tunnel::curve_tun::TcpMessages>(
-                std::move(result->stream), std::move(result->session), kDeadPeer);
-            done(Reached{std::move(pipe), result->peer});
-        });
-}
-
-void reach_by_udp(Vault::Impl& with, const ConnectOptions& options, ReachedFn done) {
-    const auto name = wire::curvecp::encode_server_name(options.server_name);
-    if (!name) {
-        return boost::asio::post(with.context,
-                                 [done = std::move(done), name = options.server_name]() mutable {
-                                     done(fail(io::DialErrc::name_unknown, "server_name " + name));
-                                 });
-    }
-    tunnel::curvecp::StreamTarget target{{options.host, options.port, {}},
-                                         options.peer,
-                                         with.registry.keys_of(options.peer, io::wall_now()),
-                                         {},
-                                         *name,
-                                         kDeadPeer};
-    const auto deadline = io::now() + options.timeout;
-    tunnel::curvecp::dial_stream(
-        with.context, *with.resolver, with.tools(), std::move(target), deadline,
-        [vault = with.shared_from_this(),
-         done = std::move(done)](Result<tunnel::curvecp::DialedStream> result) mutable {
-            if (!result) return done(fail(std::move(result)));
-            result->tunnel->keep_alive = vault;
-            auto pipe = std::make_unique<tunnel::curvecp::StreamMessages>(std::move(result->tunnel));
-            done(Reached{std::move(pipe), result->peer});
-        });
-}
-
 }  // namespace
 
 void start_connect(const Vault& vault, const ConnectOptions& options, ConnectHandler handler) {
-    const auto reach = options.wire == Wire::curve_tun ? reach_by_tcp : reach_by_udp;
-    reach(*vault.impl(), options,
-          [vault, name = options.peer, handler = std::move(handler)](Result<Reached> result) mutable {
-              error_code error;
-              Channel channel;
-              if (result) {
-                  channel = Channel(
-                      std::make_shared<Channel::Impl>(vault, std::move(result->pipe), result->peer, name));
-              } else {
-                  error = meaning_of(result.error());
-              }
-              const auto executor =
-                  boost::asio::get_associated_executor(handler, vault.impl()->context.get_executor());
-              boost::asio::dispatch(
-                  executor, [handler = std::move(handler), error, channel = std::move(channel)]() mutable {
-                      std::move(handler)(error, std::move(channel));
-                  });
-          });
+    auto& with = *vault.impl();
+    tunnel::Opening wanted;
+    wanted.address = {options.host, options.port, {}};
+    wanted.peer = options.peer;
+    wanted.keys = with.registry.keys_of(options.peer, io::wall_now());
+    wanted.options.server_name = options.server_name;
+    wanted.dead_peer = kDeadPeer;
+    wanted.deadline = io::now() + options.timeout;
+    auto opened = [vault, name = options.peer,
+                   handler = std::move(handler)](Result<std::unique_ptr<tunnel::Tunnel>> result) mutable {
+        error_code error;
+        Channel channel;
+        if (result) {
+            tunnel::Tunnel& tunnel = **result;
+            (void)tunnel.outlive(vault.impl(), nullptr);
+            channel = Channel(
+                std::make_shared<Channel::Impl>(vault, tunnel.messages(), tunnel.peer(), std::move(name)));
+        } else {
+            error = meaning_of(result.error());
+        }
+        const auto executor =
+            boost::asio::get_associated_executor(handler, vault.impl()->context.get_executor());
+        boost::asio::dispatch(executor,
+                              [handler = std::move(handler), error, channel = std::move(channel)]() mutable {
+                                  std::move(handler)(error, std::move(channel));
+                              });
+    };
+    with.opener_of(options.wire).open(std::move(wanted), std::move(opened), nullptr);
 }
 
 }  // namespace curvegate

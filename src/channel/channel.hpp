@@ -3,11 +3,10 @@
 #include "channel/vault_handle.hpp"
 #include "curvegate/channel.hpp"
 #include "guard/admission.hpp"
+#include "io/listen.hpp"
 #include "io/listener.hpp"
 #include "io/mailbox.hpp"
-#include "tunnel/curve_tun/handshake.hpp"
-#include "tunnel/curvecp/endpoint.hpp"
-#include "tunnel/message_pipe.hpp"
+#include "tunnel/wire.hpp"
 
 #include <deque>
 #include <vector>
@@ -22,7 +21,8 @@ struct Channel::Impl : std::enable_shared_from_this<Channel::Impl> {
     Impl(Vault vault, std::unique_ptr<tunnel::MessagePipe> pipe, const crypto::PublicKey& key,
          std::string name);
 
-    std::optional<guard::SessionLimits::Slot> slot;  ///< accepted channels: counts as a session of its peer
+    /// Accepted channels: its place as a session of its peer, which its tunnel may hold longer.
+    std::shared_ptr<const guard::SessionLimits::Slot> slot;
 
     void send(Bytes message, SendHandler handler);
     void receive(std::optional<Duration> timeout, io::Mailbox<Message>::Handler handler);
@@ -63,28 +63,22 @@ struct Listener::Impl : std::enable_shared_from_this<Listener::Impl> {
     std::uint16_t port = 0;
 
   private:
-    [[nodiscard]] Result<> listen_tcp();
-    [[nodiscard]] Result<> listen_udp();
-    class UdpGuest;
-    struct Guest {
-        std::string name;
-        std::optional<guard::SessionLimits::Slot> slot;
-    };
-    /// Returns nullopt if the key may in, and otherwise the reason.
-    [[nodiscard]] std::optional<std::string> authorise(Guest& guest, const crypto::PublicKey& key,
-                                                       const IpAddress& source);
-    void shake_hands(io::Stream stream, const IpAddress& source);
-    /// A guest whose handshake is over and allowed.
-    void welcome(std::unique_ptr<tunnel::MessagePipe> pipe, const crypto::PublicKey& peer, Guest& guest);
+    class Newcomer;
+    [[nodiscard]] Result<> listen_tcp(const io::ListenPlace& place);
+    [[nodiscard]] Result<> listen_udp(const io::ListenPlace& place);
+    [[nodiscard]] tunnel::Environment lent();
+    [[nodiscard]] registry::Decision judge(const crypto::PublicKey& key, const IpAddress& source) const;
 
     Vault vault_;
     ListenOptions options_;
+    const tunnel::Wire& wire_;
     registry::AllowList allow_;
     std::shared_ptr<guard::Admission> admission_;
+    std::shared_ptr<guard::Counters> counters_ = std::make_shared<guard::Counters>();
     std::shared_ptr<guard::SessionLimits> sessions_;
     std::shared_ptr<io::Mailbox<Channel>> accepted_;
     std::unique_ptr<io::Listener> listener_;
-    std::shared_ptr<tunnel::curvecp::CurvecpEndpoint> endpoint_;  // its channels keep it too
+    std::shared_ptr<tunnel::Endpoint> endpoint_;  // its channels keep it too
 };
 
 }  // namespace curvegate

@@ -1,11 +1,8 @@
-#include "guard/admission.hpp"
-
 #include "channel/channel.hpp"
 #include "io/clock.hpp"
-#include "io/listen.hpp"
-#include "io/listener.hpp"
-#include "tunnel/curve_tun/messages.hpp"
-#include "tunnel/curvecp/messages.hpp"
+#include "tunnel/accept.hpp"
+#include "wire/curvecp.hpp"
+#include "wires/wires.hpp"
 
 namespace curvegate {
 namespace {
@@ -25,6 +22,7 @@ Result<io::ListenPlace> place_of(const ListenOptions& options) {
 Listener::Impl::Impl(Vault vault, ListenOptions options)
     : vault_(std::move(vault)),
       options_(std::move(options)),
+      wire_(wires::of(options_.wire)),
       admission_(std::make_shared<guard::Admission>(guard::AdmissionLimits{}, vault_.impl()->random)),
       sessions_(std::make_shared<guard::SessionLimits>()),
       accepted_(std::make_shared<io::Mailbox<Channel>>(vault_.impl()->context)) {
@@ -36,136 +34,110 @@ Listener::Impl::Impl(Vault vault, ListenOptions options)
 }
 
 Result<> Listener::Impl::listen() {
-    return options_.wire == Wire::curve_tun ? listen_tcp() : listen_udp();
+    const bool has_name = service::names_services(options_.wire) && options_.server_name != "*";
+    if (has_name && !wire::curvecp::encode_server_name(options_.server_name))
+        return fail(os::Errc::system, "server_name " + options_.server_name + " is not a domain name");
+    const auto place = place_of(options_);
+    if (!place) return std::unexpected(place.error());
+    return wire_.transport() == service::Transport::udp ? listen_udp(*place) : listen_tcp(*place);
 }
 
-/// A client that came over UDP.
-class Listener::Impl::UdpGuest final : public tunnel::curvecp::Guest {
-  public:
-    UdpGuest(std::weak_ptr<Impl> listener, const Path& from, std::optional<wire::curvecp::ServerName> name)
-        : listener_(std::move(listener)), from_(from), name_(name) {}
+tunnel::Environment Listener::Impl::lent() {
+    auto out = vault_.impl()->lent();
+    out.admission = admission_;
+    out.counters = counters_;
+    return out;
+}
 
-    std::optional<std::string> authorise(const crypto::PublicKey& client,
-                                         const wire::curvecp::ServerName& name) override {
+/// A client that shakes hands.
+class Listener::Impl::Newcomer final : public tunnel::Guest {
+  public:
+    Newcomer(Vault vault, std::weak_ptr<Impl> listener, const IpAddress& source)
+        : vault_(std::move(vault)), listener_(std::move(listener)), source_(source) {}
+
+    std::optional<std::string> authorise(const crypto::PublicKey& client, std::string_view asked) override {
         const auto listener = listener_.lock();
         if (!listener) return "the listener is closed";
-        if (name_ && *name_ != name) return "another service was asked for";
+        const auto& name = listener->options_.server_name;
+        if (service::names_services(listener->options_.wire) && name != "*" && name != asked)
+            return "another service was asked for";
+        if (listener->accepted_->size() >= kMaxWaitingChannels)
+            return "too many channels wait to be accepted";
+        const auto decision = listener->judge(client, source_);
+        if (decision.verdict != registry::Verdict::allowed) return std::string(describe(decision.verdict));
+        auto slot = listener->sessions_->take(
+            guard::ServiceId{}, guard::SessionLimits::Client{client, source_}, {.of_peer = kSessionsPerPeer});
+        if (!slot) return slot.error().text();
+        slot_ = std::make_shared<const guard::SessionLimits::Slot>(std::move(*slot));
+        name_ = decision.name;
         key_ = client;
-        return listener->authorise(guest_, client, from_.peer.address.ip);
+        return std::nullopt;
     }
     bool may_come_from(const IpAddress& source) override {
         const auto listener = listener_.lock();
-        return listener && listener->vault_.impl()
-                                   ->registry.authorise(*key_, listener->allow_, source, io::wall_now())
-                                   .verdict == registry::Verdict::allowed;
-    }
-    void established(tunnel::TunnelHandle tunnel, vault::KeySlot) override {
-        const auto listener = listener_.lock();
-        if (!listener) return;  // the handle gives it up
-        struct Kept {
-            std::shared_ptr<Vault::Impl> vault;  // destroyed last
-            std::shared_ptr<tunnel::curvecp::CurvecpEndpoint> endpoint;
-            guard::SessionLimits::Slot slot;  // its memory may outlive the channel, and counts as long
-        };
-        tunnel->keep_alive = std::make_shared<const Kept>(listener->vault_.impl(), listener->endpoint_,
-                                                          std::move(*guest_.slot));
-        guest_.slot.reset();
-        listener->welcome(std::make_unique<tunnel::curvecp::StreamMessages>(std::move(tunnel)), *key_,
-                          guest_);
+        return listener && listener->judge(*key_, source).verdict == registry::Verdict::allowed;
     }
     [[nodiscard]] Duration dead_peer() const override { return kDeadPeer; }
+    [[nodiscard]] const service::WireOptions& options() const override { return options_; }
+
+    void established(std::unique_ptr<tunnel::Tunnel> tunnel) override {
+        const auto listener = listener_.lock();
+        // Several may have been let in at once; a tunnel that nobody takes ends.
+        if (!listener || listener->accepted_->size() >= kMaxWaitingChannels) return;
+        struct Kept {
+            std::shared_ptr<Vault::Impl> vault;  // destroyed last
+            std::shared_ptr<tunnel::Endpoint> endpoint;
+            std::shared_ptr<const guard::SessionLimits::Slot> slot;
+        };
+        (void)tunnel->outlive(
+            std::make_shared<const Kept>(listener->vault_.impl(), listener->endpoint_, slot_), nullptr);
+        auto channel =
+            std::make_shared<Channel::Impl>(listener->vault_, tunnel->messages(), *key_, std::move(name_));
+        channel->slot = std::move(slot_);
+        listener->accepted_->put(Channel(std::move(channel)));
+    }
     void refused(const Error&) override {}
 
   private:
+    Vault vault_;  // owns what a handshake borrows: destroyed last
     std::weak_ptr<Impl> listener_;
-    Path from_;
-    std::optional<wire::curvecp::ServerName> name_;
-    Impl::Guest guest_;
+    IpAddress source_;
+    service::WireOptions options_;
+    std::string name_;
     std::optional<crypto::PublicKey> key_;
+    std::shared_ptr<const guard::SessionLimits::Slot> slot_;
 };
 
-Result<> Listener::Impl::listen_udp() {
-    auto& with = *vault_.impl();
-    const auto place = place_of(options_);
-    if (!place) return std::unexpected(place.error());
-    std::optional<wire::curvecp::ServerName> name;
-    if (options_.server_name != "*") {
-        name = wire::curvecp::encode_server_name(options_.server_name);
-        if (!name)
-            return fail(os::Errc::system, "server_name " + options_.server_name + " is not a domain name");
-    }
-    auto sockets = io::open_udp_endpoint(*place, 1);
+registry::Decision Listener::Impl::judge(const crypto::PublicKey& key, const IpAddress& source) const {
+    return vault_.impl()->registry.authorise(key, allow_, source, io::wall_now());
+}
+
+Result<> Listener::Impl::listen_udp(const io::ListenPlace& place) {
+    auto sockets = io::open_udp_endpoint(place, 1);
     if (!sockets) return fail(std::move(sockets));
     port = io::port_of(sockets->front().get());
-    endpoint_ = std::make_shared<tunnel::curvecp::CurvecpEndpoint>(
-        with.context, std::move(sockets->front()), std::move(sockets->back()),
-        tunnel::curvecp::CurvecpEndpoint::Options{}, with.tools(), admission_,
-        std::make_shared<guard::Counters>(), [weak = weak_from_this(), name](const Path& from) {
-            return std::make_shared<UdpGuest>(weak, from, name);
-        });
+    endpoint_ = wire_.make_endpoint(lent(), std::move(sockets->front()), std::move(sockets->back()), {},
+                                    [vault = vault_, weak = weak_from_this()](const Path& from) {
+                                        return std::make_shared<Newcomer>(vault, weak, from.peer.address.ip);
+                                    });
     endpoint_->start();
     return {};
 }
 
-Result<> Listener::Impl::listen_tcp() {
-    const auto place = place_of(options_);
-    if (!place) return std::unexpected(place.error());
-    auto fd = io::listen_tcp(*place);
+Result<> Listener::Impl::listen_tcp(const io::ListenPlace& place) {
+    auto fd = io::listen_tcp(place);
     if (!fd) return fail(std::move(fd));
     port = io::port_of(fd->get());
     listener_ = std::make_unique<io::Listener>(
         vault_.impl()->context, std::move(*fd), "channels",
         [weak = weak_from_this()](io::Stream stream, const std::string&, const IpAddress& source) {
-            if (const auto self = weak.lock()) self->shake_hands(std::move(stream), source);
+            const auto self = weak.lock();
+            if (!self) return;
+            tunnel::accept(self->wire_, self->lent(), std::move(stream), source,
+                           std::make_shared<Newcomer>(self->vault_, weak, source));
         });
     listener_->start();
     return {};
-}
-
-std::optional<std::string> Listener::Impl::authorise(Guest& guest, const crypto::PublicKey& key,
-                                                     const IpAddress& source) {
-    if (accepted_->size() >= kMaxWaitingChannels) return "too many channels wait to be accepted";
-    const auto decision = vault_.impl()->registry.authorise(key, allow_, source, io::wall_now());
-    if (decision.verdict != registry::Verdict::allowed) return std::string(describe(decision.verdict));
-    auto slot = sessions_->take(guard::ServiceId{}, guard::SessionLimits::Client{key, source},
-                                {.of_peer = kSessionsPerPeer});
-    if (!slot) return slot.error().text();
-    guest.name = decision.name;
-    guest.slot.emplace(std::move(*slot));
-    return std::nullopt;
-}
-
-void Listener::Impl::shake_hands(io::Stream stream, const IpAddress& source) {
-    auto& with = *vault_.impl();
-    auto handle = std::make_shared<std::weak_ptr<tunnel::curve_tun::HandshakeHandle>>();
-    auto ticket = admission_->admit(source, io::now(), with.client.busy(), [&with, handle] {
-        boost::asio::post(with.context, [handle] {
-            if (const auto running = handle->lock()) running->stop();
-        });
-    });
-    if (!ticket) return;
-    auto guest = std::make_shared<Guest>();
-    auto may_in = [self = shared_from_this(), guest, source](const crypto::PublicKey& key) {
-        return self->authorise(*guest, key, source);
-    };
-    auto done = [self = shared_from_this(), guest,
-                 ticket = std::move(*ticket)](Result<tunnel::curve_tun::Established> result) mutable {
-        if (!result) return;
-        ticket.succeed(io::now());
-        auto pipe = std::make_unique<tunnel::curve_tun::TcpMessages>(std::move(result->stream),
-                                                                     std::move(result->session), kDeadPeer);
-        self->welcome(std::move(pipe), result->peer, *guest);
-    };
-    *handle = tunnel::curve_tun::start_server_handshake(std::move(stream), with.tools(), source,
-                                                        std::move(may_in), std::move(done));
-}
-
-void Listener::Impl::welcome(std::unique_ptr<tunnel::MessagePipe> pipe, const crypto::PublicKey& peer,
-                             Guest& guest) {
-    if (accepted_->size() >= kMaxWaitingChannels) return;  // several were let in at once; the pipe closes
-    auto channel = std::make_shared<Channel::Impl>(vault_, std::move(pipe), peer, guest.name);
-    if (guest.slot) channel->slot.emplace(std::move(*guest.slot));  // over udp its tunnel has it
-    accepted_->put(Channel(std::move(channel)));
 }
 
 void Listener::Impl::close() {

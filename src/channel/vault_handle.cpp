@@ -4,6 +4,7 @@
 #include "os/connect_unix.hpp"
 #include "os/file.hpp"
 #include "os/secret_pages.hpp"
+#include "wires/wires.hpp"
 
 #include <sys/socket.h>
 #include <sys/wait.h>
@@ -181,6 +182,12 @@ Vault::Impl::Impl(boost::asio::io_context& on, std::unique_ptr<crypto::SecretPoo
 Vault::Impl::~Impl() {
     *alive = false;
     vault_client::end_vault(process);
+}
+
+tunnel::Opener& Vault::Impl::opener_of(Wire wire) {
+    auto& opener = openers[wire];
+    if (!opener) opener = wires::of(wire).make_opener(lent());
+    return *opener;
 }
 
 void Vault::Impl::cycle_cookie_keys() {

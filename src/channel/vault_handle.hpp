@@ -6,9 +6,11 @@
 #include "io/dial.hpp"
 #include "os/random.hpp"
 #include "registry/registry.hpp"
-#include "tunnel/tools.hpp"
+#include "tunnel/wire.hpp"
 #include "vault_client/vault_client.hpp"
 #include "vault_client/vault_process.hpp"
+
+#include <map>
 
 namespace curvegate {
 
@@ -31,6 +33,11 @@ struct Vault::Impl : std::enable_shared_from_this<Vault::Impl> {
     [[nodiscard]] tunnel::HandshakeTools tools() {
         return {&client, &keeper, memory->secrets.get(), &random, &memory->chunks, {}};
     }
+    /// What its tunnels borrow; `scratch` is of those that carry bytes.
+    [[nodiscard]] tunnel::Environment lent(tunnel::Scratch* scratch = nullptr) {
+        return {&context, resolver.get(), tools(), scratch, {}, {}};
+    }
+    [[nodiscard]] tunnel::Opener& opener_of(Wire wire);
     void cycle_cookie_keys();
 
     boost::asio::io_context& context;
@@ -40,6 +47,7 @@ struct Vault::Impl : std::enable_shared_from_this<Vault::Impl> {
     vault_client::VaultClient client;
     registry::Registry registry;
     std::unique_ptr<io::Resolver> resolver;
+    std::map<Wire, std::unique_ptr<tunnel::Opener>> openers;  // of the wires that were used
     boost::asio::steady_timer cookie_timer;
     vault_client::VaultProcess process;
     std::shared_ptr<bool> alive = std::make_shared<bool>(true);

@@ -6,13 +6,9 @@
 #include "cli/verbs.hpp"
 #include "forward/byte_forwarder.hpp"
 #include "io/clock.hpp"
-#include "io/socket_options.hpp"
 #include "os/sandbox.hpp"
 #include "serve/try_targets.hpp"
-#include "tunnel/curve_tun/bytes.hpp"
-#include "tunnel/curve_tun/dial.hpp"
-#include "tunnel/curvecp/bytes.hpp"
-#include "tunnel/curvecp/dial.hpp"
+#include "wires/wires.hpp"
 
 #include <boost/asio/signal_set.hpp>
 
@@ -81,7 +77,8 @@ class Connection {
           sweep_(context),
           stdio_(
               context, std::move(fds), [this](const auto& why) { local_side_failed(*why); },
-              [this](const auto& why) { output_ended(why); }) {}
+              [this](const auto& why) { output_ended(why); }),
+          opener_(wires::of(service.wire()).make_opener(vault_.impl()->lent(&scratch_))) {}
 
     /// The exit code; failures are told.
     int run() {
@@ -95,63 +92,42 @@ class Connection {
     /// The targets of the section, in their order, until one answers.
     void dial() {
         const Instant deadline = io::now() + service_.limits.connect_timeout;
-        auto& with = *vault_.impl();
-        if (service_.wire() == service::Wire::curvecp) {
-            return dial_any<tunnel::curvecp::DialedStream>(
-                deadline, [this, &with, deadline](const auto& target, Instant until, auto tried) {
-                    auto server = stream_target(service_, target.address, target.peer,
-                                                pinned_keys(vault_, target.peer));
-                    if (until != deadline) server.confirm_by = deadline;
-                    tunnel::curvecp::dial_stream(context_, *with.resolver, with.tools(), std::move(server),
-                                                 until, std::move(tried));
-                });
-        }
-        dial_any<tunnel::curve_tun::Established>(
-            deadline, [this, &with](const auto& target, Instant until, auto tried) {
-                tunnel::curve_tun::dial_tunnel(
-                    context_, *with.resolver, with.tools(),
-                    {target.address, target.peer, pinned_keys(vault_, target.peer)}, until, std::move(tried));
-            });
-    }
-
-    template <class Dialled>
-    void dial_any(Instant deadline, typename serve::TargetTries<Dialled>::DialFn dial_one) {
         auto spec = std::make_shared<serve::ServiceSpec>();
         spec->name = service_.name;
         spec->side = serve::Side::client;
         for (const auto& target : service_.connect)
             spec->lead_to({{target.host, target.port, {}}, service_.peer_of(target), target.text()});
-        auto dial_and_note = [this, dial_one = std::move(dial_one)](const auto& target, Instant until,
-                                                                    auto tried) mutable {
-            dial_one(target, until, [this, tried = std::move(tried)](Result<Dialled> result) mutable {
+        using Tries = serve::TargetTries<std::unique_ptr<tunnel::Tunnel>>;
+        auto dial_one = [this, deadline](const serve::ServiceTarget& target, Instant until,
+                                         Tries::TriedFn tried) {
+            auto opened = [this,
+                           tried = std::move(tried)](Result<std::unique_ptr<tunnel::Tunnel>> result) mutable {
                 if (!result) failed_with_ = more_telling(failed_with_, exit_of(result.error()));
                 tried(std::move(result));
-            });
+            };
+            tunnel::Opening wanted{target.address,
+                                   target.peer,
+                                   pinned_keys(vault_, target.peer),
+                                   service_.wire_options(),
+                                   service_.limits.dead_peer,
+                                   until,
+                                   {}};
+            if (until != deadline) wanted.confirm_by = deadline;
+            opener_->open(std::move(wanted), std::move(opened), nullptr);
         };
-        serve::try_targets<Dialled>(std::move(spec), deadline, std::move(dial_and_note),
-                                    [this](Result<Dialled> dialled, const serve::ServiceTarget*) {
-                                        if (!dialled) return fail(dialled.error());
-                                        forward(std::move(*dialled));
-                                    });
+        serve::try_targets<std::unique_ptr<tunnel::Tunnel>>(
+            std::move(spec), deadline, std::move(dial_one),
+            [this](Result<std::unique_ptr<tunnel::Tunnel>> opened, const serve::ServiceTarget*) {
+                if (!opened) return fail(opened.error());
+                forward(**opened);
+            });
     }
 
-    void forward(tunnel::curve_tun::Established tunnel) {
-        io::set_tunnel_options(tunnel.stream.native_handle(), service_.limits.dead_peer);
+    void forward(tunnel::Tunnel& tunnel) {
         auto plain = local_side();
         if (!plain) return;
-        using tunnel::curve_tun::TcpBytes;
-        const TcpBytes::Options options{service_.end_of_stream, tunnel::curve_tun::UnheardEnd::refusal};
-        begin(std::move(*plain), std::make_unique<TcpBytes>(std::move(tunnel.stream),
-                                                            std::move(tunnel.session), options, scratch_));
-    }
-
-    void forward(tunnel::curvecp::DialedStream dialled) {
-        auto plain = local_side();
-        if (!plain) return;
-        // The last bytes of TCP are the kernel's to deliver; those of a stream are ours.
-        undelivered_ = dialled.client.lock();
-        dialled.tunnel->on_delivered = [this] { delivered(); };
-        begin(std::move(*plain), std::make_unique<tunnel::curvecp::StreamBytes>(std::move(dialled.tunnel)));
+        undelivered_ = tunnel.outlive(nullptr, [this] { delivered(); }).lock();
+        begin(std::move(*plain), tunnel.bytes());
     }
 
     /// From here on nothing is opened and nobody is dialled any more, so it is confined before it carries
@@ -194,7 +170,8 @@ class Connection {
         });
     }
 
-    // ---- the end: the tunnel's, that of standard output, and over udp that of the last acknowledgment ----
+    // ---- the end: the tunnel's, that of standard output, and where the wire delivers its last
+    // acknowledgment ----
 
     void tunnel_ended(const forward::ForwarderSummary& summary) {
         forwarder_.reset();
@@ -239,9 +216,7 @@ class Connection {
         const Instant since = io::now();
         io::when_drained(
             sweep_.get_executor(), kLastWord,
-            [this, since] {
-                return io::now() - since >= kLastInput && !undelivered_->stream().outgoing_ended();
-            },
+            [this, since] { return io::now() - since >= kLastInput && !undelivered_->end_is_told(); },
             [this] { stop(); });
     }
 
@@ -263,7 +238,7 @@ class Connection {
 
     void finish_if_over() {
         if (!tunnel_ended_ || !output_ended_ || (undelivered_ && !delivered_)) return;
-        if (undelivered_ && undelivered_->stream().owes_bytes())  // told already if it was cut
+        if (undelivered_ && undelivered_->owes_bytes())  // told already if it was cut
             note(exit_code::kUnavailable,
                  "[" + service_.name + "] peer does not answer, and may lack the last bytes");
         context_.stop();
@@ -278,8 +253,8 @@ class Connection {
     tunnel::Scratch scratch_;
     Stdio stdio_;
     std::shared_ptr<forward::ForwarderBase> forwarder_;
-    std::shared_ptr<tunnel::curvecp::ClientTunnel>
-        undelivered_;  // what its last acknowledgment is awaited of
+    std::unique_ptr<tunnel::Opener> opener_;
+    std::shared_ptr<tunnel::Remains> undelivered_;  // of which the last acknowledgment is awaited
     bool delivered_ = false;
     bool tunnel_ended_ = false;
     bool output_ended_ = false;

@@ -5,11 +5,11 @@
 namespace curvegate::forward {
 
 DatagramForwarder::DatagramForwarder(asio::io_context& context, os::UniqueFd plain,
-                                     std::unique_ptr<tunnel::MessagePipe> pipe, const ForwarderLimits& limits,
-                                     guard::Counters& counters)
+                                     std::unique_ptr<tunnel::DatagramPipe> pipe,
+                                     const ForwarderLimits& limits, guard::Counters& counters)
     : context_(context),
       plain_(context, std::move(plain), io::Gro::on),
-      pipe_(std::in_place, std::move(pipe), counters),
+      datagrams_(std::in_place, std::move(pipe), counters),
       limits_(limits) {}
 
 void DatagramForwarder::start(DoneFn done) {
@@ -22,7 +22,7 @@ void DatagramForwarder::start(DoneFn done) {
         const auto deliver = [raw = self.get()](Bytes datagram) {
             return raw->plain_.send({}, datagram, datagram.size()) == datagram.size();
         };
-        self->pipe_->start(deliver, [weak](Ending why) {
+        self->datagrams_->start(deliver, [weak](Ending why) {
             if (const auto alive = weak.lock()) alive->finish(why);
         });
     });
@@ -33,7 +33,7 @@ void DatagramForwarder::stop(Ending why) {
 }
 
 Traffic DatagramForwarder::traffic() const {
-    return pipe_ ? pipe_->traffic() : Traffic{};
+    return datagrams_ ? datagrams_->traffic() : Traffic{};
 }
 
 void DatagramForwarder::wait_plain() {
@@ -44,8 +44,8 @@ void DatagramForwarder::wait_plain() {
 }
 
 void DatagramForwarder::on_plain_readable() {
-    plain_.receive([this](const Path&, Bytes datagram) { pipe_->send(datagram); });
-    pipe_->flush();
+    plain_.receive([this](const Path&, Bytes datagram) { datagrams_->send(datagram); });
+    datagrams_->flush();
     wait_plain();
 }
 
@@ -53,15 +53,15 @@ void DatagramForwarder::finish(Ending why) {
     if (!done_) return;
     const auto self = shared_from_this();
     plain_.close();
-    const auto summary = pipe_->summary(why);
-    pipe_.reset();
+    const auto summary = datagrams_->summary(why);
+    datagrams_.reset();
     auto done = std::exchange(done_, nullptr);
     done(summary);
 }
 
 void DatagramForwarder::sweep(Instant at) {
     if (!done_) return;
-    if (const auto why = pipe_->overdue(at, limits_)) finish(*why);
+    if (const auto why = datagrams_->overdue(at, limits_)) finish(*why);
 }
 
 }  // namespace curvegate::forward

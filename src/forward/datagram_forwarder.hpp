@@ -1,6 +1,6 @@
 #pragma once
 
-#include "forward/datagram_pipe.hpp"
+#include "forward/counted_datagrams.hpp"
 #include "io/udp_socket.hpp"
 
 #include <memory>
@@ -15,7 +15,7 @@ class DatagramForwarder final : public ForwarderBase, public std::enable_shared_
     /// `plain` is connected to the application (io::connect_udp). `limits.drain` means nothing here.
     /// `counters` outlives it.
     DatagramForwarder(asio::io_context& context, os::UniqueFd plain,
-                      std::unique_ptr<tunnel::MessagePipe> pipe, const ForwarderLimits& limits,
+                      std::unique_ptr<tunnel::DatagramPipe> pipe, const ForwarderLimits& limits,
                       guard::Counters& counters);
     void start(DoneFn done) override;
     void stop(Ending why) override;
@@ -29,7 +29,7 @@ class DatagramForwarder final : public ForwarderBase, public std::enable_shared_
 
     asio::io_context& context_;
     io::UdpSocket plain_;
-    std::optional<DatagramPipe> pipe_;
+    std::optional<CountedDatagrams> datagrams_;
     ForwarderLimits limits_;
     DoneFn done_;
 };

@@ -9,11 +9,11 @@ struct Flows::Flow {
     Who who;
     ForwarderLimits limits;
     io::CancellationPtr dial = std::make_shared<io::Cancellation>();
-    std::optional<DatagramPipe> pipe;        // none while it is dialled
-    std::vector<std::vector<Byte>> waiting;  // for the tunnel
+    std::optional<CountedDatagrams> datagrams;  // none while it is dialled
+    std::vector<std::vector<Byte>> waiting;     // for the tunnel
     std::size_t waiting_bytes = 0;
-    std::list<FlowPtr>::iterator place;         // in by_use_
-    std::weak_ptr<tunnel::StreamTunnel> below;  // over udp
+    std::list<FlowPtr>::iterator place;  // in by_use_
+    std::weak_ptr<tunnel::Remains> remains;
     bool touched = false;
     bool over = false;
 };
@@ -56,7 +56,7 @@ void Flows::on_readable() {
     socket_.receive([this](const Path& from, Bytes datagram) { on_datagram(from, datagram); });
     for (const auto& flow : touched_) {
         flow->touched = false;
-        if (flow->pipe) flow->pipe->flush();
+        if (flow->datagrams) flow->datagrams->flush();
     }
     touched_.clear();
     wait_readable();
@@ -69,8 +69,8 @@ void Flows::on_datagram(const Path& from, Bytes datagram) {
         return;
     }
     flow->path.own = from.own;
-    if (!flow->pipe) return queue(*flow, datagram);
-    flow->pipe->send(datagram);
+    if (!flow->datagrams) return queue(*flow, datagram);
+    flow->datagrams->send(datagram);
     if (!std::exchange(flow->touched, true)) touched_.push_back(flow);
 }
 
@@ -115,15 +115,15 @@ void Flows::on_dialed(const FlowPtr& flow, Result<Tunnel> result) {
     flow->who.key = result->key;
     flow->who.target = std::move(result->target);
     flow->who.session = result->session;
-    flow->below = std::move(result->below);
-    flow->pipe.emplace(std::move(result->pipe), counters_);
-    for (const auto& datagram : std::exchange(flow->waiting, {})) flow->pipe->send(datagram);
-    flow->pipe->flush();
+    flow->remains = std::move(result->remains);
+    flow->datagrams.emplace(std::move(result->pipe), counters_);
+    for (const auto& datagram : std::exchange(flow->waiting, {})) flow->datagrams->send(datagram);
+    flow->datagrams->flush();
     const auto deliver = [this, raw = flow.get()](Bytes datagram) {
         use(*raw);
         return socket_.send(raw->path, datagram, datagram.size()) == datagram.size();
     };
-    flow->pipe->start(deliver, [this, weak = std::weak_ptr(flow)](Ending why) {
+    flow->datagrams->start(deliver, [this, weak = std::weak_ptr(flow)](Ending why) {
         if (const auto over = weak.lock()) end(over, why);
     });
 }
@@ -141,15 +141,15 @@ void Flows::end(const FlowPtr& ending, Ending why) {
     by_use_.erase(flow->place);
     table_.erase(flow->path.peer);
     counters_.datagrams_dropped += flow->waiting.size();
-    if (!flow->pipe) return flow->dial->cancel();
-    flow->pipe->flush();
-    const auto summary = flow->pipe->summary(why);
-    flow->pipe.reset();
-    const auto below = flow->below.lock();
-    if (below && why == Ending::revoked) {
-        below->drop();  // it was told, and hears nothing more
-    } else if (below && !below->ended()) {
-        leaving_.push_back(below);
+    if (!flow->datagrams) return flow->dial->cancel();
+    flow->datagrams->flush();
+    const auto summary = flow->datagrams->summary(why);
+    flow->datagrams.reset();
+    const auto remains = flow->remains.lock();
+    if (remains && why == Ending::revoked) {
+        remains->drop();  // it was told, and hears nothing more
+    } else if (remains && !remains->has_ended()) {
+        leaving_.push_back(remains);
     }
     ended_(flow->who, summary);
 }
@@ -175,8 +175,8 @@ void Flows::sweep(Instant at) {
     // A dial has a deadline of its own.
     for (auto next = by_use_.begin(); next != by_use_.end();) {
         const FlowPtr flow = *next++;
-        if (!flow->pipe) continue;
-        if (const auto why = flow->pipe->overdue(at, flow->limits)) end(flow, *why);
+        if (!flow->datagrams) continue;
+        if (const auto why = flow->datagrams->overdue(at, flow->limits)) end(flow, *why);
     }
 }
 
@@ -188,7 +188,7 @@ std::size_t Flows::cut_if(const std::function<bool(const Who&)>& which, Ending w
     std::size_t count = 0;
     for (auto next = by_use_.begin(); next != by_use_.end();) {
         const FlowPtr flow = *next++;
-        if (!flow->pipe || !which(flow->who)) continue;
+        if (!flow->datagrams || !which(flow->who)) continue;
         end(flow, why);
         ++count;
     }
@@ -204,7 +204,7 @@ std::size_t Flows::cut_all(Ending why) {
 
 void Flows::show(Instant at, const ShowFn& show) const {
     for (const FlowPtr& flow : by_use_) {
-        if (flow->pipe) show(flow->who, at - flow->pipe->started(), flow->pipe->traffic());
+        if (flow->datagrams) show(flow->who, at - flow->datagrams->started(), flow->datagrams->traffic());
     }
 }
 

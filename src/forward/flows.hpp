@@ -1,10 +1,10 @@
 #pragma once
 
 #include "crypto/keys.hpp"
-#include "forward/datagram_pipe.hpp"
+#include "forward/counted_datagrams.hpp"
 #include "io/cancellation.hpp"
 #include "io/udp_socket.hpp"
-#include "tunnel/stream_tunnel.hpp"
+#include "tunnel/tunnel.hpp"
 
 #include <functional>
 #include <list>
@@ -33,12 +33,12 @@ class Flows {
     };
     /// A flow's tunnel, and who is at its other end.
     struct Tunnel {
-        std::unique_ptr<tunnel::MessagePipe> pipe;
+        std::unique_ptr<tunnel::DatagramPipe> pipe;
         std::string peer;
         std::optional<crypto::PublicKey> key;
-        std::string target;                         ///< empty: there is only one
-        std::uint64_t session = 0;                  ///< its number
-        std::weak_ptr<tunnel::StreamTunnel> below;  ///< over udp: may live on when the pipe is gone
+        std::string target;                      ///< empty: there is only one
+        std::uint64_t session = 0;               ///< its number
+        std::weak_ptr<tunnel::Remains> remains;  ///< that may live on when the pipe is gone
     };
     /// Who has a flow.
     struct Who {
@@ -118,8 +118,8 @@ class Flows {
     io::AddressForm form_;
     std::list<FlowPtr> by_use_;  // the most recently used first
     std::unordered_map<IpEndpoint, FlowPtr, EndpointHash> table_;
-    std::vector<FlowPtr> touched_;                            // sent to in this batch
-    std::list<std::weak_ptr<tunnel::StreamTunnel>> leaving_;  // of flows that have ended, the oldest first
+    std::vector<FlowPtr> touched_;                       // sent to in this batch
+    std::list<std::weak_ptr<tunnel::Remains>> leaving_;  // of flows that have ended, the oldest first
     std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
     bool accepting_ = true;
 };

@@ -9,9 +9,8 @@
 #include "registry/registry.hpp"
 #include "serve/audit.hpp"
 #include "service/service.hpp"
-#include "service/wire.hpp"
+#include "tunnel/wire.hpp"
 #include "vault/protocol/protocol.hpp"
-#include "wire/curvecp.hpp"
 
 #include <algorithm>
 #include <memory>
@@ -21,7 +20,6 @@ namespace curvegate::serve {
 
 using service::PlainSide;
 using service::Side;
-using service::Wire;
 
 /// One of the places that a service leads to.
 struct ServiceTarget {
@@ -35,20 +33,18 @@ struct ServiceSpec {
     guard::ServiceId id{};  ///< that its sessions belong to, whatever a reload makes of it
     std::string name;
     Side side = Side::server;
-    Wire wire = Wire::curve_tun;
+    const tunnel::Wire* wire = nullptr;  ///< never null in a service that runs
     PlainSide plain = PlainSide::stream;
     std::vector<ServiceTarget> targets;     ///< never empty
     std::vector<std::string> target_texts;  ///< of each
     service::Failover failover = service::Failover::prio;
-    std::string peer;                                      ///< client: its peers, for the log
-    registry::AllowList allow;                             ///< server
-    std::optional<wire::curvecp::ServerName> server_name;  ///< curvecp; server: none takes any name
-    wire::curvecp::Extensions extensions;                  ///< curvecp
-    service::Proxy proxy = service::Proxy::none;           ///< server, streams
-    std::vector<IpBlock> proxy_from;  ///< server of curve_tun: fronts whose connections begin with one
-    std::uint16_t accept_port = 0;    ///< server of curvecp: the destination that a PROXY header names
-    service::EndOfStream end_of_stream = service::EndOfStream::message;
-    service::Limits limits;                         ///< `flows`: this worker's share
+    std::string peer;           ///< client: its peers, for the log
+    registry::AllowList allow;  ///< server
+    service::WireOptions options;
+    service::Proxy proxy = service::Proxy::none;  ///< server, streams
+    std::vector<IpBlock> proxy_from;  ///< server over tcp: fronts whose connections begin with one
+    std::uint16_t accept_port = 0;    ///< server over udp: the destination that a PROXY header names
+    service::Limits limits;           ///< `flows`: this worker's share
     std::size_t sessions = service::kMostSessions;  ///< at once, over all services
     Duration drain = service::kDrain;  ///< for what was delivered before a reset of the plain side
     std::shared_ptr<guard::ServiceCounters> counters = std::make_shared<guard::ServiceCounters>();
@@ -57,6 +53,7 @@ struct ServiceSpec {
     [[nodiscard]] bool expects(std::string_view server) const {
         return std::ranges::find(targets, server, &ServiceTarget::peer) != targets.end();
     }
+    [[nodiscard]] service::Transport transport() const noexcept { return wire->transport(); }
     /// How many sessions may be at once.
     [[nodiscard]] guard::SessionMost most() const noexcept {
         return {limits.sessions_per_peer, limits.sessions_per_source, limits.sessions_per_service, sessions};

@@ -4,8 +4,6 @@
 #include "log/log.hpp"
 #include "os/secret_pages.hpp"
 #include "serve/worker_connection.hpp"
-#include "tunnel/curve_tun/messages.hpp"
-#include "tunnel/curvecp/messages.hpp"
 
 #include <boost/asio/post.hpp>
 
@@ -42,14 +40,6 @@ bool is_truncation(forward::Ending ending) {
 }
 
 }  // namespace
-
-std::unique_ptr<tunnel::MessagePipe> pipe_of(tunnel::curve_tun::Established tunnel, Duration dead_peer) {
-    return std::make_unique<tunnel::curve_tun::TcpMessages>(std::move(tunnel.stream),
-                                                            std::move(tunnel.session), dead_peer);
-}
-std::unique_ptr<tunnel::MessagePipe> pipe_of(tunnel::TunnelHandle tunnel, Duration) {
-    return std::make_unique<tunnel::curvecp::StreamMessages>(std::move(tunnel));
-}
 
 Result<std::unique_ptr<Worker>> Worker::create(const Shared& shared) {
     auto pool = crypto::SecretPool::create(os::secret_pages(), shared.locking, kMaxSecrets);
@@ -91,8 +81,14 @@ Worker::~Worker() {
     vault_.detach();  // while what its callers reach still stands
 }
 
-tunnel::HandshakeTools Worker::tools() {
-    return {&vault_, &keeper_, pool_.get(), &random_, &chunks_, shared_.timeouts};
+tunnel::Environment Worker::lent() {
+    return {&context_,
+            shared_.resolver,
+            {&vault_, &keeper_, pool_.get(), &random_, &chunks_, shared_.timeouts},
+            &scratch_,
+            shared_.admission,
+            shared_.counters,
+            shared_.addresses};
 }
 
 void Worker::attach_vault(os::UniqueFd socket) {
@@ -150,7 +146,7 @@ std::size_t Worker::set_doors(std::vector<Door> doors) {
         const bool other = !here.specs->empty() && here.specs->front()->id != door.specs.front()->id;
         if (here.flows && other) ended += here.flows->cut_all(forward::Ending::port_closed);
         // Of the services that share a UDP port, the one that takes any name is asked last.
-        const auto takes_any = [](const SpecPtr& spec) { return !spec->server_name; };
+        const auto takes_any = [](const SpecPtr& spec) { return !spec->options.server_name; };
         if (const auto any = std::ranges::find_if(door.specs, takes_any); any != door.specs.end())
             std::rotate(any, any + 1, door.specs.end());
         *here.specs = std::move(door.specs);
@@ -195,10 +191,10 @@ std::size_t Worker::close_all_but(const std::vector<Door>& doors) {
 void Worker::open(Open& door, std::vector<os::UniqueFd> sockets) {
     const ServiceSpec& spec = *door.specs->front();
     if (door.flows) door.flows->set_limits(flow_limits(spec));
-    if (door.endpoint) door.endpoint->set_extension(spec.extensions.server);
+    if (door.endpoint) door.endpoint->set_options(spec.options);
     for (const auto& listener : door.listeners) listener->set_service(spec.name);
     if (sockets.empty()) return;
-    if (spec.side == Side::server && spec.wire == Wire::curvecp)
+    if (spec.side == Side::server && spec.transport() == service::Transport::udp)
         return serve_endpoint(door, std::move(sockets.at(0)), std::move(sockets.at(1)));
     if (spec.side == Side::client && spec.plain == PlainSide::datagrams)
         return serve_datagrams(door, std::move(sockets[0]));
@@ -313,13 +309,14 @@ void Worker::remove(const std::shared_ptr<Connection>& connection) {
     tell_if_empty();
 }
 
-// TCP's last bytes are the kernel's to deliver; a stream's are ours.
-void Worker::watch(const tunnel::TunnelHandle& tunnel) {
-    ++undelivered_;
-    tunnel->on_delivered = [this] {
+// Where the wire delivers the last bytes, and not the kernel, this goes on until it has.
+std::weak_ptr<tunnel::Remains> Worker::watch(tunnel::Tunnel& tunnel, std::shared_ptr<const void> keep) {
+    auto remains = tunnel.outlive(std::move(keep), [this] {
         if (undelivered_ > 0) --undelivered_;
         tell_if_empty();
-    };
+    });
+    if (!remains.expired()) ++undelivered_;
+    return remains;
 }
 
 void Worker::tell_if_empty() {
@@ -429,14 +426,12 @@ void Worker::Connection::cut(forward::Ending why) {
     if (why == forward::Ending::revoked) drop_tunnel();
 }
 
-void Worker::Connection::runs_over(const tunnel::TunnelHandle& tunnel) {
-    worker_.watch(tunnel);
-    tunnel->keep_alive = slot;  // its memory outlives the session, and counts as long
-    tunnel_ = tunnel.get_deleter().owner;
+void Worker::Connection::runs_over(tunnel::Tunnel& tunnel) {
+    remains_ = worker_.watch(tunnel, slot);
 }
 
 void Worker::Connection::drop_tunnel() {
-    if (const auto tunnel = tunnel_.lock()) tunnel->drop();
+    if (const auto remains = remains_.lock()) remains->drop();
 }
 
 void Worker::Connection::cut(forward::Ending why, std::string_view decided) {

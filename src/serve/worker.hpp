@@ -11,10 +11,8 @@
 #include "os/socket.hpp"
 #include "serve/service.hpp"
 #include "serve/try_targets.hpp"
-#include "tunnel/curve_tun/dial.hpp"
-#include "tunnel/curvecp/dial.hpp"
-#include "tunnel/curvecp/endpoint.hpp"
 #include "tunnel/scratch.hpp"
+#include "tunnel/wire.hpp"
 #include "vault_client/vault_client.hpp"
 
 #include <boost/asio/executor_work_guard.hpp>
@@ -77,9 +75,9 @@ class Worker {
 
   private:
     class Connection;
-    class UdpGuest;
+    class Newcomer;
     friend class Connection;
-    friend class UdpGuest;
+    friend class Newcomer;
     using Specs = std::vector<SpecPtr>;
     /// A door that was open here; no other ever had its number.
     enum class DoorId : std::uint64_t {};
@@ -98,7 +96,7 @@ class Worker {
         // has put there.
         std::shared_ptr<Specs> specs = std::make_shared<Specs>();
         std::vector<std::unique_ptr<io::Listener>> listeners;
-        std::unique_ptr<tunnel::curvecp::CurvecpEndpoint> endpoint;
+        std::unique_ptr<tunnel::Endpoint> endpoint;
         std::unique_ptr<forward::Flows> flows;
     };
 
@@ -122,10 +120,10 @@ class Worker {
     /// Does the service take the clients' addresses from there?
     [[nodiscard]] bool is_front(guard::ServiceId id, const IpAddress& address) const;
     void serve_proxied(SpecPtr spec, io::Stream stream, std::string front, const IpAddress& address);
-    void shake_hands(const std::shared_ptr<Connection>& connection, io::Stream stream,
-                     const IpAddress& address);
-    template <class Tunnel>
-    void reach_application(const std::shared_ptr<Connection>& connection, Tunnel tunnel);
+    void shake_hands(const SpecPtr& spec, io::Stream stream, std::string source, const IpAddress& address,
+                     const std::optional<wire::proxy::Addresses>& addresses);
+    void reach_application(const std::shared_ptr<Connection>& connection,
+                           std::unique_ptr<tunnel::Tunnel> tunnel);
     [[nodiscard]] std::optional<std::string> authorise(Connection& connection, const crypto::PublicKey& key,
                                                        const IpAddress& address);
     void refuse(const Connection& connection, const Error& why);
@@ -135,20 +133,15 @@ class Worker {
 
     // the client end
     void serve_plain(SpecPtr spec, io::Stream stream, std::string source);
-    template <class Dialed>
     void open_tunnel(const std::shared_ptr<Connection>& connection, io::Stream plain);
     void not_connected(const std::shared_ptr<Connection>& connection, io::Stream plain, const Error& why);
     void open_flow(const SpecPtr& service, const std::string& source, const io::CancellationPtr& cancellation,
                    forward::Flows::DialedFn done);
     [[nodiscard]] static forward::Flows::Limits flow_limits(const ServiceSpec& spec);
+    using TunnelTries = TargetTries<std::unique_ptr<tunnel::Tunnel>>;
     void dial_server(const SpecPtr& spec, const std::string& source, const io::CancellationPtr& cancellation,
-                     TargetTries<tunnel::curve_tun::Established>::DoneFn done);
-    void dial_server(const SpecPtr& spec, const std::string& source, const io::CancellationPtr& cancellation,
-                     TargetTries<tunnel::curvecp::DialedStream>::DoneFn done);
-    template <class Dialed>
-    [[nodiscard]] TargetTries<Dialed>::TriedFn audited(const ServiceSpec& spec, const ServiceTarget& target,
-                                                       const std::string& source,
-                                                       typename TargetTries<Dialed>::TriedFn tried);
+                     TunnelTries::DoneFn done);
+    [[nodiscard]] tunnel::Opener& opener_of(const tunnel::Wire& wire);
     void audit_failure(const ServiceSpec& spec, const ServiceTarget& target, const std::string& source,
                        const Error& why);
     [[nodiscard]] std::vector<crypto::PublicKey> keys_to_try(const ServiceSpec& spec,
@@ -165,7 +158,8 @@ class Worker {
     void session_begins(const ServiceSpec& spec);
     void session_ended(const ServiceSpec& spec, const forward::Flows::Who& who,
                        const forward::ForwarderSummary& summary);
-    void watch(const tunnel::TunnelHandle& tunnel);
+    [[nodiscard]] std::weak_ptr<tunnel::Remains> watch(tunnel::Tunnel& tunnel,
+                                                       std::shared_ptr<const void> keep);
     [[nodiscard]] std::string known_name(const std::string& peer) const;
     void tell_if_empty();
     void cycle_cookie_keys();
@@ -173,7 +167,7 @@ class Worker {
     void add(const std::shared_ptr<Connection>& connection);
     void remove(const std::shared_ptr<Connection>& connection);
     [[nodiscard]] std::vector<std::shared_ptr<Connection>> all() const;
-    [[nodiscard]] tunnel::HandshakeTools tools();
+    [[nodiscard]] tunnel::Environment lent();
 
     Shared shared_;
     RegistryPtr registry_;
@@ -188,6 +182,7 @@ class Worker {
     vault_client::VaultClient vault_;
     tunnel::Scratch scratch_;
     io::ProxyHeaders proxy_headers_;
+    std::map<const tunnel::Wire*, std::unique_ptr<tunnel::Opener>> openers_;  // of the wires that were used
     asio::steady_timer cookie_timer_;
     asio::steady_timer sweep_timer_;
     std::map<std::string, Open> doors_;

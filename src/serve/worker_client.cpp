@@ -2,7 +2,6 @@
 #include "io/socket_options.hpp"
 #include "log/log.hpp"
 #include "serve/worker_connection.hpp"
-#include "tunnel/curve_tun/dial.hpp"
 
 #include <algorithm>
 
@@ -18,11 +17,7 @@ void Worker::serve_plain(SpecPtr spec, io::Stream stream, std::string source) {
     if (!take_slot(*connection, std::nullopt))
         return not_connected(connection, std::move(stream), *connection->turned_away);
     add(connection);
-    if (connection->spec().wire == Wire::curvecp) {
-        open_tunnel<tunnel::curvecp::DialedStream>(connection, std::move(stream));
-    } else {
-        open_tunnel<tunnel::curve_tun::Established>(connection, std::move(stream));
-    }
+    open_tunnel(connection, std::move(stream));
 }
 
 // A server that is not the pinned one, or none is pinned: a decision. A network that fails is none.
@@ -33,97 +28,51 @@ void Worker::audit_failure(const ServiceSpec& spec, const ServiceTarget& target,
     if (decided) shared_.audit->refused({spec.name, target.peer, {}, source, why.what()});
 }
 
-// `spec` and `target` live as long as the try: it holds the service.
-template <class Dialed>
-TargetTries<Dialed>::TriedFn Worker::audited(const ServiceSpec& spec, const ServiceTarget& target,
-                                             const std::string& source,
-                                             typename TargetTries<Dialed>::TriedFn tried) {
-    return [this, &spec, &target, source, tried = std::move(tried)](Result<Dialed> result) mutable {
-        if (!result) audit_failure(spec, target, source, result.error());
-        tried(std::move(result));
-    };
-}
-
-// One for each wire.
-void Worker::dial_server(const SpecPtr& spec, const std::string& source,
-                         const io::CancellationPtr& cancellation,
-                         TargetTries<tunnel::curve_tun::Established>::DoneFn done) {
-    const auto dial = [this, spec, source, cancellation](const ServiceTarget& target, Instant until,
-                                                         auto tried) {
-        tunnel::curve_tun::dial_tunnel(
-            context_, *shared_.resolver, tools(), {target.address, target.peer, keys_to_try(*spec, target)},
-            until, audited<tunnel::curve_tun::Established>(*spec, target, source, std::move(tried)),
-            cancellation);
-    };
-    try_targets<tunnel::curve_tun::Established>(spec, io::now() + spec->limits.connect_timeout, dial,
-                                                std::move(done));
+tunnel::Opener& Worker::opener_of(const tunnel::Wire& wire) {
+    auto& opener = openers_[&wire];
+    if (!opener) opener = wire.make_opener(lent());
+    return *opener;
 }
 
 void Worker::dial_server(const SpecPtr& spec, const std::string& source,
-                         const io::CancellationPtr& cancellation,
-                         TargetTries<tunnel::curvecp::DialedStream>::DoneFn done) {
+                         const io::CancellationPtr& cancellation, TunnelTries::DoneFn done) {
     const Instant deadline = io::now() + spec->limits.connect_timeout;
     const auto dial = [this, spec, source, deadline, cancellation](const ServiceTarget& target, Instant until,
-                                                                   auto tried) {
-        tunnel::curvecp::StreamTarget server{target.address,
-                                             target.peer,
-                                             keys_to_try(*spec, target),
-                                             spec->extensions,
-                                             *spec->server_name,
-                                             spec->limits.dead_peer,
-                                             {}};
+                                                                   TunnelTries::TriedFn tried) {
+        tunnel::Opening wanted{
+            target.address, target.peer, keys_to_try(*spec, target), spec->options, spec->limits.dead_peer,
+            until,          {}};
         // Once it has answered, whatever the others might have needed is its own.
-        if (until != deadline) server.confirm_by = deadline;
-        tunnel::curvecp::dial_stream(
-            context_, *shared_.resolver, tools(), std::move(server), until,
-            audited<tunnel::curvecp::DialedStream>(*spec, target, source, std::move(tried)), cancellation);
+        if (until != deadline) wanted.confirm_by = deadline;
+        auto opened = [this, spec, &target, source,
+                       tried = std::move(tried)](Result<std::unique_ptr<tunnel::Tunnel>> result) mutable {
+            if (!result) audit_failure(*spec, target, source, result.error());
+            tried(std::move(result));
+        };
+        opener_of(*spec->wire).open(std::move(wanted), std::move(opened), cancellation);
     };
-    try_targets<tunnel::curvecp::DialedStream>(spec, deadline, dial, std::move(done));
+    try_targets<std::unique_ptr<tunnel::Tunnel>>(spec, deadline, dial, std::move(done));
 }
 
-namespace {
-
-tunnel::curve_tun::Established take_tunnel(tunnel::curve_tun::Established& dialed) {
-    return std::move(dialed);
-}
-tunnel::TunnelHandle take_tunnel(tunnel::curvecp::DialedStream& dialed) {
-    return std::move(dialed.tunnel);
-}
-std::weak_ptr<tunnel::StreamTunnel> below_of(const tunnel::curve_tun::Established&) {
-    return {};
-}
-std::weak_ptr<tunnel::StreamTunnel> below_of(const tunnel::curvecp::DialedStream& dialed) {
-    return dialed.tunnel.get_deleter().owner;
-}
-
-}  // namespace
-
-template <class Dialed>
 void Worker::open_tunnel(const std::shared_ptr<Connection>& connection, io::Stream plain) {
-    dial_server(
-        connection->service(), connection->source, nullptr,
-        [this, connection, plain = std::move(plain)](Result<Dialed> result,
-                                                     const ServiceTarget* target) mutable {
-            if (!result) return not_connected(connection, std::move(plain), result.error());
-            const auto may = may_greet(connection->spec(), *target, result->peer, connection->source);
-            if (!may) return not_connected(connection, std::move(plain), may.error());
-            greeted(connection->spec(), *target, result->peer);
-            connection->peer = target->peer;
-            connection->key = result->peer;
-            connection->found(*target);
-            connection->log_handshake();
-            if constexpr (std::is_same_v<Dialed, tunnel::curvecp::DialedStream>) {
-                connection->runs_over(result->tunnel);
-            } else {
-                io::set_tunnel_options(result->stream.native_handle(), connection->spec().limits.dead_peer);
-            }
-            auto tunnel = take_tunnel(*result);
-            if (connection->spec().plain == PlainSide::records) {
-                return connection->forward_records(
-                    std::move(plain), pipe_of(std::move(tunnel), connection->spec().limits.dead_peer));
-            }
-            connection->forward(std::move(plain), std::move(tunnel));
-        });
+    dial_server(connection->service(), connection->source, nullptr,
+                [this, connection, plain = std::move(plain)](Result<std::unique_ptr<tunnel::Tunnel>> result,
+                                                             const ServiceTarget* target) mutable {
+                    if (!result) return not_connected(connection, std::move(plain), result.error());
+                    tunnel::Tunnel& tunnel = **result;
+                    const auto may =
+                        may_greet(connection->spec(), *target, tunnel.peer(), connection->source);
+                    if (!may) return not_connected(connection, std::move(plain), may.error());
+                    greeted(connection->spec(), *target, tunnel.peer());
+                    connection->peer = target->peer;
+                    connection->key = tunnel.peer();
+                    connection->found(*target);
+                    connection->log_handshake();
+                    connection->runs_over(tunnel);
+                    if (connection->spec().plain == PlainSide::records)
+                        return connection->forward_records(std::move(plain), tunnel.messages());
+                    connection->forward(std::move(plain), tunnel.bytes());
+                });
 }
 
 void Worker::greeted(const ServiceSpec& spec, const ServiceTarget& target, const crypto::PublicKey& server) {
@@ -208,47 +157,35 @@ void Worker::open_flow(const SpecPtr& service, const std::string& source,
     ++shared_.counters->accepted;
     ++spec.counters->accepted;
     if (!sweeping_) sweep();
-    const auto finish = [this, service, source, cancellation](auto& result, const ServiceTarget* target,
-                                                              forward::Flows::DialedFn& tell) {
+    auto opened = [this, service, source, cancellation, done = std::move(done)](
+                      Result<std::unique_ptr<tunnel::Tunnel>> result, const ServiceTarget* target) mutable {
+        std::weak_ptr<tunnel::Remains> remains;
+        if (result) remains = watch(**result, nullptr);
         // Its flow had to go: nobody has come, and nothing has failed.
         if (cancellation->is_cancelled()) return;
         // A reload may have taken the pin away while this was dialled.
-        if (result && !is_pinned(target->peer, result->peer)) {
+        if (result && !is_pinned(target->peer, (*result)->peer())) {
             result = fail(io::DialErrc::no_pin, target->peer);
             audit_failure(*service, *target, source, result.error());
         }
         if (result) {
-            if (auto may = may_greet(*service, *target, result->peer, source); !may)
+            if (auto may = may_greet(*service, *target, (*result)->peer(), source); !may)
                 result = fail(std::move(may));
         }
         if (!result) {
             not_greeted(*service, result.error());
-            return tell(fail(std::move(result)));
+            return done(fail(std::move(result)));
         }
-        greeted(*service, *target, result->peer);
+        greeted(*service, *target, (*result)->peer());
         const std::string moved = service->targets.size() > 1 ? target->text : "";
-        const forward::Flows::Who who{source, target->peer, result->peer, moved,
+        const forward::Flows::Who who{source, target->peer, (*result)->peer(), moved,
                                       ++shared_.counters->connections};
         log_of(*service, who,
                [](const auto&... where) { log::event(log::Level::info, "handshake_ok", {where...}); });
-        auto below = below_of(*result);
-        tell(forward::Flows::Tunnel{pipe_of(take_tunnel(*result), service->limits.dead_peer), who.peer,
-                                    who.key, moved, who.session, std::move(below)});
+        done(forward::Flows::Tunnel{(*result)->datagrams(), who.peer, who.key, moved, who.session,
+                                    std::move(remains)});
     };
-    if (spec.wire == Wire::curvecp) {
-        return dial_server(
-            service, source, cancellation,
-            [this, finish, done = std::move(done)](Result<tunnel::curvecp::DialedStream> result,
-                                                   const ServiceTarget* target) mutable {
-                if (result) watch(result->tunnel);
-                finish(result, target, done);
-            });
-    }
-    dial_server(service, source, cancellation,
-                [finish, done = std::move(done)](Result<tunnel::curve_tun::Established> result,
-                                                 const ServiceTarget* target) mutable {
-                    finish(result, target, done);
-                });
+    dial_server(service, source, cancellation, std::move(opened));
 }
 
 }  // namespace curvegate::serve

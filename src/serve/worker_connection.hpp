@@ -10,11 +10,6 @@
 
 namespace curvegate::serve {
 
-/// The messages of a tunnel whose plain side has datagrams or records.
-[[nodiscard]] std::unique_ptr<tunnel::MessagePipe> pipe_of(tunnel::curve_tun::Established tunnel,
-                                                           Duration dead_peer);
-[[nodiscard]] std::unique_ptr<tunnel::MessagePipe> pipe_of(tunnel::TunnelHandle tunnel, Duration dead_peer);
-
 /// Calls `log` with the fields that tell which connection it is.
 template <class Log>
 void log_of(const ServiceSpec& spec, const forward::Flows::Who& who, const Log& log) {
@@ -45,15 +40,13 @@ class Worker::Connection : public std::enable_shared_from_this<Connection> {
     DoorId door = kNoDoor;                         ///< server end over udp: by which its packets come
     std::optional<vault::KeySlot> server_key;      ///< server end: of our keys the one that the client knows
     const crypto::PublicKey* server_public = nullptr;  ///< the same, once the vault has said; the worker's
-    std::shared_ptr<const guard::SessionLimits::Slot>
-        slot;                          ///< its place, which its tunnel over udp holds too
+    std::shared_ptr<const guard::SessionLimits::Slot> slot;  ///< its place, which its tunnel may hold longer
     std::optional<Error> turned_away;  ///< it may come, but there is no place: a limit, or the audit
     std::optional<wire::proxy::Addresses> addresses;  ///< server end: of the client, for a PROXY header
     std::string target;                               ///< of several the one that answered
 
-    void forward(io::Stream plain, tunnel::curve_tun::Established tunnel);
-    void forward(io::Stream plain, tunnel::TunnelHandle tunnel);
-    void forward_datagrams(os::UniqueFd plain, std::unique_ptr<tunnel::MessagePipe> pipe);
+    void forward(io::Stream plain, std::unique_ptr<tunnel::ByteTunnel> tunnel);
+    void forward_datagrams(os::UniqueFd plain, std::unique_ptr<tunnel::DatagramPipe> pipe);
     void forward_records(io::Stream plain, std::unique_ptr<tunnel::MessagePipe> pipe);
 
     /// By which it runs: as the service was when it proved its key. Its sessions are judged by what a reload
@@ -69,8 +62,8 @@ class Worker::Connection : public std::enable_shared_from_this<Connection> {
     void found(const ServiceTarget& reached) {
         if (spec_->targets.size() > 1) target = reached.text;
     }
-    /// Over udp: its tunnel takes its place among the sessions as long as it has memory.
-    void runs_over(const tunnel::TunnelHandle& tunnel);
+    /// From here on its place among the sessions is taken as long as the tunnel has memory.
+    void runs_over(tunnel::Tunnel& tunnel);
     void log_handshake() const;
     /// What the application is told of the client. A key without a name has none.
     [[nodiscard]] wire::proxy::Introduction introduction() const {
@@ -98,7 +91,7 @@ class Worker::Connection : public std::enable_shared_from_this<Connection> {
     std::uint64_t id_;
     Worker& worker_;
     std::shared_ptr<forward::ForwarderBase> forwarder_;
-    std::weak_ptr<tunnel::StreamTunnel> tunnel_;  // over udp
+    std::weak_ptr<tunnel::Remains> remains_;
     Instant since_ = std::chrono::steady_clock::now();
     std::optional<forward::Ending> cut_;  // before its forwarder was there
     std::string_view decided_;            // why it was ended; empty: nobody decided that

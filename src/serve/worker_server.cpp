@@ -6,57 +6,51 @@
 #include "io/socket_options.hpp"
 #include "log/log.hpp"
 #include "serve/worker_connection.hpp"
-#include "tunnel/curve_tun/bytes.hpp"
-#include "tunnel/curvecp/bytes.hpp"
-
-#include <boost/asio/post.hpp>
+#include "tunnel/accept.hpp"
 
 #include <algorithm>
 
 /// The server ends of services: tunnel in, plain out.
 namespace curvegate::serve {
 
-void Worker::Connection::forward(io::Stream plain, tunnel::curve_tun::Established tunnel) {
-    using tunnel::curve_tun::TcpBytes;
-    using tunnel::curve_tun::UnheardEnd;
-    const auto unheard = spec_->side == Side::client ? UnheardEnd::refusal : UnheardEnd::orderly;
-    auto bytes =
-        std::make_unique<TcpBytes>(std::move(tunnel.stream), std::move(tunnel.session),
-                                   TcpBytes::Options{spec_->end_of_stream, unheard}, worker_.scratch_);
-    run(std::make_shared<forward::ByteForwarder>(std::move(plain), std::move(bytes), limits()));
-}
-void Worker::Connection::forward(io::Stream plain, tunnel::TunnelHandle tunnel) {
-    auto bytes = std::make_unique<tunnel::curvecp::StreamBytes>(std::move(tunnel));
-    run(std::make_shared<forward::ByteForwarder>(std::move(plain), std::move(bytes), limits()));
+void Worker::Connection::forward(io::Stream plain, std::unique_ptr<tunnel::ByteTunnel> tunnel) {
+    run(std::make_shared<forward::ByteForwarder>(std::move(plain), std::move(tunnel), limits()));
 }
 void Worker::Connection::forward_records(io::Stream plain, std::unique_ptr<tunnel::MessagePipe> pipe) {
     run(std::make_shared<forward::MessageForwarder>(std::move(plain), std::move(pipe), limits(),
                                                     worker_.scratch_));
 }
-void Worker::Connection::forward_datagrams(os::UniqueFd plain, std::unique_ptr<tunnel::MessagePipe> pipe) {
+void Worker::Connection::forward_datagrams(os::UniqueFd plain, std::unique_ptr<tunnel::DatagramPipe> pipe) {
     run(std::make_shared<forward::DatagramForwarder>(worker_.context_, std::move(plain), std::move(pipe),
                                                      limits(), *worker_.shared_.counters));
 }
 
-/// A client that came over UDP: which service it asked for, and its connection.
-class Worker::UdpGuest final : public tunnel::curvecp::Guest {
+/// A client that shakes hands, whatever the wire: which of the services of its door it asks for, and its
+/// connection.
+class Worker::Newcomer final : public tunnel::Guest {
   public:
-    UdpGuest(Worker& worker, const Open& door, const Path& from)
-        : worker_(worker), services_(door.specs), door_(door.id), from_(from) {}
+    /// By where it came in.
+    struct Way {
+        std::string source;  ///< as it may be shown
+        IpAddress address;
+        std::optional<wire::proxy::Addresses> addresses;
+        DoorId door = kNoDoor;  ///< over udp
+    };
+    Newcomer(Worker& worker, std::shared_ptr<const Specs> services, Way way)
+        : worker_(worker), services_(std::move(services)), way_(std::move(way)) {}
 
-    std::optional<std::string> authorise(const crypto::PublicKey& client,
-                                         const wire::curvecp::ServerName& name) override {
+    std::optional<std::string> authorise(const crypto::PublicKey& client, std::string_view asked) override {
         const auto answers = [&](const SpecPtr& spec) {
-            return !spec->server_name || *spec->server_name == name;
+            return !spec->options.server_name || *spec->options.server_name == asked;
         };
         const auto service = std::ranges::find_if(*services_, answers);
         if (service == services_->end()) {
             client_ = client;
-            return "no service is called " + wire::curvecp::decode_server_name(name).value_or("so");
+            return "no service is called " + (asked.empty() ? "so" : std::string(asked));
         }
-        connection_ = std::make_shared<Connection>(worker_, *service, source());
-        connection_->door = door_;
-        return worker_.authorise(*connection_, client, from_.peer.address.ip);
+        connection_ = std::make_shared<Connection>(worker_, *service, way_.source);
+        connection_->door = way_.door;
+        return worker_.authorise(*connection_, client, way_.address);
     }
 
     bool may_come_from(const IpAddress& source) override {
@@ -66,34 +60,33 @@ class Worker::UdpGuest final : public tunnel::curvecp::Guest {
         return false;
     }
 
-    [[nodiscard]] Duration dead_peer() const override { return connection_->spec().limits.dead_peer; }
+    [[nodiscard]] Duration dead_peer() const override { return spec().limits.dead_peer; }
+    [[nodiscard]] const service::WireOptions& options() const override { return spec().options; }
 
-    void established(tunnel::TunnelHandle tunnel, vault::KeySlot server_key) override {
-        connection_->server_key = server_key;
-        connection_->runs_over(tunnel);
+    void established(std::unique_ptr<tunnel::Tunnel> tunnel) override {
+        connection_->server_key = tunnel->server_key();
+        connection_->runs_over(*tunnel);
         worker_.let_in(connection_);
-        connection_->addresses = {{from_.peer.address.ip, from_.peer.port},
-                                  {from_.own, connection_->spec().accept_port}};
+        connection_->addresses = way_.addresses;
         worker_.reach_application(connection_, std::move(tunnel));
     }
 
     void refused(const Error& why) override {
         if (connection_) return worker_.refuse(*connection_, why);
-        Connection stranger(worker_, services_->front(), source());
+        Connection stranger(worker_, services_->front(), way_.source);
         stranger.refused_key = client_;
         if (client_) stranger.refused_for = "no service has the name that was asked for";
         worker_.refuse(stranger, why);
     }
 
   private:
-    [[nodiscard]] std::string source() const {
-        return io::source_text(from_.peer, worker_.shared_.addresses);
+    [[nodiscard]] const ServiceSpec& spec() const {
+        return connection_ ? connection_->spec() : *services_->front();
     }
 
     Worker& worker_;
     std::shared_ptr<const Specs> services_;
-    DoorId door_;
-    Path from_;
+    Way way_;
     std::shared_ptr<Connection> connection_;
     std::optional<crypto::PublicKey> client_;  // who asked for a service that there is not
 };
@@ -116,13 +109,15 @@ void Worker::listen(Open& door, os::UniqueFd listening) {
 }
 
 void Worker::serve_endpoint(Open& door, os::UniqueFd sessions, os::UniqueFd hellos) {
-    const tunnel::curvecp::CurvecpEndpoint::Options options{door.specs->front()->extensions.server,
-                                                            shared_.addresses};
-    door.endpoint = std::make_unique<tunnel::curvecp::CurvecpEndpoint>(
-        context_, std::move(sessions), std::move(hellos), options, tools(), shared_.admission,
-        shared_.counters, [this, &door](const Path& from) {
+    const SpecPtr& service = door.specs->front();
+    door.endpoint = service->wire->make_endpoint(
+        lent(), std::move(sessions), std::move(hellos), service->options, [this, &door](const Path& from) {
             ++shared_.counters->accepted;
-            return std::make_shared<UdpGuest>(*this, door, from);
+            const wire::proxy::Addresses addresses{{from.peer.address.ip, from.peer.port},
+                                                   {from.own, door.specs->front()->accept_port}};
+            return std::make_shared<Newcomer>(*this, door.specs,
+                                              Newcomer::Way{io::source_text(from.peer, shared_.addresses),
+                                                            from.peer.address.ip, addresses, door.id});
         });
     door.endpoint->start();
 }
@@ -217,8 +212,8 @@ bool Worker::is_front(guard::ServiceId id, const IpAddress& address) const {
 void Worker::serve_tunnel(SpecPtr spec, io::Stream stream, std::string source, const IpAddress& address) {
     if (is_front(spec->id, address))
         return serve_proxied(std::move(spec), std::move(stream), std::move(source), address);
-    shake_hands(std::make_shared<Connection>(*this, std::move(spec), std::move(source)), std::move(stream),
-                address);
+    const auto addresses = io::addresses_of(stream);
+    shake_hands(spec, std::move(stream), std::move(source), address, addresses);
 }
 
 // From a front nothing is served without its header: whoever could make it leave that out would come as the
@@ -230,47 +225,27 @@ void Worker::serve_proxied(SpecPtr spec, io::Stream stream, std::string front, c
         if (read && !is_front(spec->id, address)) read = fail(io::ProxyErrc::no_front);
         if (!read) return refuse(Connection(*this, std::move(spec), std::move(front)), read.error());
         if (!read->addresses) {
-            auto connection = std::make_shared<Connection>(*this, std::move(spec), std::move(front));
-            return shake_hands(connection, std::move(read->stream), address);
+            const auto addresses = io::addresses_of(read->stream);
+            return shake_hands(spec, std::move(read->stream), std::move(front), address, addresses);
         }
         const auto& [client, port] = read->addresses->source;
-        auto connection = std::make_shared<Connection>(*this, std::move(spec),
-                                                       io::source_text({client, port}, shared_.addresses));
-        connection->addresses = read->addresses;
-        shake_hands(connection, std::move(read->stream), client);
+        shake_hands(spec, std::move(read->stream), io::source_text({client, port}, shared_.addresses), client,
+                    read->addresses);
     };
     proxy_headers_.read(std::move(stream), io::now() + shared_.timeouts.hello, std::move(done));
 }
 
-void Worker::shake_hands(const std::shared_ptr<Connection>& connection, io::Stream stream,
-                         const IpAddress& address) {
-    auto handle = std::make_shared<std::weak_ptr<tunnel::curve_tun::HandshakeHandle>>();
-    auto ticket = shared_.admission->admit(address, io::now(), vault_.busy(), [this, handle] {
-        asio::post(context_, [handle] {
-            if (const auto running = handle->lock()) running->stop();
-        });
-    });
-    if (!ticket) return refuse(*connection, ticket.error());  // the stream closes itself
-    io::set_tunnel_options(stream.native_handle(), connection->spec().limits.dead_peer);
-    auto may_in = [this, address, connection](const crypto::PublicKey& key) {
-        return authorise(*connection, key, address);
-    };
-    auto done = [this, connection,
-                 ticket = std::move(*ticket)](Result<tunnel::curve_tun::Established> result) mutable {
-        if (!result) return refuse(*connection, result.error());
-        ticket.succeed(io::now());
-        connection->server_key = result->server_key;
-        let_in(connection);
-        if (connection->spec().proxy == service::Proxy::v2 && !connection->addresses)
-            connection->addresses = io::addresses_of(result->stream);
-        reach_application(connection, std::move(*result));
-    };
-    *handle = tunnel::curve_tun::start_server_handshake(std::move(stream), tools(), address,
-                                                        std::move(may_in), std::move(done));
+void Worker::shake_hands(const SpecPtr& spec, io::Stream stream, std::string source, const IpAddress& address,
+                         const std::optional<wire::proxy::Addresses>& addresses) {
+    // Of this service, whatever a reload puts behind its door meanwhile.
+    auto services = std::make_shared<const Specs>(1, spec);
+    const auto guest = std::make_shared<Newcomer>(*this, std::move(services),
+                                                  Newcomer::Way{std::move(source), address, addresses});
+    tunnel::accept(*spec->wire, lent(), std::move(stream), address, guest);
 }
 
-template <class Tunnel>
-void Worker::reach_application(const std::shared_ptr<Connection>& connection, Tunnel tunnel) {
+void Worker::reach_application(const std::shared_ptr<Connection>& connection,
+                               std::unique_ptr<tunnel::Tunnel> tunnel) {
     const SpecPtr spec = connection->service();
     const Instant deadline = io::now() + spec->limits.connect_timeout;
     const auto give_up = [this, connection](const Error& why) {
@@ -285,41 +260,34 @@ void Worker::reach_application(const std::shared_ptr<Connection>& connection, Tu
         const auto dial_one = [this](const ServiceTarget& target, Instant until, auto tried) {
             io::dial_udp(context_, *shared_.resolver, target.address, until, std::move(tried));
         };
-        return try_targets<os::UniqueFd>(
-            spec, deadline, dial_one,
-            [connection, give_up, pipe = pipe_of(std::move(tunnel), spec->limits.dead_peer)](
-                Result<os::UniqueFd> plain, const ServiceTarget* target) mutable {
-                if (!plain) return give_up(plain.error());
-                connection->found(*target);
-                connection->forward_datagrams(std::move(*plain), std::move(pipe));
-            });
+        return try_targets<os::UniqueFd>(spec, deadline, dial_one,
+                                         [connection, give_up, tunnel = std::move(tunnel)](
+                                             Result<os::UniqueFd> plain, const ServiceTarget* target) {
+                                             if (!plain) return give_up(plain.error());
+                                             connection->found(*target);
+                                             connection->forward_datagrams(std::move(*plain),
+                                                                           tunnel->datagrams());
+                                         });
     }
     const auto dial_one = [this](const ServiceTarget& target, Instant until, auto tried) {
         io::dial(context_, *shared_.resolver, target.address, until, std::move(tried));
     };
-    if (spec->plain == PlainSide::records) {
-        return try_targets<io::Stream>(
-            spec, deadline, dial_one,
-            [connection, give_up, pipe = pipe_of(std::move(tunnel), spec->limits.dead_peer)](
-                Result<io::Stream> plain, const ServiceTarget* target) mutable {
-                if (!plain) return give_up(plain.error());
-                connection->found(*target);
-                connection->forward_records(std::move(*plain), std::move(pipe));
-            });
-    }
-    try_targets<io::Stream>(
-        spec, deadline, dial_one,
-        [connection, give_up, tunnel = std::move(tunnel)](Result<io::Stream> plain,
-                                                          const ServiceTarget* target) mutable {
-            if (!plain) return give_up(plain.error());
-            connection->found(*target);
-            io::set_plain_options(plain->native_handle(), connection->spec().limits.dead_peer);
-            if (connection->spec().proxy == service::Proxy::v2) {
-                const auto written = io::write_proxy_header(*plain, connection->introduction());
-                if (!written) return give_up(written.error());
-            }
-            connection->forward(std::move(*plain), std::move(tunnel));
-        });
+    try_targets<io::Stream>(spec, deadline, dial_one,
+                            [connection, give_up, tunnel = std::move(tunnel)](Result<io::Stream> plain,
+                                                                              const ServiceTarget* target) {
+                                if (!plain) return give_up(plain.error());
+                                connection->found(*target);
+                                const ServiceSpec& service = connection->spec();
+                                if (service.plain == PlainSide::records)
+                                    return connection->forward_records(std::move(*plain), tunnel->messages());
+                                io::set_plain_options(plain->native_handle(), service.limits.dead_peer);
+                                if (service.proxy == service::Proxy::v2) {
+                                    const auto written =
+                                        io::write_proxy_header(*plain, connection->introduction());
+                                    if (!written) return give_up(written.error());
+                                }
+                                connection->forward(std::move(*plain), tunnel->bytes());
+                            });
 }
 
 }  // namespace curvegate::serve

@@ -3,6 +3,7 @@
 #include "io/asio.hpp"
 #include "stream/stream.hpp"
 #include "tunnel/end.hpp"
+#include "tunnel/tunnel.hpp"
 
 #include <functional>
 #include <memory>
@@ -13,10 +14,10 @@ namespace curvegate::tunnel {
 
 /// A connected CurveCP session as its user sees it: a stream and a way to say that something was done with
 /// it. The user holds it by a TunnelHandle; one thread.
-class StreamTunnel {
+class StreamTunnel : public Remains {
   public:
-    virtual ~StreamTunnel() = default;
     [[nodiscard]] virtual stream::Stream& stream() = 0;
+    [[nodiscard]] virtual const stream::Stream& stream() const = 0;
     /// Call after the stream was written to, consumed or finished: what may go out goes out.
     virtual void flush() = 0;
     /// The user is done with it: the tunnel keeps itself alive as long as it must answer the peer (until
@@ -24,11 +25,13 @@ class StreamTunnel {
     /// and on_end are not called any more. If the stream has not been finished, it is aborted. Nothing that
     /// comes is kept, and who has nothing of the user's left to deliver is not patient.
     virtual void release() = 0;
-    /// Ends now, before or after release(): the peer gets no further word and no further answer.
-    virtual void drop() = 0;
     [[nodiscard]] virtual asio::io_context& context() = 0;
     /// It has ended, perhaps before on_end was there to be called.
     [[nodiscard]] virtual std::optional<End> ended() const { return std::nullopt; }
+
+    [[nodiscard]] bool has_ended() const final { return ended().has_value(); }
+    [[nodiscard]] bool end_is_told() const final { return stream().outgoing_ended(); }
+    [[nodiscard]] bool owes_bytes() const final { return stream().owes_bytes(); }
 
     /// Something came, or room to write was made, or a direction ended: look at stream(). Never called from
     /// within a call of the user.

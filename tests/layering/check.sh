@@ -37,18 +37,19 @@ src/log: base os
 src/guard: base crypto service
 src/io: base crypto wire stream guard os log
 src/vault_client: base crypto vault/protocol os io
-src/tunnel: base crypto service cookie stream handshake io vault_client
-src/tunnel/curve_tun: base crypto service wire session cookie handshake handshake/curve_tun vault/protocol io vault_client tunnel
-src/tunnel/curvecp: base crypto wire session stream cookie handshake handshake/curvecp vault/protocol guard os log io vault_client tunnel
+src/tunnel: base crypto service cookie stream handshake vault/protocol guard os io vault_client
+src/tunnel/curve_tun: base crypto service wire session cookie handshake handshake/curve_tun vault/protocol guard io vault_client tunnel
+src/wires: service tunnel tunnel/curve_tun tunnel/curvecp
+src/tunnel/curvecp: base crypto service wire session stream cookie handshake handshake/curvecp vault/protocol guard os log io vault_client tunnel
 src/forward: base crypto service guard io tunnel
-src/serve: base crypto service wire session stream cookie registry handshake vault/protocol guard os log io vault_client tunnel tunnel/curve_tun tunnel/curvecp forward
-src/channel: base crypto service wire session stream cookie registry handshake vault/protocol guard os log io vault_client tunnel tunnel/curve_tun tunnel/curvecp curvegate
+src/serve: base crypto service cookie registry handshake vault/protocol guard os log io vault_client tunnel forward
+src/channel: base crypto service wire session cookie registry handshake guard os io vault_client tunnel wires curvegate
 src/config: base crypto registry service
 src/daemon: base audit config os registry service
 src/daemon/main.cpp: base config crypto log os daemon daemon/parent daemon/front
 src/daemon/parent: base config service crypto daemon log os registry io/clock io/listen io/look_up vault_client/vault_process
-src/daemon/front: base audit config service crypto daemon log io guard tunnel forward serve os registry status
-src/cli: base crypto wire session cookie registry service handshake vault audit os log guard io vault_client tunnel tunnel/curve_tun tunnel/curvecp forward serve channel config curvegate
+src/daemon/front: base audit config service crypto daemon log io guard tunnel forward serve os registry status wires
+src/cli: base crypto wire session cookie registry service handshake vault audit os log guard io vault_client tunnel tunnel/curve_tun tunnel/curvecp wires forward serve channel config curvegate
 vault: base crypto registry os
 include/curvegate: curvegate
 docs/examples: curvegate
@@ -100,7 +101,11 @@ knows_nothing_of() {  # folder, words
 }
 knows_nothing_of src/handshake curve_tun curvecp
 knows_nothing_of src/handshake/curve_tun curvecp
+knows_nothing_of src/tunnel curve_tun curvecp
+knows_nothing_of src/tunnel/curve_tun curvecp
+knows_nothing_of src/tunnel/curvecp curve_tun
 knows_nothing_of src/forward curve_tun curvecp
+knows_nothing_of src/serve curve_tun curvecp
 knows_nothing_of src/handshake/curvecp curve_tun
 
 # ---- 2. what no part of the core may use ----

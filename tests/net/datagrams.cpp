@@ -43,8 +43,9 @@ struct Rig {
         auto plain = io::connect_udp(kLoopback, app.port());
         REQUIRE(plain.has_value());
         port = io::port_of(plain->get());
-        forwarder = std::make_shared<DatagramForwarder>(context, std::move(*plain), std::move(pair.near),
-                                                        limits, counters);
+        forwarder = std::make_shared<DatagramForwarder>(
+            context, std::move(*plain), std::make_unique<tunnel::MessageDatagrams>(std::move(pair.near)),
+            limits, counters);
         forwarder->start([this](const ForwarderSummary& summary) { done.push_back(summary); });
     }
     [[nodiscard]] bool until(const std::function<bool()>& holds) {
@@ -105,7 +106,7 @@ TEST_CASE("a tunnel that takes nothing costs datagrams, not memory", "[net][data
     REQUIRE(rig.until([&] {
         rig.app.say(pattern(60'000), rig.port);
         ++said;
-        CHECK(rig.pipe.backlog() <= DatagramPipe::kMostWaiting + 2 * 65'536);
+        CHECK(rig.pipe.backlog() <= tunnel::MessageDatagrams::kMostWaiting + 2 * 65'536);
         return rig.counters.datagrams_dropped >= 20;
     }));
     rig.peer.pipe->start();

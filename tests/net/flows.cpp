@@ -77,9 +77,14 @@ struct Door {
         auto dial = std::move(dials.front());
         dials.pop_front();
         auto& tunnel = tunnels.emplace_back(context, carrier);
-        std::weak_ptr<tunnel::StreamTunnel> below;
-        if (lingering) below = tunnel.pair.tunnels->near;
-        dial.done(Flows::Tunnel{std::move(tunnel.pair.near), peer, {}, {}, 0, std::move(below)});
+        std::weak_ptr<tunnel::Remains> remains;
+        if (lingering) remains = tunnel.pair.tunnels->near;
+        dial.done(Flows::Tunnel{std::make_unique<tunnel::MessageDatagrams>(std::move(tunnel.pair.near)),
+                                peer,
+                                {},
+                                {},
+                                0,
+                                std::move(remains)});
         return tunnel.far;
     }
     void refuse() {

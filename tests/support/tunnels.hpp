@@ -17,6 +17,7 @@ class MemoryTunnel final : public tunnel::StreamTunnel, public std::enable_share
         : context_(context), timer_(context), stream_(options, std::chrono::steady_clock::now()) {}
 
     [[nodiscard]] stream::Stream& stream() override { return stream_; }
+    [[nodiscard]] const stream::Stream& stream() const override { return stream_; }
     [[nodiscard]] boost::asio::io_context& context() override { return context_; }
     void flush() override {
         ++flushed;

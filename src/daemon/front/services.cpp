@@ -1,5 +1,7 @@
 #include "daemon/front/services.hpp"
 
+#include "wires/wires.hpp"
+
 namespace curvegate::daemon::front {
 namespace {
 
@@ -29,17 +31,15 @@ serve::ServiceSpec Services::spec_of(const config::Config& config, const config:
     out.side = service.side;
     set_targets(out, service);
     out.allow = service.allow;
-    out.wire = service.wire();
+    out.wire = &wires::of(service.wire());
     out.plain = service.plain_side();
-    if (service.server_name != "*") out.server_name = wire::curvecp::encode_server_name(service.server_name);
-    out.extensions = {{service.server_extension}, {service.client_extension}};
+    out.options = service.wire_options();
     out.limits = service.limits;
     // The kernel spreads the sources over the workers; a socket that was passed is one worker's.
     const std::size_t takers = service.accept.passed.empty() ? workers_ : 1;
     out.limits.flows = (service.limits.flows + takers - 1) / takers;
     out.sessions = config.sessions;
     out.drain = config.timeouts.drain;
-    out.end_of_stream = service.end_of_stream;
     out.proxy = service.proxy;
     out.proxy_from = service.proxy_from;
     out.accept_port = service.accept.port;

@@ -4,7 +4,7 @@
 #include "handshake/curve_tun/client.hpp"
 #include "handshake/curve_tun/server.hpp"
 #include "io/asio.hpp"
-#include "tunnel/tools.hpp"
+#include "tunnel/wire.hpp"
 
 #include <functional>
 #include <memory>
@@ -21,13 +21,6 @@ struct Established {
 };
 
 using EstablishedFn = std::move_only_function<void(Result<Established>)>;
-
-/// A handshake under way; destroying the handle does not end it, stop() does.
-class HandshakeHandle {
-  public:
-    virtual ~HandshakeHandle() = default;
-    virtual void stop() = 0;
-};
 
 /// Runs the server's machine on a socket that was just accepted; `done` is called exactly once, never from
 /// within. On an error the socket is closed, whatever the reason was: the peer sees one and the same close.

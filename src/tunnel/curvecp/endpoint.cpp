@@ -4,6 +4,7 @@
 #include "io/clock.hpp"
 #include "log/log.hpp"
 #include "tunnel/curvecp/server_tunnel.hpp"
+#include "tunnel/curvecp/session_tunnel.hpp"
 #include "tunnel/runner.hpp"
 
 #include <boost/asio/post.hpp>
@@ -85,7 +86,7 @@ struct CurvecpEndpoint::Newcomer : Packet, std::enable_shared_from_this<CurvecpE
     /// The source has proven itself; what follows costs public-key work, so the budgets come first.
     [[nodiscard]] Result<> admit();
     [[nodiscard]] std::optional<std::string> authorise(const action::Authorise& ask) {
-        return guest->authorise(ask.client, ask.name);
+        return guest->authorise(ask.client, wire::decode_server_name(ask.name).value_or(""));
     }
     void on(action::Established& established) { endpoint->establish(shared_from_this(), established); }
     void on(const action::Close& close);
@@ -99,21 +100,19 @@ std::size_t CurvecpEndpoint::ShortKeyHash::operator()(const wire::ClientShort& c
     return crypto::siphash(key, client_short.bytes);
 }
 
-CurvecpEndpoint::CurvecpEndpoint(asio::io_context& context, os::UniqueFd sessions, os::UniqueFd hellos,
-                                 const Options& options, const tunnel::HandshakeTools& tools,
-                                 std::shared_ptr<guard::Admission> admission,
-                                 std::shared_ptr<guard::Counters> counters, MakeGuest make_guest)
-    : context_(context),
-      sessions_(context, std::move(sessions), io::Gro::on),
-      hellos_(context, std::move(hellos), io::Gro::off),
-      options_(options),
-      tools_(tools),
-      admission_(std::move(admission)),
-      counters_(std::move(counters)),
+CurvecpEndpoint::CurvecpEndpoint(const Environment& lent, os::UniqueFd sessions, os::UniqueFd hellos,
+                                 MakeGuest make_guest)
+    : context_(*lent.context),
+      sessions_(context_, std::move(sessions), io::Gro::on),
+      hellos_(context_, std::move(hellos), io::Gro::off),
+      addresses_(lent.addresses),
+      tools_(lent.tools),
+      admission_(lent.admission),
+      counters_(lent.counters),
       make_guest_(std::move(make_guest)),
-      queue_(*tools.random),
-      hello_timer_(context),
-      read_timer_(context) {
+      queue_(*tools_.random),
+      hello_timer_(context_),
+      read_timer_(context_) {
     for (std::size_t i = 0; i < vault_client::VaultClient::kMaxHellos; ++i)
         answering_.push_back(std::make_unique<Hello>(*this));
     ShortKeyHash hash{};
@@ -149,7 +148,7 @@ void CurvecpEndpoint::stop_accepting() {
 void CurvecpEndpoint::drop(const Error& why, const Path& from) {
     counters_->refuse(why);
     log::limited(log::Level::info, "packet_drop",
-                 {{"src", io::source_text(from.peer, options_.addresses)}, {"reason", why.text()}});
+                 {{"src", io::source_text(from.peer, addresses_)}, {"reason", why.text()}});
 }
 
 crypto::PacketNumber CurvecpEndpoint::first_number() const {
@@ -221,7 +220,7 @@ void CurvecpEndpoint::on_packet(const Path& from, MutableBytes packet) {
         const auto tunnel = found == tunnels_.end() ? nullptr : found->second.lock();
         // A reload may have given those who come now another one.
         const auto& server = header.extensions.server;
-        if (tunnel ? !tunnel->has(server) : server != options_.extension)
+        if (tunnel ? !tunnel->has(server) : server != extension_)
             return drop(curvegate::wire::Errc::wrong_extension, from);
         if (tunnel) {
             if (!tunnel->touched) touched_.push_back(tunnel);
@@ -280,7 +279,8 @@ void CurvecpEndpoint::establish(const std::shared_ptr<Newcomer>& newcomer, actio
     const auto tunnel = std::make_shared<ServerTunnel>(*this, std::move(established.session), newcomer->path,
                                                        newcomer->guest);
     tunnels_.insert_or_assign(newcomer->client_short, tunnel);
-    newcomer->guest->established(tunnel->hand_over(), established.slot);
+    newcomer->guest->established(
+        std::make_unique<SessionTunnel>(tunnel->hand_over(), established.peer, established.slot));
     tunnel->receive_first(MutableBytes(established.message).first(established.message_size));
     for (auto& packet : newcomer->overtaking) on_packet(packet.from, packet.bytes);
     if (!std::exchange(tunnel->touched, true)) touched_.push_back(tunnel);
@@ -300,8 +300,7 @@ void CurvecpEndpoint::on_hello(const Path& from, MutableBytes packet) {
     if (!parsed) return drop(parsed.error(), from);
     const auto* hello = std::get_if<wire::SealedHello>(&*parsed);
     if (hello == nullptr) return drop(handshake::Errc::unexpected_packet, from);
-    if (hello->extensions.server != options_.extension)
-        return drop(curvegate::wire::Errc::wrong_extension, from);
+    if (hello->extensions.server != extension_) return drop(curvegate::wire::Errc::wrong_extension, from);
     if (!queue_.push(from, packet.first<wire::kHelloSize>(), io::now())) ++counters_->hellos_dropped;
 }
 

@@ -1,17 +1,13 @@
 #pragma once
 
-#include "guard/admission.hpp"
-#include "guard/counters.hpp"
 #include "guard/hello_queue.hpp"
 #include "handshake/curvecp/server.hpp"
 #include "io/udp_socket.hpp"
 #include "tunnel/curvecp/tunnel.hpp"
-#include "tunnel/tools.hpp"
+#include "tunnel/wire.hpp"
 
 #include <array>
-#include <functional>
 #include <memory>
-#include <string>
 #include <unordered_map>
 #include <vector>
 
@@ -19,47 +15,22 @@ namespace curvegate::tunnel::curvecp {
 
 class ServerTunnel;
 
-/// What an endpoint asks of whoever owns it, for one client.
-class Guest {
-  public:
-    virtual ~Guest() = default;
-    /// Asks whether this key may use the service of that name. Returns nullopt if it may, and otherwise the
-    /// reason for the log.
-    [[nodiscard]] virtual std::optional<std::string> authorise(const crypto::PublicKey& client,
-                                                               const wire::curvecp::ServerName& name) = 0;
-    /// The same client shows itself at another address: is it still welcome there?
-    [[nodiscard]] virtual bool may_come_from(const IpAddress& source) = 0;
-    [[nodiscard]] virtual Duration dead_peer() const = 0;
-    virtual void established(tunnel::TunnelHandle tunnel, vault::KeySlot server_key) = 0;
-    /// For the log.
-    virtual void refused(const Error& why) = 0;
-};
-
 /// One worker's part of a CurveCP server's port (PROTOCOL 7): a socket for sessions, one for Hellos, and the
 /// table of connections by C'. Whatever is wrong with a packet, the answer is silence.
-class CurvecpEndpoint {
+class CurvecpEndpoint final : public Endpoint {
   public:
-    struct Options {
-        wire::curvecp::HostExtension extension;
-        io::AddressForm addresses = io::AddressForm::full;
-    };
-    using MakeGuest = std::function<std::shared_ptr<Guest>(const Path& from)>;
-
-    CurvecpEndpoint(asio::io_context& context, os::UniqueFd sessions, os::UniqueFd hellos,
-                    const Options& options, const tunnel::HandshakeTools& tools,
-                    std::shared_ptr<guard::Admission> admission, std::shared_ptr<guard::Counters> counters,
+    CurvecpEndpoint(const Environment& lent, os::UniqueFd sessions, os::UniqueFd hellos,
                     MakeGuest make_guest);
-    ~CurvecpEndpoint();
-    void start();
-    /// Of those who come from now on; connections that stand keep theirs.
-    void set_extension(const wire::curvecp::HostExtension& extension) noexcept {
-        options_.extension = extension;
+    ~CurvecpEndpoint() override;
+    CurvecpEndpoint(const CurvecpEndpoint&) = delete;
+    CurvecpEndpoint& operator=(const CurvecpEndpoint&) = delete;
+
+    void start() override;
+    void set_options(const service::WireOptions& options) override {
+        extension_.bytes = options.server_extension;
     }
-    /// No new connections; those that stand go on.
-    void stop_accepting();
-    /// Ends all connections, those too that only wait for their last acknowledgment. Call once, before this
-    /// goes while its worker runs on.
-    void close();
+    void stop_accepting() override;
+    void close() override;
 
   private:
     friend class ServerTunnel;
@@ -90,7 +61,8 @@ class CurvecpEndpoint {
     asio::io_context& context_;
     io::UdpSocket sessions_;
     io::UdpSocket hellos_;
-    Options options_;
+    wire::curvecp::HostExtension extension_;
+    io::AddressForm addresses_;
     tunnel::HandshakeTools tools_;
     std::shared_ptr<guard::Admission> admission_;
     std::shared_ptr<guard::Counters> counters_;

@@ -26,6 +26,7 @@ class CurvecpTunnel : public tunnel::StreamTunnel, public std::enable_shared_fro
     }
 
     [[nodiscard]] stream::Stream& stream() override { return stream_; }
+    [[nodiscard]] const stream::Stream& stream() const override { return stream_; }
     [[nodiscard]] asio::io_context& context() override { return context_; }
     void flush() override { pump(); }
     void release() override;

@@ -2,7 +2,7 @@
 
 #include "forward/forwarding.hpp"
 #include "guard/counters.hpp"
-#include "tunnel/message_pipe.hpp"
+#include "tunnel/datagram_pipe.hpp"
 
 #include <functional>
 #include <memory>
@@ -10,17 +10,15 @@
 
 namespace curvegate::forward {
 
-/// One application's datagrams in a tunnel, a message each, empty ones too (PROTOCOL 10). Datagrams may be
-/// lost, memory must not grow: what the tunnel does not take in time is dropped and counted.
-class DatagramPipe {
+/// One application's datagrams in a tunnel (PROTOCOL 10): what goes each way, and what is dropped, is
+/// counted.
+class CountedDatagrams {
   public:
-    static constexpr std::size_t kMostWaiting =
-        std::size_t{256} * 1024;  ///< bytes that the tunnel did not take yet
     /// A datagram for the application; false: it was lost.
     using DeliverFn = std::function<bool(Bytes datagram)>;
     using EndFn = std::function<void(Ending)>;
 
-    DatagramPipe(std::unique_ptr<tunnel::MessagePipe> pipe, guard::Counters& counters);
+    CountedDatagrams(std::unique_ptr<tunnel::DatagramPipe> pipe, guard::Counters& counters);
     /// `ended` is called once, if the tunnel ends by itself, and may destroy this; both may be called from
     /// within.
     void start(DeliverFn deliver, EndFn ended);
@@ -37,9 +35,9 @@ class DatagramPipe {
     [[nodiscard]] Instant started() const noexcept { return started_; }
 
   private:
-    [[nodiscard]] bool on_message(Bytes message);
+    void on_datagram(Bytes datagram);
 
-    std::unique_ptr<tunnel::MessagePipe> pipe_;
+    std::unique_ptr<tunnel::DatagramPipe> pipe_;
     guard::Counters& counters_;
     DeliverFn deliver_;
     std::uint64_t bytes_up_ = 0;
