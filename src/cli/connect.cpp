@@ -8,6 +8,7 @@
 #include "io/clock.hpp"
 #include "os/sandbox.hpp"
 #include "serve/try_targets.hpp"
+#include "tunnel/scratch.hpp"
 #include "wires/wires.hpp"
 
 #include <boost/asio/signal_set.hpp>

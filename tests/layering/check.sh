@@ -42,7 +42,7 @@ src/tunnel/curve_tun: base crypto service wire session cookie handshake handshak
 src/wires: service tunnel tunnel/curve_tun tunnel/curvecp
 src/tunnel/curvecp: base crypto service wire session stream cookie handshake handshake/curvecp vault/protocol guard os log io vault_client tunnel
 src/forward: base crypto service guard io tunnel
-src/serve: base crypto service cookie registry handshake vault/protocol guard os log io vault_client tunnel forward
+src/serve: base crypto service wire cookie registry handshake vault/protocol guard os log io vault_client tunnel forward
 src/channel: base crypto service wire session cookie registry handshake guard os io vault_client tunnel wires curvegate
 src/config: base crypto registry service
 src/daemon: base audit config os registry service

@@ -1,33 +1,19 @@
-#include "forward/byte_forwarder.hpp"
-#include "forward/datagram_forwarder.hpp"
-#include "forward/message_forwarder.hpp"
+#include "serve/server_end.hpp"
+
 #include "io/clock.hpp"
 #include "io/dial_udp.hpp"
 #include "io/socket_options.hpp"
 #include "log/log.hpp"
-#include "serve/worker_connection.hpp"
+#include "serve/try_targets.hpp"
 #include "tunnel/accept.hpp"
 
 #include <algorithm>
 
-/// The server ends of services: tunnel in, plain out.
 namespace curvegate::serve {
-
-void Worker::Connection::forward(io::Stream plain, std::unique_ptr<tunnel::ByteTunnel> tunnel) {
-    run(std::make_shared<forward::ByteForwarder>(std::move(plain), std::move(tunnel), limits()));
-}
-void Worker::Connection::forward_records(io::Stream plain, std::unique_ptr<tunnel::MessagePipe> pipe) {
-    run(std::make_shared<forward::MessageForwarder>(std::move(plain), std::move(pipe), limits(),
-                                                    worker_.scratch_));
-}
-void Worker::Connection::forward_datagrams(os::UniqueFd plain, std::unique_ptr<tunnel::DatagramPipe> pipe) {
-    run(std::make_shared<forward::DatagramForwarder>(worker_.context_, std::move(plain), std::move(pipe),
-                                                     limits(), *worker_.shared_.counters));
-}
 
 /// A client that shakes hands, whatever the wire: which of the services of its door it asks for, and its
 /// connection.
-class Worker::Newcomer final : public tunnel::Guest {
+class ServerEnd::Newcomer final : public tunnel::Guest {
   public:
     /// By where it came in.
     struct Way {
@@ -36,8 +22,8 @@ class Worker::Newcomer final : public tunnel::Guest {
         std::optional<wire::proxy::Addresses> addresses;
         DoorId door = kNoDoor;  ///< over udp
     };
-    Newcomer(Worker& worker, std::shared_ptr<const Specs> services, Way way)
-        : worker_(worker), services_(std::move(services)), way_(std::move(way)) {}
+    Newcomer(ServerEnd& end, std::shared_ptr<const Specs> services, Way way)
+        : end_(end), services_(std::move(services)), way_(std::move(way)) {}
 
     std::optional<std::string> authorise(const crypto::PublicKey& client, std::string_view asked) override {
         const auto answers = [&](const SpecPtr& spec) {
@@ -48,14 +34,14 @@ class Worker::Newcomer final : public tunnel::Guest {
             client_ = client;
             return "no service is called " + (asked.empty() ? "so" : std::string(asked));
         }
-        connection_ = std::make_shared<Connection>(worker_, *service, way_.source);
+        connection_ = std::make_shared<Connection>(end_.sessions_, *service, way_.source);
         connection_->door = way_.door;
-        return worker_.authorise(*connection_, client, way_.address);
+        return end_.authorise(*connection_, client, way_.address);
     }
 
     bool may_come_from(const IpAddress& source) override {
         const IpAddress before = std::exchange(connection_->address, source);
-        if (!worker_.unwelcome(*connection_)) return true;
+        if (!end_.sessions_.unwelcome(*connection_)) return true;
         connection_->address = before;
         return false;
     }
@@ -66,17 +52,17 @@ class Worker::Newcomer final : public tunnel::Guest {
     void established(std::unique_ptr<tunnel::Tunnel> tunnel) override {
         connection_->server_key = tunnel->server_key();
         connection_->runs_over(*tunnel);
-        worker_.let_in(connection_);
+        end_.let_in(connection_);
         connection_->addresses = way_.addresses;
-        worker_.reach_application(connection_, std::move(tunnel));
+        end_.reach_application(connection_, std::move(tunnel));
     }
 
     void refused(const Error& why) override {
-        if (connection_) return worker_.refuse(*connection_, why);
-        Connection stranger(worker_, services_->front(), way_.source);
+        if (connection_) return end_.refuse(*connection_, why);
+        Connection stranger(end_.sessions_, services_->front(), way_.source);
         stranger.refused_key = client_;
         if (client_) stranger.refused_for = "no service has the name that was asked for";
-        worker_.refuse(stranger, why);
+        end_.refuse(stranger, why);
     }
 
   private:
@@ -84,48 +70,17 @@ class Worker::Newcomer final : public tunnel::Guest {
         return connection_ ? connection_->spec() : *services_->front();
     }
 
-    Worker& worker_;
+    ServerEnd& end_;
     std::shared_ptr<const Specs> services_;
     Way way_;
     std::shared_ptr<Connection> connection_;
     std::optional<crypto::PublicKey> client_;  // who asked for a service that there is not
 };
 
-void Worker::listen(Open& door, os::UniqueFd listening) {
-    door.listeners.push_back(std::make_unique<io::Listener>(
-        context_, std::move(listening), door.specs->front()->name,
-        [this, &door](io::Stream stream, std::string source, const IpAddress& address) {
-            const SpecPtr& service = door.specs->front();
-            ++shared_.counters->accepted;
-            ++service->counters->accepted;
-            if (service->side == Side::server) {
-                serve_tunnel(service, std::move(stream), std::move(source), address);
-            } else {
-                serve_plain(service, std::move(stream), std::move(source));
-            }
-        },
-        shared_.addresses));
-    door.listeners.back()->start();
-}
-
-void Worker::serve_endpoint(Open& door, os::UniqueFd sessions, os::UniqueFd hellos) {
-    const SpecPtr& service = door.specs->front();
-    door.endpoint = service->wire->make_endpoint(
-        lent(), std::move(sessions), std::move(hellos), service->options, [this, &door](const Path& from) {
-            ++shared_.counters->accepted;
-            const wire::proxy::Addresses addresses{{from.peer.address.ip, from.peer.port},
-                                                   {from.own, door.specs->front()->accept_port}};
-            return std::make_shared<Newcomer>(*this, door.specs,
-                                              Newcomer::Way{io::source_text(from.peer, shared_.addresses),
-                                                            from.peer.address.ip, addresses, door.id});
-        });
-    door.endpoint->start();
-}
-
-void Worker::refuse(const Connection& connection, const Error& why) {
+void ServerEnd::refuse(const Connection& connection, const Error& why) {
     // The handshake knows one refusal for all; here it is known whether it was for want of a place.
     const Error& shown = connection.turned_away ? *connection.turned_away : why;
-    shared_.counters->refuse(shown);
+    sessions_.shared().counters->refuse(shown);
     ++connection.spec().counters->refused;
     log::limited(log::Level::warning, "handshake_reject",
                  {{"service", connection.spec().name},
@@ -134,32 +89,34 @@ void Worker::refuse(const Connection& connection, const Error& why) {
                   {"reason", shown.text()}});
     if (shown.is(AuditErrc::unavailable)) return;
     const std::string_view words = connection.refused_for;
-    shared_.audit->refused(connection.record(words.empty() ? why.what() : words));
+    sessions_.shared().audit->refused(connection.record(words.empty() ? why.what() : words));
 }
 
 // Returns nullopt if the key may use the service as it is now, whatever it was when the connection came; then
 // its session is counted.
-std::optional<std::string> Worker::authorise(Connection& connection, const crypto::PublicKey& key,
-                                             const IpAddress& address) {
+std::optional<std::string> ServerEnd::authorise(Connection& connection, const crypto::PublicKey& key,
+                                                const IpAddress& address) {
     const auto refuse_for = [&](std::string_view words) {
         connection.refused_key = key;
         connection.refused_for = words;
         return std::string(words);
     };
-    SpecPtr service = service_now(connection.spec().id);
+    SpecPtr service = sessions_.service_now(connection.spec().id);
     if (!service) return refuse_for(describe(forward::Ending::service_gone));
     connection.follow(std::move(service));
-    const auto decision = registry_->authorise(key, connection.spec().allow, address, io::wall_now());
+    const auto decision =
+        sessions_.registry().authorise(key, connection.spec().allow, address, io::wall_now());
     connection.peer = decision.name;
     if (decision.verdict != registry::Verdict::allowed) {
         return refuse_for(describe(decision.verdict)) + ": " +
                (decision.name.empty() ? key.text() : decision.name);
     }
     if (decision.name.empty()) connection.peer = key.text();
-    if (!take_slot(connection, guard::SessionLimits::Client{key, address}))
+    if (!sessions_.take_slot(connection, guard::SessionLimits::Client{key, address}))
         return refuse_for(connection.turned_away->what());
     // Written before it holds: a session that nobody can show later is none.
-    if (!shared_.audit->let_in({connection.spec().name, decision.name, key, connection.source, {}})) {
+    if (!sessions_.shared().audit->let_in(
+            {connection.spec().name, decision.name, key, connection.source, {}})) {
         connection.slot.reset();
         connection.turned_away = Error(AuditErrc::unavailable);
         return refuse_for(connection.turned_away->what());
@@ -170,16 +127,17 @@ std::optional<std::string> Worker::authorise(Connection& connection, const crypt
 }
 
 // Which of our keys a client knows is what a key rotation waits for. The vault is asked once for each key.
-void Worker::name_server_key(Connection& connection) {
+void ServerEnd::name_server_key(Connection& connection) {
     const vault::KeySlot slot = *connection.server_key;
     const auto [known, is_new] = server_keys_.try_emplace(slot, nullptr);
     connection.server_public = known->second;
     if (!is_new) return;
-    vault_.ask(vault::GetPublicKey{slot},
-               [this, slot](const Result<vault::ReplyBody>& reply) { server_key_is(slot, reply); });
+    sessions_.lent().tools.vault->ask(
+        vault::GetPublicKey{slot},
+        [this, slot](const Result<vault::ReplyBody>& reply) { server_key_is(slot, reply); });
 }
 
-void Worker::server_key_is(vault::KeySlot slot, const Result<vault::ReplyBody>& reply) {
+void ServerEnd::server_key_is(vault::KeySlot slot, const Result<vault::ReplyBody>& reply) {
     const auto* answer = reply ? std::get_if<vault::PublicKeyIs>(&*reply) : nullptr;
     const auto key = crypto::PublicKey::parse(answer != nullptr ? answer->key : ByteArray<32>{});
     if (!key) {                    // zeros are no key
@@ -188,64 +146,77 @@ void Worker::server_key_is(vault::KeySlot slot, const Result<vault::ReplyBody>& 
     }
     const auto* const own = &*own_keys_.insert(*key).first;
     server_keys_[slot] = own;
-    for (const auto& connection : connections_) {
+    for (const auto& connection : sessions_.all()) {
         if (connection->server_key == slot && connection->server_public == nullptr)
             connection->server_public = own;
     }
 }
 
-void Worker::let_in(const std::shared_ptr<Connection>& connection) {
-    ++shared_.counters->handshakes;
+void ServerEnd::let_in(const std::shared_ptr<Connection>& connection) {
+    ++sessions_.shared().counters->handshakes;
     ++connection->spec().counters->handshakes;
-    shared_.counters->peer_came(known_name(connection->peer), connection->key->text(), io::wall_now());
+    sessions_.shared().counters->peer_came(sessions_.known_name(connection->peer), connection->key->text(),
+                                           io::wall_now());
     connection->log_handshake();
-    add(connection);
+    sessions_.add(connection);
     name_server_key(*connection);
 }
 
-bool Worker::is_front(guard::ServiceId id, const IpAddress& address) const {
-    const SpecPtr service = service_now(id);
+bool ServerEnd::is_front(guard::ServiceId id, const IpAddress& address) const {
+    const SpecPtr service = sessions_.service_now(id);
     const auto holds = [&](const IpBlock& block) { return block.contains(address); };
     return service && std::ranges::any_of(service->proxy_from, holds);
 }
 
-void Worker::serve_tunnel(SpecPtr spec, io::Stream stream, std::string source, const IpAddress& address) {
+std::shared_ptr<tunnel::Guest> ServerEnd::guest(std::shared_ptr<const Specs> services, const Path& from,
+                                                DoorId door) {
+    ++sessions_.shared().counters->accepted;  // which of the services it wants is not known yet
+    const wire::proxy::Addresses addresses{{from.peer.address.ip, from.peer.port},
+                                           {from.own, services->front()->accept_port}};
+    return std::make_shared<Newcomer>(*this, std::move(services),
+                                      Newcomer::Way{io::source_text(from.peer, sessions_.shared().addresses),
+                                                    from.peer.address.ip, addresses, door});
+}
+
+void ServerEnd::accept(SpecPtr spec, io::Stream stream, std::string source, const IpAddress& address) {
+    sessions_.came(*spec);
     if (is_front(spec->id, address))
-        return serve_proxied(std::move(spec), std::move(stream), std::move(source), address);
+        return accept_proxied(std::move(spec), std::move(stream), std::move(source), address);
     const auto addresses = io::addresses_of(stream);
     shake_hands(spec, std::move(stream), std::move(source), address, addresses);
 }
 
 // From a front nothing is served without its header: whoever could make it leave that out would come as the
 // front.
-void Worker::serve_proxied(SpecPtr spec, io::Stream stream, std::string front, const IpAddress& address) {
+void ServerEnd::accept_proxied(SpecPtr spec, io::Stream stream, std::string front, const IpAddress& address) {
     auto done = [this, spec = std::move(spec), front = std::move(front),
                  address](Result<io::ProxiedStream> read) mutable {
         if (!read && read.error().is(io::ProxyErrc::only_asked)) return;
         if (read && !is_front(spec->id, address)) read = fail(io::ProxyErrc::no_front);
-        if (!read) return refuse(Connection(*this, std::move(spec), std::move(front)), read.error());
+        if (!read) return refuse(Connection(sessions_, std::move(spec), std::move(front)), read.error());
         if (!read->addresses) {
             const auto addresses = io::addresses_of(read->stream);
             return shake_hands(spec, std::move(read->stream), std::move(front), address, addresses);
         }
         const auto& [client, port] = read->addresses->source;
-        shake_hands(spec, std::move(read->stream), io::source_text({client, port}, shared_.addresses), client,
-                    read->addresses);
+        shake_hands(spec, std::move(read->stream),
+                    io::source_text({client, port}, sessions_.shared().addresses), client, read->addresses);
     };
-    proxy_headers_.read(std::move(stream), io::now() + shared_.timeouts.hello, std::move(done));
+    proxy_headers_.read(std::move(stream), io::now() + sessions_.shared().timeouts.hello, std::move(done));
 }
 
-void Worker::shake_hands(const SpecPtr& spec, io::Stream stream, std::string source, const IpAddress& address,
-                         const std::optional<wire::proxy::Addresses>& addresses) {
+void ServerEnd::shake_hands(const SpecPtr& spec, io::Stream stream, std::string source,
+                            const IpAddress& address,
+                            const std::optional<wire::proxy::Addresses>& addresses) {
     // Of this service, whatever a reload puts behind its door meanwhile.
     auto services = std::make_shared<const Specs>(1, spec);
     const auto guest = std::make_shared<Newcomer>(*this, std::move(services),
                                                   Newcomer::Way{std::move(source), address, addresses});
-    tunnel::accept(*spec->wire, lent(), std::move(stream), address, guest);
+    tunnel::accept(*spec->wire, sessions_.lent(), std::move(stream), address, guest);
 }
 
-void Worker::reach_application(const std::shared_ptr<Connection>& connection,
-                               std::unique_ptr<tunnel::Tunnel> tunnel) {
+void ServerEnd::reach_application(const std::shared_ptr<Connection>& connection,
+                                  std::unique_ptr<tunnel::Tunnel> tunnel) {
     const SpecPtr spec = connection->service();
     const Instant deadline = io::now() + spec->limits.connect_timeout;
     const auto give_up = [this, connection](const Error& why) {
@@ -254,11 +225,12 @@ void Worker::reach_application(const std::shared_ptr<Connection>& connection,
                       {"peer", connection->peer},
                       {"session", connection->who().session},
                       {"reason", why.text()}});
-        remove(connection);
+        sessions_.remove(connection);
     };
     if (spec->plain == PlainSide::datagrams) {
         const auto dial_one = [this](const ServiceTarget& target, Instant until, auto tried) {
-            io::dial_udp(context_, *shared_.resolver, target.address, until, std::move(tried));
+            io::dial_udp(*sessions_.lent().context, *sessions_.shared().resolver, target.address, until,
+                         std::move(tried));
         };
         return try_targets<os::UniqueFd>(spec, deadline, dial_one,
                                          [connection, give_up, tunnel = std::move(tunnel)](
@@ -270,7 +242,8 @@ void Worker::reach_application(const std::shared_ptr<Connection>& connection,
                                          });
     }
     const auto dial_one = [this](const ServiceTarget& target, Instant until, auto tried) {
-        io::dial(context_, *shared_.resolver, target.address, until, std::move(tried));
+        io::dial(*sessions_.lent().context, *sessions_.shared().resolver, target.address, until,
+                 std::move(tried));
     };
     try_targets<io::Stream>(spec, deadline, dial_one,
                             [connection, give_up, tunnel = std::move(tunnel)](Result<io::Stream> plain,

@@ -1,14 +1,22 @@
 #pragma once
 
+#include "forward/flows.hpp"
 #include "forward/forwarding.hpp"
 #include "log/log.hpp"
-#include "serve/worker.hpp"
+#include "serve/service.hpp"
+#include "wire/proxy_protocol.hpp"
 
 #include <memory>
 #include <optional>
 #include <string>
 
 namespace curvegate::serve {
+
+class Sessions;
+
+/// A door that was open at a worker; no other ever had its number.
+enum class DoorId : std::uint64_t {};
+inline constexpr DoorId kNoDoor{0};
 
 /// Calls `log` with the fields that tell which connection it is.
 template <class Log>
@@ -23,13 +31,10 @@ void log_of(const ServiceSpec& spec, const forward::Flows::Who& who, const Log& 
 
 /// One forwarded connection from accept to end: who it is, what it holds, and its forwarder once both sides
 /// are there.
-class Worker::Connection : public std::enable_shared_from_this<Connection> {
+class Connection : public std::enable_shared_from_this<Connection> {
   public:
-    Connection(Worker& worker, SpecPtr service, std::string source_text)
-        : source(std::move(source_text)),
-          spec_(std::move(service)),
-          id_(++worker.shared_.counters->connections),
-          worker_(worker) {}
+    /// `sessions` outlives it.
+    Connection(Sessions& sessions, SpecPtr service, std::string source_text);
 
     const std::string source;
     std::string peer;                              ///< its name, or its key where it has none
@@ -39,7 +44,8 @@ class Worker::Connection : public std::enable_shared_from_this<Connection> {
     IpAddress address{};                           ///< server end: where it came from
     DoorId door = kNoDoor;                         ///< server end over udp: by which its packets come
     std::optional<vault::KeySlot> server_key;      ///< server end: of our keys the one that the client knows
-    const crypto::PublicKey* server_public = nullptr;  ///< the same, once the vault has said; the worker's
+    const crypto::PublicKey* server_public =
+        nullptr;  ///< the same, once the vault has said; the server end's
     std::shared_ptr<const guard::SessionLimits::Slot> slot;  ///< its place, which its tunnel may hold longer
     std::optional<Error> turned_away;  ///< it may come, but there is no place: a limit, or the audit
     std::optional<wire::proxy::Addresses> addresses;  ///< server end: of the client, for a PROXY header
@@ -50,7 +56,7 @@ class Worker::Connection : public std::enable_shared_from_this<Connection> {
     void forward_records(io::Stream plain, std::unique_ptr<tunnel::MessagePipe> pipe);
 
     /// By which it runs: as the service was when it proved its key. Its sessions are judged by what a reload
-    /// makes of it, `service_now`.
+    /// makes of it, Sessions::service_now().
     [[nodiscard]] const ServiceSpec& spec() const { return *spec_; }
     [[nodiscard]] SpecPtr service() const { return spec_; }
     /// As the service is now, or as it was before a reload took it away.
@@ -89,7 +95,7 @@ class Worker::Connection : public std::enable_shared_from_this<Connection> {
 
     SpecPtr spec_;
     std::uint64_t id_;
-    Worker& worker_;
+    Sessions& sessions_;
     std::shared_ptr<forward::ForwarderBase> forwarder_;
     std::weak_ptr<tunnel::Remains> remains_;
     Instant since_ = std::chrono::steady_clock::now();

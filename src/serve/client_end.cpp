@@ -1,44 +1,45 @@
+#include "serve/client_end.hpp"
+
 #include "io/clock.hpp"
 #include "io/socket_options.hpp"
 #include "log/log.hpp"
-#include "serve/worker_connection.hpp"
 
 #include <algorithm>
 
-/// The client ends of services: plain in, tunnel out.
 namespace curvegate::serve {
 
-void Worker::serve_plain(SpecPtr spec, io::Stream stream, std::string source) {
+void ClientEnd::accept(SpecPtr spec, io::Stream stream, std::string source) {
+    sessions_.came(*spec);
     // Not left to the listening socket: what came before it had them would be without, and a cut of its
     // tunnel would look like an end.
     io::set_plain_options(stream.native_handle(), spec->limits.dead_peer);
-    auto connection = std::make_shared<Connection>(*this, std::move(spec), std::move(source));
+    auto connection = std::make_shared<Connection>(sessions_, std::move(spec), std::move(source));
     connection->peer = connection->spec().targets.front().peer;  // until one has answered
-    if (!take_slot(*connection, std::nullopt))
+    if (!sessions_.take_slot(*connection, std::nullopt))
         return not_connected(connection, std::move(stream), *connection->turned_away);
-    add(connection);
+    sessions_.add(connection);
     open_tunnel(connection, std::move(stream));
 }
 
 // A server that is not the pinned one, or none is pinned: a decision. A network that fails is none.
-void Worker::audit_failure(const ServiceSpec& spec, const ServiceTarget& target, const std::string& source,
-                           const Error& why) {
+void ClientEnd::audit_failure(const ServiceSpec& spec, const ServiceTarget& target, const std::string& source,
+                              const Error& why) {
     const bool decided =
         why.is(io::DialErrc::no_pin) || why.is(io::DialErrc::wrong_key) || why.is(io::DialErrc::no_cookie);
-    if (decided) shared_.audit->refused({spec.name, target.peer, {}, source, why.what()});
+    if (decided) sessions_.shared().audit->refused({spec.name, target.peer, {}, source, why.what()});
 }
 
-tunnel::Opener& Worker::opener_of(const tunnel::Wire& wire) {
+tunnel::Opener& ClientEnd::opener_of(const tunnel::Wire& wire) {
     auto& opener = openers_[&wire];
-    if (!opener) opener = wire.make_opener(lent());
+    if (!opener) opener = wire.make_opener(sessions_.lent());
     return *opener;
 }
 
-void Worker::dial_server(const SpecPtr& spec, const std::string& source,
-                         const io::CancellationPtr& cancellation, TunnelTries::DoneFn done) {
+void ClientEnd::dial_server(const SpecPtr& spec, const std::string& source,
+                            const io::CancellationPtr& cancellation, Tries::DoneFn done) {
     const Instant deadline = io::now() + spec->limits.connect_timeout;
     const auto dial = [this, spec, source, deadline, cancellation](const ServiceTarget& target, Instant until,
-                                                                   TunnelTries::TriedFn tried) {
+                                                                   Tries::TriedFn tried) {
         tunnel::Opening wanted{
             target.address, target.peer, keys_to_try(*spec, target), spec->options, spec->limits.dead_peer,
             until,          {}};
@@ -54,7 +55,7 @@ void Worker::dial_server(const SpecPtr& spec, const std::string& source,
     try_targets<std::unique_ptr<tunnel::Tunnel>>(spec, deadline, dial, std::move(done));
 }
 
-void Worker::open_tunnel(const std::shared_ptr<Connection>& connection, io::Stream plain) {
+void ClientEnd::open_tunnel(const std::shared_ptr<Connection>& connection, io::Stream plain) {
     dial_server(connection->service(), connection->source, nullptr,
                 [this, connection, plain = std::move(plain)](Result<std::unique_ptr<tunnel::Tunnel>> result,
                                                              const ServiceTarget* target) mutable {
@@ -75,40 +76,41 @@ void Worker::open_tunnel(const std::shared_ptr<Connection>& connection, io::Stre
                 });
 }
 
-void Worker::greeted(const ServiceSpec& spec, const ServiceTarget& target, const crypto::PublicKey& server) {
-    ++shared_.counters->handshakes;
+void ClientEnd::greeted(const ServiceSpec& spec, const ServiceTarget& target,
+                        const crypto::PublicKey& server) {
+    ++sessions_.shared().counters->handshakes;
     ++spec.counters->handshakes;
-    shared_.counters->peer_came(known_name(target.peer), server.text(), io::wall_now());
+    sessions_.shared().counters->peer_came(sessions_.known_name(target.peer), server.text(), io::wall_now());
     last_good_.insert_or_assign(spec.name + "\n" + target.text, server);
 }
 
 // The server has proven its key. Error: it cannot be written that we go on with it.
-Result<> Worker::may_greet(const ServiceSpec& spec, const ServiceTarget& target,
-                           const crypto::PublicKey& server, const std::string& source) {
-    if (shared_.audit->let_in({spec.name, target.peer, server, source, {}})) return {};
+Result<> ClientEnd::may_greet(const ServiceSpec& spec, const ServiceTarget& target,
+                              const crypto::PublicKey& server, const std::string& source) {
+    if (sessions_.shared().audit->let_in({spec.name, target.peer, server, source, {}})) return {};
     return fail(AuditErrc::unavailable);
 }
 
-void Worker::not_greeted(const ServiceSpec& spec, const Error& why) {
-    shared_.counters->refuse(why);
+void ClientEnd::not_greeted(const ServiceSpec& spec, const Error& why) {
+    sessions_.shared().counters->refuse(why);
     ++spec.counters->refused;
     log::limited(log::Level::error, "connect_failed",
                  {{"service", spec.name}, {"peer", spec.peer}, {"reason", why.text()}});
 }
 
-void Worker::not_connected(const std::shared_ptr<Connection>& connection, io::Stream plain,
-                           const Error& why) {
+void ClientEnd::not_connected(const std::shared_ptr<Connection>& connection, io::Stream plain,
+                              const Error& why) {
     not_greeted(connection->spec(), why);
     error_code ignored;
     plain.close(ignored);  // a reset, by set_plain_options()
-    remove(connection);
+    sessions_.remove(connection);
 }
 
 // In the order of the file, but the one that answered last comes first. Of the target's own peer: a key is
 // never good for another.
-std::vector<crypto::PublicKey> Worker::keys_to_try(const ServiceSpec& spec,
-                                                   const ServiceTarget& target) const {
-    auto keys = registry_->keys_of(target.peer, io::wall_now());
+std::vector<crypto::PublicKey> ClientEnd::keys_to_try(const ServiceSpec& spec,
+                                                      const ServiceTarget& target) const {
+    auto keys = sessions_.registry().keys_of(target.peer, io::wall_now());
     const auto last = last_good_.find(spec.name + "\n" + target.text);
     if (last == last_good_.end()) return keys;
     const auto good = std::ranges::find(keys, last->second);
@@ -116,55 +118,18 @@ std::vector<crypto::PublicKey> Worker::keys_to_try(const ServiceSpec& spec,
     return keys;
 }
 
-bool Worker::is_pinned(const std::string& peer, const crypto::PublicKey& server) const {
-    const auto keys = registry_->keys_of(peer, io::wall_now());
-    return std::ranges::find(keys, server) != keys.end();
-}
-
-// ---- a service with datagrams ----
-
-forward::Flows::Limits Worker::flow_limits(const ServiceSpec& spec) {
-    return {spec.limits.flows, std::min(spec.limits.flow_idle, spec.limits.idle_timeout),
-            spec.limits.dead_peer, spec.limits.max_session};
-}
-
-void Worker::serve_datagrams(Open& door, os::UniqueFd listening) {
-    door.flows = std::make_unique<forward::Flows>(
-        context_, std::move(listening), flow_limits(*door.specs->front()), *shared_.counters,
-        [this, &door](const std::string& source, const io::CancellationPtr& cancellation,
-                      forward::Flows::DialedFn done) {
-            open_flow(door.specs->front(), source, cancellation, std::move(done));
-        },
-        [this, &door] { session_begins(*door.specs->front()); },
-        [this, &door](const forward::Flows::Who& who, const forward::ForwarderSummary& summary) {
-            const ServiceSpec& spec = *door.specs->front();
-            const bool revoked = summary.ending == forward::Ending::revoked;
-            const bool closed = summary.ending == forward::Ending::service_gone ||
-                                summary.ending == forward::Ending::port_closed;
-            if (revoked || closed) {
-                shared_.audit->ended({spec.name, who.peer, who.key, who.source,
-                                      revoked ? describe(io::DialErrc::no_pin) : describe(summary.ending)});
-            }
-            session_ended(spec, who, summary);
-        },
-        shared_.addresses);
-    door.flows->start();
-}
-
-void Worker::open_flow(const SpecPtr& service, const std::string& source,
-                       const io::CancellationPtr& cancellation, forward::Flows::DialedFn done) {
-    const ServiceSpec& spec = *service;
-    ++shared_.counters->accepted;
-    ++spec.counters->accepted;
-    if (!sweeping_) sweep();
+void ClientEnd::open_flow(const SpecPtr& service, const std::string& source,
+                          const io::CancellationPtr& cancellation, forward::Flows::DialedFn done) {
+    sessions_.came(*service);
+    sessions_.on_arrival();
     auto opened = [this, service, source, cancellation, done = std::move(done)](
                       Result<std::unique_ptr<tunnel::Tunnel>> result, const ServiceTarget* target) mutable {
         std::weak_ptr<tunnel::Remains> remains;
-        if (result) remains = watch(**result, nullptr);
+        if (result) remains = sessions_.watch(**result, nullptr);
         // Its flow had to go: nobody has come, and nothing has failed.
         if (cancellation->is_cancelled()) return;
         // A reload may have taken the pin away while this was dialled.
-        if (result && !is_pinned(target->peer, (*result)->peer())) {
+        if (result && !sessions_.is_pinned(target->peer, (*result)->peer())) {
             result = fail(io::DialErrc::no_pin, target->peer);
             audit_failure(*service, *target, source, result.error());
         }
@@ -179,13 +144,26 @@ void Worker::open_flow(const SpecPtr& service, const std::string& source,
         greeted(*service, *target, (*result)->peer());
         const std::string moved = service->targets.size() > 1 ? target->text : "";
         const forward::Flows::Who who{source, target->peer, (*result)->peer(), moved,
-                                      ++shared_.counters->connections};
+                                      ++sessions_.shared().counters->connections};
         log_of(*service, who,
                [](const auto&... where) { log::event(log::Level::info, "handshake_ok", {where...}); });
         done(forward::Flows::Tunnel{(*result)->datagrams(), who.peer, who.key, moved, who.session,
                                     std::move(remains)});
     };
     dial_server(service, source, cancellation, std::move(opened));
+}
+
+void ClientEnd::flow_ended(const ServiceSpec& spec, const forward::Flows::Who& who,
+                           const forward::ForwarderSummary& summary) {
+    const bool revoked = summary.ending == forward::Ending::revoked;
+    const bool closed =
+        summary.ending == forward::Ending::service_gone || summary.ending == forward::Ending::port_closed;
+    if (revoked || closed) {
+        sessions_.shared().audit->ended(
+            {spec.name, who.peer, who.key, who.source,
+             revoked ? describe(io::DialErrc::no_pin) : describe(summary.ending)});
+    }
+    sessions_.session_ended(spec, who, summary);
 }
 
 }  // namespace curvegate::serve
