@@ -76,24 +76,43 @@ std::optional<Service::Use> Service::use_of(KeySlot slot) const {
     return std::nullopt;
 }
 
+// PROTOCOL 6.5: kPermissions decides of which key's role a verb is, and how often it is answered, before
+// anything of the request is looked at.
+std::optional<Status> Service::refusal(const RequestBody& body, Instant now) {
+    const Permission& permission = permission_of(verb_of(body));
+    const KeySlot slot = std::visit(
+        [](const auto& verb) {
+            if constexpr (requires { verb.slot; })
+                return verb.slot;
+            else
+                return KeySlot::client;
+        },
+        body);
+    if (permission.role && *permission.role != role_of(slot)) return Status::no_such_key;
+    if (permission.rate_limited && !vouches_.allows(now)) return Status::over_rate;
+    return std::nullopt;
+}
+
 Reply Service::handle(const Request& request, Instant now, WallTime wall) {
+    const Verb verb_asked = verb_of(request.body);
+    if (const auto why = refusal(request.body, now)) return {request.id, Refused{verb_asked, *why}};
     auto body = std::visit(
         [&](const auto& verb) {
             using Body = std::decay_t<decltype(verb)>;
-            if constexpr (std::is_same_v<Body, MakeVouch> || std::is_same_v<Body, OpenVouch>) {
+            if constexpr (std::is_same_v<Body, OpenVouch>) {
                 return answer(verb, now, wall);
+            } else if constexpr (std::is_same_v<Body, MakeVouch>) {
+                return answer(verb, wall);
             } else {
                 return answer(verb);
             }
         },
         request.body);
-    if (!body) return {request.id, Refused{verb_of(request.body), body.error()}};
+    if (!body) return {request.id, Refused{verb_asked, body.error()}};
     return {request.id, *body};
 }
 
-Service::Holder* Service::holder_of(KeySlot slot, Verb verb) {
-    const auto wanted = permission_of(verb).role;
-    if (wanted && *wanted != role_of(slot)) return nullptr;
+Service::Holder* Service::holder_of(KeySlot slot) {
     if (role_of(slot) == KeyRole::client) return client_.get();
     for (const auto& holder : servers_) {
         if (holder && holder->slot == slot) return holder.get();
@@ -108,7 +127,7 @@ std::array<Service::Holder*, 2> Service::order_of(KeySlot first) const noexcept 
 }
 
 Service::Answer<ReplyBody> Service::answer(const AnswerHello& request) {
-    if (role_of(request.slot) != KeyRole::server || !servers_[0]) return std::unexpected(Status::no_such_key);
+    if (!servers_[0]) return std::unexpected(Status::no_such_key);
     const auto client_short = checked(request.client_short);
     if (!client_short) return std::unexpected(client_short.error());
     for (Holder* holder : order_of(request.slot)) {
@@ -129,15 +148,12 @@ Service::Answer<ReplyBody> Service::answer(const AnswerHello& request) {
     return std::unexpected(Status::box_does_not_open);
 }
 
-Service::Answer<ReplyBody> Service::answer(const MakeVouch& request, Instant now, WallTime wall) {
-    Holder* holder = holder_of(KeySlot::client, MakeVouch::kVerb);
+Service::Answer<ReplyBody> Service::answer(const MakeVouch& request, WallTime wall) {
+    Holder* holder = holder_of(KeySlot::client);
     if (holder == nullptr) return std::unexpected(Status::no_such_key);
     const auto server = checked(request.server);
     const auto client_short = checked(request.client_short);
     if (!server || !client_short) return std::unexpected(Status::weak_key);
-    if (permission_of(MakeVouch::kVerb).rate_limited && !vouches_.allows(now)) {
-        return std::unexpected(Status::over_rate);
-    }
     if (!listed_->is_listed(*server, wall)) return std::unexpected(Status::unknown_peer);
 
     auto shared = PeerKey::of(holder->shared, holder->own.key.secret, *server);
@@ -152,7 +168,7 @@ Service::Answer<ReplyBody> Service::answer(const MakeVouch& request, Instant now
 }
 
 Service::Answer<ReplyBody> Service::answer(const OpenVouch& request, Instant now, WallTime wall) {
-    Holder* holder = holder_of(request.slot, OpenVouch::kVerb);
+    Holder* holder = holder_of(request.slot);
     if (holder == nullptr) return std::unexpected(Status::no_such_key);
     const auto client = checked(request.client);
     const auto client_short = checked(request.client_short);
@@ -176,7 +192,7 @@ Service::Answer<ReplyBody> Service::answer(const OpenVouch& request, Instant now
 }
 
 Service::Answer<ReplyBody> Service::answer(const GetPublicKey& request) {
-    const Holder* holder = holder_of(request.slot, GetPublicKey::kVerb);
+    const Holder* holder = holder_of(request.slot);
     if (holder == nullptr) return std::unexpected(Status::no_such_key);
     return PublicKeyIs{to_array(holder->own.key.public_key.bytes())};
 }

@@ -78,12 +78,14 @@ class Service {
     template <class T>
     using Answer = std::expected<T, Status>;
 
-    /// The key for a slot, if there is one and its role is the verb's.
-    [[nodiscard]] Holder* holder_of(KeySlot slot, Verb verb);
+    /// Why the table of permissions (PROTOCOL 6.5) refuses it; returns nullopt if it does not.
+    [[nodiscard]] std::optional<Status> refusal(const RequestBody& body, Instant now);
+    /// The key for a slot; null: there is none.
+    [[nodiscard]] Holder* holder_of(KeySlot slot);
     /// The server keys in the order in which a Hello is tried under them: the named one first.
     [[nodiscard]] std::array<Holder*, 2> order_of(KeySlot first) const noexcept;
     [[nodiscard]] Answer<ReplyBody> answer(const AnswerHello& request);
-    [[nodiscard]] Answer<ReplyBody> answer(const MakeVouch& request, Instant now, WallTime wall);
+    [[nodiscard]] Answer<ReplyBody> answer(const MakeVouch& request, WallTime wall);
     [[nodiscard]] Answer<ReplyBody> answer(const OpenVouch& request, Instant now, WallTime wall);
     [[nodiscard]] Answer<ReplyBody> answer(const GetPublicKey& request);
 
