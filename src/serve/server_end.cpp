@@ -40,10 +40,9 @@ class ServerEnd::Newcomer final : public tunnel::Guest {
     }
 
     bool may_come_from(const IpAddress& source) override {
-        const IpAddress before = std::exchange(connection_->address, source);
-        if (!end_.sessions_.unwelcome(*connection_)) return true;
-        connection_->address = before;
-        return false;
+        if (end_.sessions_.unwelcome(*connection_, source)) return false;
+        connection_->address = source;
+        return true;
     }
 
     [[nodiscard]] Duration dead_peer() const override { return spec().limits.dead_peer; }

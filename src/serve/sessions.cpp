@@ -55,7 +55,8 @@ bool Sessions::is_pinned(const std::string& peer, const crypto::PublicKey& serve
     return std::ranges::find(keys, server) != keys.end();
 }
 
-std::optional<Sessions::Unwelcome> Sessions::unwelcome(const Connection& connection) const {
+std::optional<Sessions::Unwelcome> Sessions::unwelcome(const Connection& connection,
+                                                       const IpAddress& source) const {
     const SpecPtr service = service_now(connection.spec().id);
     if (!service) return Unwelcome{forward::Ending::service_gone, describe(forward::Ending::service_gone)};
     if (!connection.key) return std::nullopt;  // it has proven nothing yet, and is looked at when it has
@@ -64,8 +65,7 @@ std::optional<Sessions::Unwelcome> Sessions::unwelcome(const Connection& connect
             return std::nullopt;
         return Unwelcome{forward::Ending::revoked, describe(io::DialErrc::no_pin)};
     }
-    const auto decision =
-        registry_->authorise(*connection.key, service->allow, connection.address, io::wall_now());
+    const auto decision = registry_->authorise(*connection.key, service->allow, source, io::wall_now());
     if (decision.verdict == registry::Verdict::allowed) return std::nullopt;
     return Unwelcome{forward::Ending::revoked, describe(decision.verdict)};
 }

@@ -38,8 +38,13 @@ class Sessions {
         forward::Ending ending;
         std::string_view why;  // fixed words
     };
-    /// Returns nullopt if it may.
-    [[nodiscard]] std::optional<Unwelcome> unwelcome(const Connection& connection) const;
+    /// Returns nullopt if it may, seen at that address.
+    [[nodiscard]] std::optional<Unwelcome> unwelcome(const Connection& connection,
+                                                     const IpAddress& source) const;
+    /// The same where it came from.
+    [[nodiscard]] std::optional<Unwelcome> unwelcome(const Connection& connection) const {
+        return unwelcome(connection, connection.address);
+    }
     /// Ends those that may not go on, and gives how many.
     [[nodiscard]] std::size_t end_unwelcome();
     /// Has it a name in known_hosts? What a table of peers may hold: a key that has none is no word of ours.
