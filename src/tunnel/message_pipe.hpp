@@ -10,9 +10,8 @@
 
 namespace curvegate::tunnel {
 
-/// A connected tunnel that carries whole messages, whatever its wire: a frame each (PROTOCOL 5), or cut out of a
-/// stream (PROTOCOL 10.1). One thread. Handlers are never called from
-/// within send(), flush() or close().
+/// A connected tunnel that carries whole messages, whatever its wire: a frame each (PROTOCOL 5), or cut out
+/// of a stream (PROTOCOL 10.1). One thread. Handlers are never called from within send(), flush() or close().
 class MessagePipe {
   public:
     virtual ~MessagePipe() = default;

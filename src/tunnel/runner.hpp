@@ -20,14 +20,12 @@ namespace curvegate::tunnel {
 /// - `start(keys)` (clients): the event with which its machine begins;
 /// - `origin()` (servers): which carrier and address a cookie is bound to;
 /// - `admit()` (servers): an error if the client whose cookie has opened gets no place. It is asked before
-/// any
-///   public-key work;
+///   any public-key work;
 /// - `authorise(ask)` (servers): nullopt if this key may in, and otherwise the reason for the log;
 /// - `on(action)` for each other action that its machine has: send, established, close and so on. It gives
 ///   nothing, or the event that answers the action at once;
 /// - `settled()`: an event and all that came of it is over. The state and next_deadline() may be others. It
-/// is
-///   the last thing that the Runner does then, so it may destroy it.
+///   is the last thing that the Runner does then, so it may destroy it.
 template <class Machine, class Port>
 class Runner {
   public:

@@ -146,6 +146,11 @@ for file in $(sources_in src/guard); do
     [ -z "$hits" ] || offend "$file uses ${hits//$'\n'/; }"
 done
 
+# A section of PROTOCOL.md that the code names must be there.
+for section in $(grep -rhoE 'PROTOCOL [0-9]+(\.[0-9]+)*' src vault include tests/unit tests/fsm tests/net fuzz | cut -d' ' -f2 | sort -u); do
+    grep -qE "^#+ ${section//./\\.} " PROTOCOL.md || offend "PROTOCOL $section is named in the code, and PROTOCOL.md has no such section"
+done
+
 # ---- 3. who holds dangerous headers ----
 
 only_in() {  # header pattern, what it is, folders that may
