@@ -43,7 +43,7 @@ struct Opening {
     std::vector<crypto::PublicKey> keys;  ///< any of which it may prove, in the order to try
     service::WireOptions options;
     Duration dead_peer = service::Limits{}.dead_peer;
-    Instant deadline{};  ///< of the name, the connection and the handshake together
+    Instant deadline;  ///< of the name, the connection and the handshake together
     /// Where the server says its first word only after the tunnel stands: when that must be there. nullopt:
     /// at the deadline.
     std::optional<Instant> confirm_by;

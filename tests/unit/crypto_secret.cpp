@@ -1,3 +1,4 @@
+#include "crypto/message_box.hpp"
 #include "crypto/secret.hpp"
 #include "os/sanitizer.hpp"
 #include "os/secret_pages.hpp"
