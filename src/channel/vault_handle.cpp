@@ -1,5 +1,6 @@
 #include "channel/vault_handle.hpp"
 
+#include "io/clock.hpp"
 #include "io/host.hpp"
 #include "os/connect_unix.hpp"
 #include "os/file.hpp"
@@ -159,7 +160,7 @@ std::expected<std::shared_ptr<Vault::Impl>, std::string> make(boost::asio::io_co
     auto pool = crypto::SecretPool::create(os::secret_pages(), crypto::Locking::require, kMaxSecrets);
     if (!pool) return std::unexpected(pool.error().text());
     os::SystemRandom random;
-    auto keeper = cookie::Keeper::create(**pool, random, std::chrono::steady_clock::now());
+    auto keeper = cookie::Keeper::create(**pool, random, io::now());
     if (!keeper) return std::unexpected(keeper.error().text());
     return std::make_shared<Vault::Impl>(context, std::move(*pool), std::move(*keeper), std::move(*who));
 }
@@ -194,7 +195,7 @@ void Vault::Impl::cycle_cookie_keys() {
     cookie_timer.expires_at(keeper.next_deadline());
     cookie_timer.async_wait([this, life = alive](error_code error) {
         if (error || !*life) return;
-        (void)keeper.advance(std::chrono::steady_clock::now(), random);  // issue() tries again and tells
+        (void)keeper.advance(io::now(), random);  // issue() tries again and tells
         cycle_cookie_keys();
     });
 }

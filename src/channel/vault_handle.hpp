@@ -48,7 +48,7 @@ struct Vault::Impl : std::enable_shared_from_this<Vault::Impl> {
     registry::Registry registry;
     std::unique_ptr<io::Resolver> resolver;
     std::map<Wire, std::unique_ptr<tunnel::Opener>> openers;  // of the wires that were used
-    boost::asio::steady_timer cookie_timer;
+    io::Timer cookie_timer;
     vault_client::VaultProcess process;
     std::shared_ptr<bool> alive = std::make_shared<bool>(true);
 };

@@ -250,7 +250,7 @@ class Connection {
     const config::Service& service_;
     Vault vault_;
     asio::signal_set signals_;
-    asio::steady_timer sweep_;
+    io::Timer sweep_;
     tunnel::Scratch scratch_;
     Stdio stdio_;
     std::shared_ptr<forward::ForwarderBase> forwarder_;

@@ -3,6 +3,7 @@
 #include "cli/options.hpp"
 #include "cli/places.hpp"
 #include "cli/verbs.hpp"
+#include "io/clock.hpp"
 #include "tunnel/curve_tun/dial.hpp"
 #include "tunnel/curvecp/dial.hpp"
 
@@ -28,7 +29,7 @@ Result<Value> await(asio::io_context& context, Start start) {
 /// Version 1 confirms nothing: a server that refuses us closes. Gives whether it did within a second.
 bool closes_soon(asio::io_context& context, io::Stream& stream) {
     bool closed = false;
-    asio::steady_timer timer(context, kVerdictWait);
+    io::Timer timer(context, kVerdictWait);
     timer.async_wait([&context](error_code error) {
         if (!error) context.stop();
     });
@@ -112,7 +113,7 @@ int shake_hands_by_curvecp(const Dialled& dialled, const Vault& vault, asio::io_
     const auto& service = dialled.service;
     auto target =
         stream_target(service, {dialled.target.host, dialled.target.port, {}}, dialled.peer(), dialled.keys);
-    const Instant deadline = std::chrono::steady_clock::now() + service.limits.connect_timeout;
+    const Instant deadline = io::now() + service.limits.connect_timeout;
     auto dialed = await<tunnel::curvecp::DialedStream>(context, [&](auto done) {
         tunnel::curvecp::dial_stream(context, *with.resolver, with.tools(), std::move(target), deadline,
                                      std::move(done));
@@ -146,7 +147,7 @@ int shake_hands_by_curve_tun(const Dialled& dialled, const Vault& vault, asio::i
     const auto& service = dialled.service;
     const io::Target target{dialled.target.host, dialled.target.port, {}};
     for (const auto& key : dialled.keys) {
-        const Instant deadline = std::chrono::steady_clock::now() + service.limits.connect_timeout;
+        const Instant deadline = io::now() + service.limits.connect_timeout;
         auto stream = await<io::Stream>(context, [&](auto done) {
             io::dial(context, *with.resolver, target, deadline, std::move(done));
         });

@@ -1,14 +1,15 @@
 #pragma once
 
 #include "base/path.hpp"
+#include "io/clock.hpp"
 
+#include <boost/asio/basic_waitable_timer.hpp>
 #include <boost/asio/error.hpp>
 #include <boost/asio/generic/stream_protocol.hpp>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/ip/udp.hpp>
 #include <boost/asio/local/stream_protocol.hpp>
-#include <boost/asio/steady_timer.hpp>
 
 namespace curvegate {
 namespace asio = boost::asio;
@@ -22,6 +23,13 @@ using udp = asio::ip::udp;
 
 /// A connected stream socket, TCP or unix; always non-blocking.
 using Stream = asio::generic::stream_protocol::socket;
+
+struct WaitTraits : asio::wait_traits<Clock> {
+    using asio::wait_traits<Clock>::to_wait_duration;
+    [[nodiscard]] static Duration to_wait_duration(const Duration& wait) { return sleep_for(wait); }
+};
+/// Whatever waits for a time waits by this: a steady_timer that keeps to now().
+using Timer = asio::basic_waitable_timer<Clock, WaitTraits>;
 
 [[nodiscard]] IpAddress address_of(const tcp::endpoint& endpoint);
 [[nodiscard]] tcp::endpoint endpoint_of(const ScopedIp& address, std::uint16_t port);

@@ -141,8 +141,8 @@ class Dialler : public std::enable_shared_from_this<Dialler> {
 
     asio::io_context& context_;
     Target target_;
-    asio::steady_timer timer_;
-    asio::steady_timer next_step_;
+    io::Timer timer_;
+    io::Timer next_step_;
     ConnectedFn done_;
     std::vector<ScopedIp> addresses_;
     std::vector<std::shared_ptr<Stream>> attempts_;  // one for each address that was tried, in their order

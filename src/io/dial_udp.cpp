@@ -44,7 +44,7 @@ class UdpDialler : public std::enable_shared_from_this<UdpDialler> {
 
     asio::io_context& context_;
     Target target_;
-    asio::steady_timer timer_;
+    io::Timer timer_;
     DialedUdpFn done_;
 };
 

@@ -32,7 +32,7 @@ class Listener {
 
     asio::io_context& context_;
     asio::generic::stream_protocol::socket socket_;  // only waited on; accept4() does the rest
-    asio::steady_timer timer_;
+    io::Timer timer_;
     std::string service_;
     AcceptFn accept_;
     AddressForm form_;

@@ -54,7 +54,7 @@ class Mailbox : public std::enable_shared_from_this<Mailbox<Item>> {
             });
         }
         if (timeout) {
-            waiter->timer = std::make_unique<asio::steady_timer>(context_, *timeout);
+            waiter->timer = std::make_unique<io::Timer>(context_, *timeout);
             waiter->timer->async_wait([weak = this->weak_from_this(), id = waiter->id](error_code error) {
                 const auto self = weak.lock();
                 if (!error && self) self->give_up(id, asio::error::timed_out);
@@ -66,7 +66,7 @@ class Mailbox : public std::enable_shared_from_this<Mailbox<Item>> {
   private:
     struct Waiter {
         Handler handler;
-        std::unique_ptr<asio::steady_timer> timer;
+        std::unique_ptr<io::Timer> timer;
         std::uint64_t id;
     };
 

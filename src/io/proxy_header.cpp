@@ -90,7 +90,7 @@ class HeaderReader : public std::enable_shared_from_this<HeaderReader> {
     }
 
     Stream stream_;
-    asio::steady_timer timer_;
+    io::Timer timer_;
     ProxyHeaders::DoneFn done_;  // empty: over
     std::shared_ptr<std::size_t> waiting_;
     // A parse() that wants more has less than this, so there is always room to read into.

@@ -41,7 +41,7 @@ struct Drain : std::enable_shared_from_this<Drain> {
     Instant deadline;
     std::function<bool()> drained;
     std::function<void()> done;
-    asio::steady_timer timer;
+    io::Timer timer;
 };
 
 }  // namespace

@@ -2,6 +2,7 @@
 
 #include "forward/flows.hpp"
 #include "forward/forwarding.hpp"
+#include "io/clock.hpp"
 #include "log/log.hpp"
 #include "serve/service.hpp"
 #include "wire/proxy_protocol.hpp"
@@ -98,7 +99,7 @@ class Connection : public std::enable_shared_from_this<Connection> {
     Sessions& sessions_;
     std::shared_ptr<forward::ForwarderBase> forwarder_;
     std::weak_ptr<tunnel::Remains> remains_;
-    Instant since_ = std::chrono::steady_clock::now();
+    Instant since_ = io::now();
     std::optional<forward::Ending> cut_;  // before its forwarder was there
     std::string_view decided_;            // why it was ended; empty: nobody decided that
 };

@@ -104,8 +104,8 @@ class Worker {
     cookie::Keeper keeper_;
     vault_client::VaultClient vault_;
     tunnel::Scratch scratch_;
-    asio::steady_timer cookie_timer_;
-    asio::steady_timer sweep_timer_;
+    io::Timer cookie_timer_;
+    io::Timer sweep_timer_;
     std::map<std::string, Open> doors_;
     std::uint64_t last_door_ = 0;
     bool sweeping_ = false;

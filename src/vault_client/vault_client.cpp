@@ -1,5 +1,7 @@
 #include "vault_client/vault_client.hpp"
 
+#include "io/clock.hpp"
+
 #include <boost/asio/post.hpp>
 
 #include <algorithm>
@@ -44,8 +46,7 @@ void VaultClient::ask(const vault::RequestBody& body, Handler handler) {
     while (next_id_ == vault::kNoticeId.value || pending_.contains(next_id_)) ++next_id_;
     const vault::RequestId id{next_id_++};
     if (pending_.empty()) start_sweeping();
-    const auto added =
-        pending_.emplace(id.value, Pending{std::move(handler), std::chrono::steady_clock::now(), body, {}});
+    const auto added = pending_.emplace(id.value, Pending{std::move(handler), io::now(), body, {}});
     Pending& pending = added.first->second;
     Queue& queue = queue_of(pending);
     pending.place = queue.insert(queue.end(), id.value);
@@ -190,7 +191,7 @@ void VaultClient::start_sweeping() {
 void VaultClient::sweep() {
     sweeper_.async_wait([this, life = life_, generation = *life_](error_code error) {
         if (error || generation != *life) return;
-        const Instant now = std::chrono::steady_clock::now();
+        const Instant now = io::now();
         std::vector<Handler> late;
         for (auto item = pending_.begin(); item != pending_.end();) {
             if (now - item->second.asked < timeout_) {

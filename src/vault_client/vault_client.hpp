@@ -109,7 +109,7 @@ class VaultClient {
     Duration timeout_;
     Detached detached_;
     Socket socket_;
-    asio::steady_timer sweeper_;
+    io::Timer sweeper_;
     std::unordered_map<std::uint32_t, Pending> pending_;
     // A request leaves its queue when it goes out or when its asker gives up, so both are bounded by
     // kMaxPending, and a vault that comes back is asked nothing that nobody waits for.

@@ -50,7 +50,7 @@ forbid "$parent" "the parent takes nothing from the network" \
 # Addresses and sockets to listen on, and the vault's process. Nothing of tunnels, workers and forwarders.
 # look_up runs in a process that was forked for it.
 allow "$parent" "the parent knows no tunnel" 'curvegate::(io|guard|vault_client|tunnel|forward|serve)::' \
-    'curvegate::(io::(is_here|listen_tcp|open_udp|open_udp_endpoint|literal_address|look_up)|vault_client::(start_vault|end_vault|vault_answer))'
+    'curvegate::(io::(is_here|listen_tcp|now|open_udp|open_udp_endpoint|literal_address|look_up)|vault_client::(start_vault|end_vault|vault_answer))'
 forbid "$parent" "the parent knows no handshake and no session" \
     'curvegate::(wire|session|stream|cookie|handshake|vault)::.*'
 

@@ -55,7 +55,7 @@ class ControlServer {
     void accept();
     void pause();
     asio::local::stream_protocol::acceptor acceptor_;
-    asio::steady_timer timer_;
+    io::Timer timer_;
     ControlAccess access_;
     Handler handler_;
     LocalClients clients_{kMostClients};

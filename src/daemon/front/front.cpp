@@ -283,7 +283,7 @@ class Front final : public Commands::Host {
     Chronicle chronicle_{io::now(), wall_now()};
     asio::io_context context_{1};
     ParentLink link_;
-    asio::steady_timer timer_;
+    io::Timer timer_;
     ParentResolver resolver_;
     const std::shared_ptr<AuditLog> audit_ = std::make_shared<AuditLog>();
     const std::shared_ptr<guard::Counters> counters_ = std::make_shared<guard::Counters>();

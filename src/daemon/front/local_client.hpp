@@ -55,7 +55,7 @@ class LocalClient : public std::enable_shared_from_this<LocalClient> {
     void flush();
     void arm_timer();
 
-    asio::steady_timer timer_;
+    io::Timer timer_;
     std::deque<Piece> pieces_;
     std::size_t taken_ = 0;  // of the first piece
     std::string text_;       // after the pieces

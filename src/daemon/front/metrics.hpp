@@ -30,7 +30,7 @@ class MetricsServer {
 
     asio::io_context& context_;
     Protocol::socket listening_;
-    asio::steady_timer timer_;
+    io::Timer timer_;
     HttpDoor door_;
     SharedPage page_;
     LocalClients clients_{kMostClients};

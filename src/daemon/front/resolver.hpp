@@ -27,7 +27,7 @@ class ParentResolver final : public io::Resolver {
 
     asio::io_context& context_;
     std::function<void(const ToParent&)> send_;
-    asio::steady_timer timer_;
+    io::Timer timer_;
     NameTable names_;
 };
 

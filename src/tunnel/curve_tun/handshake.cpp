@@ -158,7 +158,7 @@ class Handshake final : public HandshakeHandle, public std::enable_shared_from_t
     }
 
     io::Stream stream_;
-    asio::steady_timer timer_;
+    io::Timer timer_;
     tunnel::HandshakeTools tools_;
     EstablishedFn done_;  // empty: over; may hold what owns the pool, so it outlives the machine's secrets
     tunnel::Runner<Machine, Handshake> runner_;

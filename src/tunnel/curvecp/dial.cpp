@@ -124,7 +124,7 @@ class StreamDialler : public std::enable_shared_from_this<StreamDialler> {
     tunnel::HandshakeTools tools_;
     StreamTarget target_;
     Instant deadline_;
-    asio::steady_timer timer_;
+    io::Timer timer_;
     DialedStreamFn done_;
     std::shared_ptr<guard::GoodAddresses> good_;
     bool several_ = false;  // addresses

@@ -68,8 +68,8 @@ class CurvecpEndpoint final : public Endpoint {
     std::shared_ptr<guard::Counters> counters_;
     MakeGuest make_guest_;
     guard::HelloQueue queue_;
-    asio::steady_timer hello_timer_;
-    asio::steady_timer read_timer_;
+    io::Timer hello_timer_;
+    io::Timer read_timer_;
     // As many as the vault client takes at once; made once, so that a Hello allocates nothing here.
     std::vector<std::unique_ptr<Hello>> answering_;  // all there from the start
     bool serving_ = false;

@@ -89,7 +89,7 @@ class CurvecpTunnel : public tunnel::StreamTunnel, public std::enable_shared_fro
     [[nodiscard]] Deadline next_deadline() const;
 
     Duration dead_peer_;
-    asio::steady_timer timer_;
+    io::Timer timer_;
     Deadline armed_;
     std::vector<Train> tail_;  // few; sealed, not taken by the socket: goes first
     struct Progress {
