@@ -1,9 +1,8 @@
 #pragma once
 
-#include "base/bytes.hpp"
-#include "base/path.hpp"
 #include "base/result.hpp"
 #include "io/asio.hpp"
+#include "io/datagram_socket.hpp"
 #include "os/socket.hpp"
 
 #include <functional>
@@ -15,12 +14,8 @@ enum class Gro : bool { off, on };
 
 /// A UDP socket that moves datagrams in batches: recvmmsg and UDP_GRO in, UDP_SEGMENT or sendmmsg out. One
 /// thread; readiness through Asio.
-class UdpSocket {
+class UdpSocket final : public DatagramSocket {
   public:
-    /// What one sendmsg with UDP_SEGMENT carries at most.
-    static constexpr std::size_t kMaxTrain = 65'000;
-    static constexpr std::size_t kMaxSegments = 64;
-
     /// The longest datagram that a socket with Gro::off takes, in bytes; longer ones are dropped. With
     /// Gro::on all that UDP can carry comes through.
     static constexpr std::size_t kLongestWithoutGro = 2'048;
@@ -29,29 +24,20 @@ class UdpSocket {
     /// that is not connected learns to tell our own address of each datagram. If `fd` is no socket at all,
     /// the new socket is not open and last_error() says why.
     UdpSocket(asio::io_context& context, os::UniqueFd fd, Gro gro);
-    ~UdpSocket();
+    ~UdpSocket() override;
     UdpSocket(const UdpSocket&) = delete;
     UdpSocket& operator=(const UdpSocket&) = delete;
 
-    /// Called for each datagram, empty ones too, trains of the kernel already cut apart; `bytes` may be
-    /// changed in place and are gone when the handler returns. It may close() this socket, which ends the
-    /// batch, but not destroy it.
-    using Handler = std::function<void(const Path& from, MutableBytes bytes)>;
-    /// Reads one batch (at most some hundred datagrams, so that others get their turn). Gives how many
-    /// datagrams came; 0: nothing waits. Errors of the path that the kernel reports (ECONNREFUSED and its
+    /// Trains of the kernel are cut apart. Errors of the path that the kernel reports (ECONNREFUSED and its
     /// like) are skipped and kept for last_error(). The buffers belong to the thread, not to the socket.
-    std::size_t receive(const Handler& handler);
-    /// Calls `handler` once when something can be read / written; cancelled by close().
-    void wait_readable(std::move_only_function<void()> handler);
-    void wait_writable(std::move_only_function<void()> handler);
+    std::size_t receive(const Handler& handler) override;
+    void wait_readable(std::move_only_function<void()> handler) override;
+    void wait_writable(std::move_only_function<void()> handler) override;
 
-    /// Sends `train`: segments of `segment` bytes each (the last may be shorter), at most kMaxTrain bytes, in
-    /// order; an empty train is one empty datagram. Gives how many BYTES were taken (whole segments): fewer
-    /// than all means the socket is full: keep the tail, wait_writable(). A datagram that the path cannot
-    /// carry (EMSGSIZE, unreachable, EPERM, ...) counts as taken: it is lost as datagrams are. Falls back to
-    /// sendmmsg for good if the kernel or the device cannot segment (EIO, EOPNOTSUPP), for this call if this
-    /// path cannot (EMSGSIZE, EINVAL: kernels say either where its MTU is under a segment).
-    [[nodiscard]] std::size_t send(const Path& to, Bytes train, std::size_t segment);
+    /// What the path cannot carry is EMSGSIZE, unreachable, EPERM and their like. Falls back to sendmmsg for
+    /// good if the kernel or the device cannot segment (EIO, EOPNOTSUPP), for this call if this path cannot
+    /// (EMSGSIZE, EINVAL: kernels say either where its MTU is under a segment).
+    [[nodiscard]] std::size_t send(const Path& to, Bytes train, std::size_t segment) override;
 
     /// The last error of the path or of the socket; stays until another comes.
     [[nodiscard]] error_code last_error() const noexcept { return last_error_; }
@@ -59,7 +45,7 @@ class UdpSocket {
     /// Where the socket is bound.
     [[nodiscard]] IpEndpoint local_endpoint() const;
     [[nodiscard]] bool is_open() const noexcept { return socket_.is_open(); }
-    void close();
+    void close() override;
 
   private:
     struct Batch;

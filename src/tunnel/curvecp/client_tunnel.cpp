@@ -2,10 +2,7 @@
 
 #include "io/asio.hpp"
 #include "io/clock.hpp"
-#include "io/dial.hpp"
-#include "os/descriptors.hpp"
 
-#include <sys/socket.h>
 #include <boost/asio/post.hpp>
 
 namespace curvegate::tunnel::curvecp {
@@ -33,21 +30,12 @@ tunnel::End meaning_of(const Error& why) {
 
 }  // namespace
 
-Result<std::shared_ptr<ClientTunnel>> ClientTunnel::create(asio::io_context& context,
-                                                           const tunnel::HandshakeTools& tools,
-                                                           const Options& options, DoneFn done) {
-    const int family = options.server.address.ip.is_v4() ? AF_INET : AF_INET6;
-    os::UniqueFd socket = os::socket_for_session(family, SOCK_DGRAM);
-    if (!socket) return io::fail_dial("a socket for " + options.server.text(), errno);
-    return std::make_shared<ClientTunnel>(context, std::move(socket), tools, options, std::move(done));
-}
-
-ClientTunnel::ClientTunnel(asio::io_context& context, os::UniqueFd socket,
+ClientTunnel::ClientTunnel(asio::io_context& context, std::unique_ptr<io::DatagramSocket> socket,
                            const tunnel::HandshakeTools& tools, const Options& options, DoneFn done)
     : CurvecpTunnel(context, stream_options(options.server, options.dead_peer, tools.chunks),
                     options.dead_peer),
       server_(options.server),
-      socket_(context, std::move(socket), io::Gro::on),
+      socket_(std::move(socket)),
       introducing_(std::make_unique<Introducing>(*this, tools, options, std::move(done))) {
     stream_.limit_blocks(wire::kFirstBlock);
     stream_.want_ping();  // so that a server whose application speaks first hears of us
@@ -93,7 +81,7 @@ ClientTunnel::Hold ClientTunnel::hold() {
 }
 
 void ClientTunnel::on(const action::Send& send) {
-    (void)socket_.send({server_, {}}, send.packet(), send.size);
+    (void)socket_->send({server_, {}}, send.packet(), send.size);
 }
 
 void ClientTunnel::on(action::Vouched& vouched) {
@@ -129,11 +117,11 @@ void ClientTunnel::finish(Result<> result) {
 
 void ClientTunnel::wait_socket() {
     auto self = std::static_pointer_cast<ClientTunnel>(shared_from_this());
-    socket_.wait_readable([weak = std::weak_ptr(self)] {
+    socket_->wait_readable([weak = std::weak_ptr(self)] {
         const auto alive = weak.lock();
         if (!alive || alive->is_over()) return;
         for (int i = 0; i < kBatches && !alive->is_over(); ++i) {
-            const std::size_t count = alive->socket_.receive(
+            const std::size_t count = alive->socket_->receive(
                 [&](const Path& from, MutableBytes packet) { alive->on_packet(from, packet); });
             if (std::exchange(alive->heard_, false)) alive->after_batch();
             if (count == 0) break;
@@ -178,10 +166,10 @@ Result<> ClientTunnel::seal(MutableBytes packet) {
 }
 
 std::size_t ClientTunnel::transmit(Bytes train, std::size_t segment) {
-    const std::size_t taken = socket_.send({server_, {}}, train, segment);
+    const std::size_t taken = socket_->send({server_, {}}, train, segment);
     if (taken < train.size() && !std::exchange(waits_room_, true)) {
         // Owns us: if we are released meanwhile, what waits goes out first.
-        socket_.wait_writable([self = std::static_pointer_cast<ClientTunnel>(shared_from_this())] {
+        socket_->wait_writable([self = std::static_pointer_cast<ClientTunnel>(shared_from_this())] {
             if (self->is_over()) return;
             self->waits_room_ = false;
             self->on_writable();
@@ -208,7 +196,7 @@ void ClientTunnel::on_own_deadline(Instant at) {
 }
 
 void ClientTunnel::on_over() {
-    socket_.close();
+    socket_->close();
     finish(fail(handshake::Errc::stopped));
 }
 

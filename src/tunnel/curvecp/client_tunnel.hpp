@@ -24,11 +24,8 @@ class ClientTunnel final : public CurvecpTunnel {
     /// `done` is called once, when messages may go (the server has not confirmed the session then), or with
     /// the reason why they never will; never from within start(), but perhaps from within stop().
     using DoneFn = std::move_only_function<void(Result<>)>;
-    [[nodiscard]] static Result<std::shared_ptr<ClientTunnel>> create(asio::io_context& context,
-                                                                      const tunnel::HandshakeTools& tools,
-                                                                      const Options& options, DoneFn done);
-    ClientTunnel(asio::io_context& context, os::UniqueFd socket, const tunnel::HandshakeTools& tools,
-                 const Options& options, DoneFn done);
+    ClientTunnel(asio::io_context& context, std::unique_ptr<io::DatagramSocket> socket,
+                 const tunnel::HandshakeTools& tools, const Options& options, DoneFn done);
     void start();
     /// Gives up; done() gets handshake stopped if it was not called yet.
     void stop();
@@ -85,7 +82,7 @@ class ClientTunnel final : public CurvecpTunnel {
     };
 
     IpEndpoint server_;
-    io::UdpSocket socket_;
+    std::unique_ptr<io::DatagramSocket> socket_;
     std::unique_ptr<Introducing> introducing_;
     std::optional<session::curvecp::Session> session_;
     bool heard_ = false;  // something of this batch was for us

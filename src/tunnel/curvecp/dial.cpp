@@ -2,7 +2,10 @@
 
 #include "io/clock.hpp"
 #include "io/host.hpp"
+#include "io/udp_socket.hpp"
+#include "os/descriptors.hpp"
 
+#include <sys/socket.h>
 #include <boost/asio/post.hpp>
 
 namespace curvegate::tunnel::curvecp {
@@ -68,15 +71,15 @@ class StreamDialler : public std::enable_shared_from_this<StreamDialler> {
                                             IpEndpoint{next.address, target_.address.port},
                                             target_.confirm_by.value_or(deadline_),
                                             target_.dead_peer};
-        auto tunnel = ClientTunnel::create(
-            context_, tools_, options,
-            [self = shared_from_this(), next](const Result<>& result) { self->on_result(result, next); });
-        if (!tunnel) {  // of a family that this host does not have, perhaps
-            const bool ours = tunnel.error().is(io::DialErrc::own_lack);
+        auto socket = open_socket(options.server);
+        if (!socket) {  // of a family that this host does not have, perhaps
+            const bool ours = socket.error().is(io::DialErrc::own_lack);
             if (next_ < tries_.size() && !ours) return try_next();
-            return finish(fail(std::move(tunnel)));
+            return finish(fail(std::move(socket)));
         }
-        tunnel_ = std::move(*tunnel);
+        tunnel_ = std::make_shared<ClientTunnel>(
+            context_, std::move(*socket), tools_, options,
+            [self = shared_from_this(), next](const Result<>& result) { self->on_result(result, next); });
         tunnel_->start();
         const bool last = next_ == tries_.size();
         const auto share = (deadline_ - io::now()) / static_cast<int>(tries_.size() - next_ + 1);
@@ -87,6 +90,12 @@ class StreamDialler : public std::enable_shared_from_this<StreamDialler> {
         wait_until(until, [](StreamDialler& self) {
             if (self.tunnel_ && !self.tunnel_->has_cookie()) self.tunnel_->stop();
         });
+    }
+
+    [[nodiscard]] Result<std::unique_ptr<io::DatagramSocket>> open_socket(const IpEndpoint& server) const {
+        os::UniqueFd fd = os::socket_for_session(server.address.ip.is_v4() ? AF_INET : AF_INET6, SOCK_DGRAM);
+        if (!fd) return io::fail_dial("a socket for " + server.text(), errno);
+        return std::make_unique<io::UdpSocket>(context_, std::move(fd), io::Gro::on);
     }
 
     void on_result(const Result<>& result, const Try& tried) {

@@ -48,7 +48,7 @@ struct CurvecpEndpoint::Hello : Packet {
     [[nodiscard]] Hold hold() const { return {endpoint->alive_}; }
     void on(const action::Send& send) {
         ++endpoint->counters_->hellos_answered;
-        (void)endpoint->sessions_.send(path, send.packet(), send.size);
+        (void)endpoint->sessions_->send(path, send.packet(), send.size);
     }
     void on(const action::Close& close) { endpoint->drop(close.why, path); }
     /// Nothing else comes of a Hello.
@@ -100,11 +100,11 @@ std::size_t CurvecpEndpoint::ShortKeyHash::operator()(const wire::ClientShort& c
     return crypto::siphash(key, client_short.bytes);
 }
 
-CurvecpEndpoint::CurvecpEndpoint(const Environment& lent, os::UniqueFd sessions, os::UniqueFd hellos,
-                                 MakeGuest make_guest)
+CurvecpEndpoint::CurvecpEndpoint(const Environment& lent, std::unique_ptr<io::DatagramSocket> sessions,
+                                 std::unique_ptr<io::DatagramSocket> hellos, MakeGuest make_guest)
     : context_(*lent.context),
-      sessions_(context_, std::move(sessions), io::Gro::on),
-      hellos_(context_, std::move(hellos), io::Gro::off),
+      sessions_(std::move(sessions)),
+      hellos_(std::move(hellos)),
       addresses_(lent.addresses),
       tools_(lent.tools),
       admission_(lent.admission),
@@ -142,7 +142,7 @@ void CurvecpEndpoint::close() {
 
 void CurvecpEndpoint::stop_accepting() {
     accepting_ = false;
-    hellos_.close();
+    hellos_->close();
 }
 
 void CurvecpEndpoint::drop(const Error& why, const Path& from) {
@@ -160,11 +160,11 @@ crypto::PacketNumber CurvecpEndpoint::first_number() const {
 // ---- sockets ----
 
 void CurvecpEndpoint::wait_sessions() {
-    sessions_.wait_readable([this, alive = alive_] {
+    sessions_->wait_readable([this, alive = alive_] {
         if (!*alive) return;
         for (int i = 0; i < kBatches && *alive; ++i) {
-            const std::size_t count =
-                sessions_.receive([this](const Path& from, MutableBytes packet) { on_packet(from, packet); });
+            const std::size_t count = sessions_->receive(
+                [this](const Path& from, MutableBytes packet) { on_packet(from, packet); });
             for (const auto& tunnel : std::exchange(touched_, {})) {
                 tunnel->touched = false;
                 tunnel->after_batch();
@@ -177,11 +177,11 @@ void CurvecpEndpoint::wait_sessions() {
 }
 
 void CurvecpEndpoint::wait_hellos() {
-    hellos_.wait_readable([this, alive = alive_] {
+    hellos_->wait_readable([this, alive = alive_] {
         if (!*alive || !accepting_) return;
         for (int i = 0; i < kBatches; ++i) {
             const std::size_t count =
-                hellos_.receive([this](const Path& from, MutableBytes packet) { on_hello(from, packet); });
+                hellos_->receive([this](const Path& from, MutableBytes packet) { on_hello(from, packet); });
             if (count == 0) break;
         }
         serve_hellos();
@@ -195,12 +195,12 @@ void CurvecpEndpoint::wait_hellos() {
 }
 
 std::size_t CurvecpEndpoint::send(const Path& to, Bytes train, std::size_t segment) {
-    return sessions_.send(to, train, segment);
+    return sessions_->send(to, train, segment);
 }
 
 void CurvecpEndpoint::wait_room() {
     if (std::exchange(waits_room_, true)) return;
-    sessions_.wait_writable([this, alive = alive_] {
+    sessions_->wait_writable([this, alive = alive_] {
         if (!*alive) return;
         waits_room_ = false;
         for (const auto& tunnel : std::exchange(blocked_, {})) {

@@ -2,7 +2,8 @@
 
 #include "guard/hello_queue.hpp"
 #include "handshake/curvecp/server.hpp"
-#include "io/udp_socket.hpp"
+#include "io/asio.hpp"
+#include "io/datagram_socket.hpp"
 #include "tunnel/curvecp/tunnel.hpp"
 #include "tunnel/wire.hpp"
 
@@ -19,8 +20,8 @@ class ServerTunnel;
 /// table of connections by C'. Whatever is wrong with a packet, the answer is silence.
 class CurvecpEndpoint final : public Endpoint {
   public:
-    CurvecpEndpoint(const Environment& lent, os::UniqueFd sessions, os::UniqueFd hellos,
-                    MakeGuest make_guest);
+    CurvecpEndpoint(const Environment& lent, std::unique_ptr<io::DatagramSocket> sessions,
+                    std::unique_ptr<io::DatagramSocket> hellos, MakeGuest make_guest);
     ~CurvecpEndpoint() override;
     CurvecpEndpoint(const CurvecpEndpoint&) = delete;
     CurvecpEndpoint& operator=(const CurvecpEndpoint&) = delete;
@@ -59,8 +60,8 @@ class CurvecpEndpoint final : public Endpoint {
     [[nodiscard]] std::size_t send(const Path& to, Bytes train, std::size_t segment);
 
     asio::io_context& context_;
-    io::UdpSocket sessions_;
-    io::UdpSocket hellos_;
+    std::unique_ptr<io::DatagramSocket> sessions_;
+    std::unique_ptr<io::DatagramSocket> hellos_;
     wire::curvecp::HostExtension extension_;
     io::AddressForm addresses_;
     tunnel::HandshakeTools tools_;

@@ -77,7 +77,7 @@ void ServerTunnel::challenge(const std::optional<handshake::curvecp::Challenge>&
 // ---- sending ----
 
 std::size_t ServerTunnel::allowance() {
-    return std::min(path_.allowance(), io::UdpSocket::kMaxTrain);
+    return std::min(path_.allowance(), io::DatagramSocket::kMaxTrain);
 }
 
 std::size_t ServerTunnel::transmit(Bytes train, std::size_t segment) {

@@ -20,7 +20,7 @@ constexpr int kTrainsInARow = 8;  // then others get their turn
 
 /// Where trains are put together: nothing stays in it between two calls.
 MutableBytes scratch() {
-    thread_local std::vector<Byte> bytes(io::UdpSocket::kMaxTrain);
+    thread_local std::vector<Byte> bytes(io::DatagramSocket::kMaxTrain);
     return bytes;
 }
 
@@ -118,7 +118,7 @@ bool CurvecpTunnel::send_train(Instant at) {
     std::size_t used = 0;
     std::size_t segment = 0;
     std::size_t count = 0;
-    while (count < io::UdpSocket::kMaxSegments) {
+    while (count < io::DatagramSocket::kMaxSegments) {
         const auto form = envelope();
         held_back_ = used == 0 && (!form || form->overhead + form->most > limit);
         if (!form || used + form->overhead + form->most > limit) break;

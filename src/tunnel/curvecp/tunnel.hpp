@@ -1,7 +1,8 @@
 #pragma once
 
 #include "base/time.hpp"
-#include "io/udp_socket.hpp"
+#include "io/asio.hpp"
+#include "io/datagram_socket.hpp"
 #include "session/curvecp.hpp"
 #include "tunnel/stream_tunnel.hpp"
 #include "tunnel/tunnel_handle.hpp"
@@ -55,7 +56,7 @@ class CurvecpTunnel : public tunnel::StreamTunnel, public std::enable_shared_fro
     /// on_writable() will be called.
     [[nodiscard]] virtual std::size_t transmit(Bytes train, std::size_t segment) = 0;
     /// Bytes that may go to where the peer is now; more are allowed by an event or at own_deadline().
-    [[nodiscard]] virtual std::size_t allowance() { return io::UdpSocket::kMaxTrain; }
+    [[nodiscard]] virtual std::size_t allowance() { return io::DatagramSocket::kMaxTrain; }
     /// What the end's own timers want.
     [[nodiscard]] virtual Deadline own_deadline() const = 0;
     virtual void on_own_deadline(Instant at) = 0;

@@ -1,5 +1,6 @@
 #include "tunnel/curvecp/wire.hpp"
 
+#include "io/udp_socket.hpp"
 #include "tunnel/curvecp/dial.hpp"
 #include "tunnel/curvecp/endpoint.hpp"
 #include "tunnel/curvecp/session_tunnel.hpp"
@@ -47,8 +48,12 @@ std::unique_ptr<Opener> make_opener(const Environment& lent) {
 
 std::unique_ptr<Endpoint> make_endpoint(const Environment& lent, os::UniqueFd sessions, os::UniqueFd hellos,
                                         const service::WireOptions& options, MakeGuest make_guest) {
-    auto endpoint = std::make_unique<CurvecpEndpoint>(lent, std::move(sessions), std::move(hellos),
-                                                      std::move(make_guest));
+    // Hellos without GRO: the kernel steers a train by its first packet, and Hellos of one sender may belong
+    // to different workers.
+    auto endpoint = std::make_unique<CurvecpEndpoint>(
+        lent, std::make_unique<io::UdpSocket>(*lent.context, std::move(sessions), io::Gro::on),
+        std::make_unique<io::UdpSocket>(*lent.context, std::move(hellos), io::Gro::off),
+        std::move(make_guest));
     endpoint->set_options(options);
     return endpoint;
 }
