@@ -3,7 +3,7 @@
 #   ./test.sh                    the release preset, everything
 #   ./test.sh --preset NAME      with another preset (asan, tsan, dev, coverage)
 #   ./test.sh --short            smaller end-to-end cases
-#   ./test.sh --only unit|net|layering|e2e|package [--only ...]
+#   ./test.sh --only unit|net|virtual|layering|e2e|package [--only ...]
 #   ./test.sh --all              the Debian package too: built, installed into clean roots, booted (needs root)
 set -euo pipefail
 cd "$(dirname "$0")"
@@ -35,6 +35,7 @@ cmake --preset "$preset" -DCURVEGATE_WERROR="${CURVEGATE_WERROR:-OFF}" >/dev/nul
 targets=(all)
 if [ "${only[*]}" = unit ]; then targets=(curvegate-unit-tests curvegate-sodium-tests); fi
 if [ "${only[*]}" = net ]; then targets=(curvegate-net-tests); fi
+if [ "${only[*]}" = virtual ]; then targets=(curvegate-virtual-tests); fi
 cmake --build --preset "$preset" --target "${targets[@]}"
 bin=$PWD/build/$preset/bin
 
@@ -67,6 +68,7 @@ if wanted unit; then
     run_catch "boxes by libsodium alone" curvegate-sodium-tests
 fi
 if wanted net; then say "actors"; run_catch net curvegate-net-tests; fi
+if wanted virtual; then say "actors under virtual time"; run_catch virtual curvegate-virtual-tests; fi
 if wanted layering; then
     say "layering"
     for one in layering layering-wall; do

@@ -32,6 +32,8 @@ class CurvecpEndpoint final : public Endpoint {
     }
     void stop_accepting() override;
     void close() override;
+    /// How many it knows, with those that only wait for their last acknowledgment.
+    [[nodiscard]] std::size_t connections() const noexcept { return tunnels_.size(); }
 
   private:
     friend class ServerTunnel;
