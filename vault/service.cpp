@@ -57,6 +57,15 @@ class PeerKey {
     std::optional<crypto::SharedKey> fresh_;
 };
 
+/// Whose key a verb works with: a vouch is made by the one client key that there is.
+template <class Body>
+KeySlot slot_of(const Body& verb) {
+    if constexpr (requires { verb.slot; })
+        return verb.slot;
+    else
+        return KeySlot::client;
+}
+
 }  // namespace
 
 Service::Service(std::optional<Key> server, std::optional<Key> client, ListedKeys& trusted, KeySlot slot)
@@ -76,29 +85,11 @@ std::optional<Service::Use> Service::use_of(KeySlot slot) const {
     return std::nullopt;
 }
 
-// PROTOCOL 6.5: kPermissions decides of which key's role a verb is, and how often it is answered, before
-// anything of the request is looked at.
-std::optional<Status> Service::refusal(const RequestBody& body, Instant now) {
-    const Permission& permission = permission_of(verb_of(body));
-    const KeySlot slot = std::visit(
-        [](const auto& verb) {
-            if constexpr (requires { verb.slot; })
-                return verb.slot;
-            else
-                return KeySlot::client;
-        },
-        body);
-    if (permission.role && *permission.role != role_of(slot)) return Status::no_such_key;
-    if (permission.rate_limited && !vouches_.allows(now)) return Status::over_rate;
-    return std::nullopt;
-}
-
 Reply Service::handle(const Request& request, Instant now, WallTime wall) {
-    const Verb verb_asked = verb_of(request.body);
-    if (const auto why = refusal(request.body, now)) return {request.id, Refused{verb_asked, *why}};
     auto body = std::visit(
-        [&](const auto& verb) {
+        [&](const auto& verb) -> Answer<ReplyBody> {
             using Body = std::decay_t<decltype(verb)>;
+            if (const auto why = refusal(verb, now)) return std::unexpected(*why);
             if constexpr (std::is_same_v<Body, OpenVouch>) {
                 return answer(verb, now, wall);
             } else if constexpr (std::is_same_v<Body, MakeVouch>) {
@@ -108,8 +99,21 @@ Reply Service::handle(const Request& request, Instant now, WallTime wall) {
             }
         },
         request.body);
-    if (!body) return {request.id, Refused{verb_asked, body.error()}};
+    if (!body) return {request.id, Refused{verb_of(request.body), body.error()}};
     return {request.id, *body};
+}
+
+// PROTOCOL 6.5: before anything else of a request is looked at.
+template <class Body>
+std::optional<Status> Service::refusal(const Body& verb, Instant now) {
+    static constexpr Permission kMay = permission_of(Body::kVerb);
+    if constexpr (kMay.role) {
+        if (*kMay.role != role_of(slot_of(verb))) return Status::no_such_key;
+    }
+    if constexpr (kMay.rate_limited) {
+        if (!vouches_.allows(now)) return Status::over_rate;
+    }
+    return std::nullopt;
 }
 
 Service::Holder* Service::holder_of(KeySlot slot) {

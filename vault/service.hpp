@@ -79,7 +79,8 @@ class Service {
     using Answer = std::expected<T, Status>;
 
     /// Why the table of permissions (PROTOCOL 6.5) refuses it; returns nullopt if it does not.
-    [[nodiscard]] std::optional<Status> refusal(const RequestBody& body, Instant now);
+    template <class Body>
+    [[nodiscard]] std::optional<Status> refusal(const Body& verb, Instant now);
     /// The key for a slot; null: there is none.
     [[nodiscard]] Holder* holder_of(KeySlot slot);
     /// The server keys in the order in which a Hello is tried under them: the named one first.
