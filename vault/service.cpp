@@ -85,6 +85,19 @@ std::optional<Service::Use> Service::use_of(KeySlot slot) const {
     return std::nullopt;
 }
 
+// PROTOCOL 6.5: before anything else of a request is looked at.
+template <class Body>
+std::optional<Status> Service::refusal(const Body& verb, Instant now) {
+    static constexpr Permission kMay = permission_of(Body::kVerb);
+    if constexpr (kMay.role) {
+        if (*kMay.role != role_of(slot_of(verb))) return Status::no_such_key;
+    }
+    if constexpr (kMay.rate_limited) {
+        if (!vouches_.allows(now)) return Status::over_rate;
+    }
+    return std::nullopt;
+}
+
 Reply Service::handle(const Request& request, Instant now, WallTime wall) {
     auto body = std::visit(
         [&](const auto& verb) -> Answer<ReplyBody> {
@@ -101,19 +114,6 @@ Reply Service::handle(const Request& request, Instant now, WallTime wall) {
         request.body);
     if (!body) return {request.id, Refused{verb_of(request.body), body.error()}};
     return {request.id, *body};
-}
-
-// PROTOCOL 6.5: before anything else of a request is looked at.
-template <class Body>
-std::optional<Status> Service::refusal(const Body& verb, Instant now) {
-    static constexpr Permission kMay = permission_of(Body::kVerb);
-    if constexpr (kMay.role) {
-        if (*kMay.role != role_of(slot_of(verb))) return Status::no_such_key;
-    }
-    if constexpr (kMay.rate_limited) {
-        if (!vouches_.allows(now)) return Status::over_rate;
-    }
-    return std::nullopt;
 }
 
 Service::Holder* Service::holder_of(KeySlot slot) {
