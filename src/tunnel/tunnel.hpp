@@ -3,7 +3,6 @@
 #include "crypto/keys.hpp"
 #include "tunnel/byte_tunnel.hpp"
 #include "tunnel/datagram_pipe.hpp"
-#include "tunnel/message_datagrams.hpp"
 #include "tunnel/message_pipe.hpp"
 #include "vault/protocol/protocol.hpp"
 
@@ -37,9 +36,7 @@ class Tunnel {
     [[nodiscard]] virtual std::unique_ptr<ByteTunnel> bytes() = 0;
     [[nodiscard]] virtual std::unique_ptr<MessagePipe> messages() = 0;
     /// A wire that can lose a datagram has its own; the others carry each as a message.
-    [[nodiscard]] virtual std::unique_ptr<DatagramPipe> datagrams() {
-        return std::make_unique<MessageDatagrams>(messages());
-    }
+    [[nodiscard]] virtual std::unique_ptr<DatagramPipe> datagrams();
 
     /// Call it first, and once. `keep` lives as long as the tunnel has memory, which may be longer than its
     /// user has it; `delivered` is called once after the user has let go, when nothing is owed to the peer

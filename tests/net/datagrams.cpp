@@ -4,6 +4,7 @@
 #include "support/app.hpp"
 #include "support/names.hpp"
 #include "support/pipes.hpp"
+#include "tunnel/message_datagrams.hpp"
 
 #include <boost/asio/post.hpp>
 

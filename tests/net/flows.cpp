@@ -3,6 +3,7 @@
 #include "io/listen.hpp"
 #include "support/app.hpp"
 #include "support/pipes.hpp"
+#include "tunnel/message_datagrams.hpp"
 
 #include <boost/asio/post.hpp>
 
