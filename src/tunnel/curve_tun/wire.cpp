@@ -38,7 +38,7 @@ class TcpTunnel final : public Tunnel {
 
 class TcpOpener final : public Opener {
   public:
-    explicit TcpOpener(const Environment& lent) : lent_(lent) {}
+    explicit TcpOpener(Environment lent) : lent_(std::move(lent)) {}
 
     void open(Opening opening, OpenedFn done, const io::CancellationPtr& cancellation) override {
         auto dialled = [scratch = lent_.scratch, dead_peer = opening.dead_peer,

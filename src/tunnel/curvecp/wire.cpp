@@ -12,7 +12,7 @@ namespace {
 
 class SessionOpener final : public Opener {
   public:
-    explicit SessionOpener(const Environment& lent) : lent_(lent) {}
+    explicit SessionOpener(Environment lent) : lent_(std::move(lent)) {}
 
     void open(Opening opening, OpenedFn done, const io::CancellationPtr& cancellation) override {
         const auto& options = opening.options;
