@@ -31,9 +31,9 @@ bool is_truncation(forward::Ending ending) {
 
 }  // namespace
 
-Sessions::Sessions(const Shared& shared, const tunnel::Environment& lent)
-    : shared_(shared),
-      lent_(lent),
+Sessions::Sessions(Shared shared, tunnel::Environment lent)
+    : shared_(std::move(shared)),
+      lent_(std::move(lent)),
       registry_(std::make_shared<const registry::Registry>(std::vector<registry::Entry>())) {}
 
 // ---- who may be here ----

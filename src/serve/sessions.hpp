@@ -16,7 +16,7 @@ class Sessions {
     using RegistryPtr = std::shared_ptr<const registry::Registry>;
 
     /// `lent` is what their tunnels borrow.
-    Sessions(const Shared& shared, const tunnel::Environment& lent);
+    Sessions(Shared shared, tunnel::Environment lent);
 
     /// A connection or a flow has come: the worker may have to sweep again.
     std::function<void()> on_arrival;
