@@ -50,9 +50,9 @@ SpecPtr Sessions::service_now(guard::ServiceId id) const {
     return found != services_.end() ? found->second : nullptr;
 }
 
-bool Sessions::is_pinned(const std::string& peer, const crypto::PublicKey& server) const {
+bool Sessions::is_pinned(const std::string& peer, const crypto::PublicKey& key) const {
     const auto keys = registry_->keys_of(peer, io::wall_now());
-    return std::ranges::find(keys, server) != keys.end();
+    return std::ranges::find(keys, key) != keys.end();
 }
 
 std::optional<Sessions::Unwelcome> Sessions::unwelcome(const Connection& connection,
@@ -70,7 +70,7 @@ std::optional<Sessions::Unwelcome> Sessions::unwelcome(const Connection& connect
     return Unwelcome{forward::Ending::revoked, describe(decision.verdict)};
 }
 
-std::size_t Sessions::end_unwelcome() {
+std::size_t Sessions::end_unwelcome() const {
     std::size_t ended = 0;
     for (const auto& connection : all()) {
         if (connection->is_cut()) continue;

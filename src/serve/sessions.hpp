@@ -46,7 +46,7 @@ class Sessions {
         return unwelcome(connection, connection.address);
     }
     /// Ends those that may not go on, and gives how many.
-    [[nodiscard]] std::size_t end_unwelcome();
+    [[nodiscard]] std::size_t end_unwelcome() const;
     /// Has it a name in known_hosts? What a table of peers may hold: a key that has none is no word of ours.
     [[nodiscard]] std::string known_name(const std::string& peer) const;
 
