@@ -65,7 +65,8 @@ std::weak_ptr<HandshakeHandle> shake_hands(const Environment& lent, io::Stream s
                                            const IpAddress& source, guard::Admission::Ticket place,
                                            std::shared_ptr<Guest> guest) {
     auto may_in = [guest](const crypto::PublicKey& client) { return guest->authorise(client, {}); };
-    auto done = [guest, scratch = lent.scratch, place = std::move(place)](Result<Established> made) mutable {
+    auto done = [guest = std::move(guest), scratch = lent.scratch,
+                 place = std::move(place)](Result<Established> made) mutable {
         if (!made) return guest->refused(made.error());
         place.succeed(io::now());
         const TcpBytes::Options options{guest->options().end_of_stream, UnheardEnd::orderly};
