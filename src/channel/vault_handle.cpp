@@ -1,7 +1,7 @@
 #include "channel/vault_handle.hpp"
 
 #include "io/clock.hpp"
-#include "io/host.hpp"
+#include "io/system_resolver.hpp"
 #include "os/connect_unix.hpp"
 #include "os/file.hpp"
 #include "os/secret_pages.hpp"
@@ -9,15 +9,9 @@
 
 #include <sys/socket.h>
 #include <sys/wait.h>
-#include <boost/asio/post.hpp>
 
-#include <condition_variable>
 #include <cstring>
-#include <deque>
-#include <mutex>
 #include <optional>
-#include <system_error>
-#include <thread>
 
 namespace curvegate {
 namespace {
@@ -38,105 +32,6 @@ constexpr std::size_t kMaxSecrets = 262'144;
 constexpr std::size_t kLargestKnownHosts = std::size_t{16} * 1024 * 1024;
 constexpr std::chrono::seconds kConnectPatience{5};
 constexpr Duration kVaultTimeout = std::chrono::seconds(5);
-
-/// Whether an io_context still takes what another thread has for it. It hears of the io_context's end first.
-class Gate final : public boost::asio::execution_context::service {
-  public:
-    static inline boost::asio::execution_context::id id;
-    explicit Gate(boost::asio::execution_context& owner) : service(owner) {}
-
-    struct State {
-        std::mutex mutex;
-        bool open = true;
-    };
-    [[nodiscard]] const std::shared_ptr<State>& state() const noexcept { return state_; }
-
-  private:
-    void shutdown() override {
-        const std::lock_guard lock(state_->mutex);
-        state_->open = false;
-    }
-    std::shared_ptr<State> state_ = std::make_shared<State>();
-};
-
-/// Looks names up in a thread of its own, which begins with the first one. Nobody waits for it: a silent name
-/// server holds up neither the caller's loop, whose dials have deadlines, nor the end of the program.
-class SystemResolver final : public io::Resolver {
-  public:
-    SystemResolver() = default;
-    ~SystemResolver() override { jobs_->close(); }
-    SystemResolver(const SystemResolver&) = delete;
-    SystemResolver& operator=(const SystemResolver&) = delete;
-
-    void resolve(boost::asio::io_context& context, const std::string& host, Handler handler) override {
-        Job job{&context, boost::asio::use_service<Gate>(context).state(), host, std::move(handler)};
-        if (!running_) {
-            try {
-                std::thread([jobs = jobs_] { work(*jobs); }).detach();
-            } catch (const std::system_error&) {  // no thread is left
-                return answer(std::move(job), fail(io::DialErrc::own_lack, host));
-            }
-            running_ = true;
-        }
-        jobs_->add(std::move(job));
-    }
-
-  private:
-    using Found = Result<std::vector<ScopedIp>>;
-    struct Job {
-        boost::asio::io_context* context;
-        std::shared_ptr<Gate::State> gate;
-        std::string host;
-        Handler handler;
-    };
-    class Jobs {
-      public:
-        void add(Job job) {
-            const std::lock_guard lock(mutex_);
-            waiting_.push_back(std::move(job));
-            changed_.notify_one();
-        }
-        /// Waits for the next one. Returns nullopt if none will come.
-        std::optional<Job> take() {
-            std::unique_lock lock(mutex_);
-            changed_.wait(lock, [this] { return closed_ || !waiting_.empty(); });
-            if (closed_) return std::nullopt;
-            Job next = std::move(waiting_.front());
-            waiting_.pop_front();
-            return next;
-        }
-        void close() {
-            const std::lock_guard lock(mutex_);
-            closed_ = true;
-            waiting_.clear();
-            changed_.notify_one();
-        }
-
-      private:
-        std::mutex mutex_;
-        std::condition_variable changed_;
-        std::deque<Job> waiting_;
-        bool closed_ = false;
-    };
-
-    static void work(Jobs& jobs) {
-        while (auto job = jobs.take()) {
-            Found found = io::look_up(job->host);
-            answer(std::move(*job), std::move(found));
-        }
-    }
-    static void answer(Job job, Found found) {
-        const std::lock_guard lock(job.gate->mutex);
-        if (!job.gate->open) return;
-        boost::asio::post(*job.context,
-                          [found = std::move(found), handler = std::move(job.handler)]() mutable {
-                              handler(std::move(found));
-                          });
-    }
-
-    std::shared_ptr<Jobs> jobs_ = std::make_shared<Jobs>();
-    bool running_ = false;
-};
 
 std::string words(const Problems& problems) {
     std::string out;
@@ -174,7 +69,7 @@ Vault::Impl::Impl(boost::asio::io_context& on, std::unique_ptr<crypto::SecretPoo
       keeper(std::move(minute_keys)),
       client(on, kVaultTimeout, vault_client::VaultClient::Detached::fail),
       registry(std::move(who)),
-      resolver(std::make_unique<SystemResolver>()),
+      resolver(io::make_system_resolver()),
       cookie_timer(on) {
     boost::asio::use_service<MemoryService>(context).hold(memory);
     cycle_cookie_keys();
