@@ -40,19 +40,27 @@ class Gate final : public asio::execution_context::service {
 class SystemResolver final : public Resolver {
   public:
     SystemResolver() = default;
-    ~SystemResolver() override { jobs_->close(); }
+    /// The thread is waited for if it waits itself. One that asks a silent name server is left to end later.
+    ~SystemResolver() override {
+        const bool asks = jobs_->close();
+        if (!thread_.joinable()) return;
+        if (asks) {
+            thread_.detach();
+        } else {
+            thread_.join();
+        }
+    }
     SystemResolver(const SystemResolver&) = delete;
     SystemResolver& operator=(const SystemResolver&) = delete;
 
     void resolve(asio::io_context& context, const std::string& host, Handler handler) override {
         Job job{&context, asio::use_service<Gate>(context).state(), host, std::move(handler)};
-        if (!running_) {
+        if (!thread_.joinable()) {
             try {
-                std::thread([jobs = jobs_] { work(*jobs); }).detach();
+                thread_ = std::thread([jobs = jobs_] { work(*jobs); });
             } catch (const std::system_error&) {  // no thread is left
                 return answer(std::move(job), fail(DialErrc::own_lack, host));
             }
-            running_ = true;
         }
         jobs_->add(std::move(job));
     }
@@ -75,17 +83,21 @@ class SystemResolver final : public Resolver {
         /// Waits for the next one. Returns nullopt if none will come.
         std::optional<Job> take() {
             std::unique_lock lock(mutex_);
+            asks_ = false;
             changed_.wait(lock, [this] { return closed_ || !waiting_.empty(); });
             if (closed_) return std::nullopt;
             Job next = std::move(waiting_.front());
             waiting_.pop_front();
+            asks_ = true;
             return next;
         }
-        void close() {
+        /// No job will be taken any more. Returns whether one that was taken is still worked on.
+        bool close() {
             const std::lock_guard lock(mutex_);
             closed_ = true;
             waiting_.clear();
             changed_.notify_one();
+            return asks_;
         }
 
       private:
@@ -93,6 +105,7 @@ class SystemResolver final : public Resolver {
         std::condition_variable changed_;
         std::deque<Job> waiting_;
         bool closed_ = false;
+        bool asks_ = false;
     };
 
     static void work(Jobs& jobs) {
@@ -110,7 +123,7 @@ class SystemResolver final : public Resolver {
     }
 
     std::shared_ptr<Jobs> jobs_ = std::make_shared<Jobs>();
-    bool running_ = false;
+    std::thread thread_;
 };
 
 }  // namespace
