@@ -78,7 +78,10 @@ class Listener::Impl::Newcomer final : public tunnel::Guest {
         return listener && listener->judge(*key_, source).verdict == registry::Verdict::allowed;
     }
     [[nodiscard]] Duration dead_peer() const override { return kDeadPeer; }
-    [[nodiscard]] const service::WireOptions& options() const override { return options_; }
+    [[nodiscard]] const service::WireOptions& options() const override {
+        static const service::WireOptions kDefaults;
+        return kDefaults;
+    }
 
     void established(std::unique_ptr<tunnel::Tunnel> tunnel) override {
         const auto listener = listener_.lock();
@@ -102,7 +105,6 @@ class Listener::Impl::Newcomer final : public tunnel::Guest {
     Vault vault_;  // owns what a handshake borrows: destroyed last
     std::weak_ptr<Impl> listener_;
     IpAddress source_;
-    service::WireOptions options_;
     std::string name_;
     std::optional<crypto::PublicKey> key_;
     std::shared_ptr<const guard::SessionLimits::Slot> slot_;
