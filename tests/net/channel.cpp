@@ -1,8 +1,10 @@
 #include "curvegate/channel.hpp"
 
 #include "os/random.hpp"
+#include "session/curve_tun.hpp"
 #include "support/loop.hpp"
 #include "support/secrets.hpp"
+#include "tunnel/curvecp/messages.hpp"
 #include "vault/counter_store.hpp"
 #include "vault/key_file.hpp"
 
@@ -25,6 +27,10 @@ namespace asio = boost::asio;
 namespace fs = std::filesystem;
 using test::Buffer;
 using test::pattern;
+
+// What a program may send is what each wire carries.
+static_assert(kMaxMessageSize == session::curve_tun::kMaxMessageSize);
+static_assert(kMaxMessageSize == tunnel::curvecp::StreamMessages::kMost);
 
 /// A folder with keys, counters and known_hosts, and a vault that holds both roles' keys.
 class Town {

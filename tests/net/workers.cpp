@@ -264,8 +264,13 @@ TEST_CASE("two workers and a vault on threads of their own carry many connection
     CHECK(shared.counters->truncations == 0);
     CHECK(shared.counters->refusals().empty());
     CHECK(shared.admission->half_open() == 0);
-    if (!over_udp)
+    if (!over_udp) {
+        CHECK(shared.sessions->in_all() == 0);
         CHECK(common.resolver.good()->order(tunnel.text(), both, io::now()).front() == both.back());
+    }
+    server.reset();
+    client.reset();
+    CHECK(shared.sessions->in_all() == 0);  // over UDP a tunnel has its place as long as it has memory
 }
 
 TEST_CASE("who connected before the worker ran gets a reset too when the tunnel cannot be made",
