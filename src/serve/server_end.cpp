@@ -19,8 +19,8 @@ class ServerEnd::Newcomer final : public tunnel::Guest {
     struct Way {
         std::string source;  ///< as it may be shown
         IpAddress address;
-        std::optional<wire::proxy::Addresses> addresses;
-        DoorId door = kNoDoor;  ///< over udp
+        std::optional<wire::proxy::Addresses> addresses;  ///< nullopt: the tunnel knows them
+        DoorId door = kNoDoor;                            ///< over udp
     };
     Newcomer(ServerEnd& end, std::shared_ptr<const Specs> services, Way way)
         : end_(end), services_(std::move(services)), way_(std::move(way)) {}
@@ -52,7 +52,8 @@ class ServerEnd::Newcomer final : public tunnel::Guest {
         connection_->server_key = tunnel->server_key();
         connection_->runs_over(*tunnel);
         end_.let_in(connection_);
-        connection_->addresses = way_.addresses;
+        if (spec().proxy == service::Proxy::v2)
+            connection_->addresses = way_.addresses ? way_.addresses : tunnel->addresses();
         end_.reach_application(connection_, std::move(tunnel));
     }
 
@@ -181,8 +182,7 @@ void ServerEnd::accept(SpecPtr spec, io::Stream stream, std::string source, cons
     sessions_.came(*spec);
     if (is_front(spec->id, address))
         return accept_proxied(std::move(spec), std::move(stream), std::move(source), address);
-    const auto addresses = io::addresses_of(stream);
-    shake_hands(spec, std::move(stream), std::move(source), address, addresses);
+    shake_hands(spec, std::move(stream), std::move(source), address);
 }
 
 // From a front nothing is served without its header: whoever could make it leave that out would come as the
@@ -193,10 +193,7 @@ void ServerEnd::accept_proxied(SpecPtr spec, io::Stream stream, std::string fron
         if (!read && read.error().is(io::ProxyErrc::only_asked)) return;
         if (read && !is_front(spec->id, address)) read = fail(io::ProxyErrc::no_front);
         if (!read) return refuse(Connection(sessions_, std::move(spec), std::move(front)), read.error());
-        if (!read->addresses) {
-            const auto addresses = io::addresses_of(read->stream);
-            return shake_hands(spec, std::move(read->stream), std::move(front), address, addresses);
-        }
+        if (!read->addresses) return shake_hands(spec, std::move(read->stream), std::move(front), address);
         const auto& [client, port] = read->addresses->source;
         shake_hands(spec, std::move(read->stream),
                     io::source_text({client, port}, sessions_.shared().addresses), client, read->addresses);

@@ -32,7 +32,7 @@ class ServerEnd {
     [[nodiscard]] bool is_front(guard::ServiceId id, const IpAddress& address) const;
     void accept_proxied(SpecPtr spec, io::Stream stream, std::string front, const IpAddress& address);
     void shake_hands(const SpecPtr& spec, io::Stream stream, std::string source, const IpAddress& address,
-                     const std::optional<wire::proxy::Addresses>& addresses);
+                     const std::optional<wire::proxy::Addresses>& addresses = std::nullopt);
     [[nodiscard]] std::optional<std::string> authorise(Connection& connection, const crypto::PublicKey& key,
                                                        const IpAddress& address);
     void refuse(const Connection& connection, const Error& why);

@@ -5,9 +5,11 @@
 #include "tunnel/datagram_pipe.hpp"
 #include "tunnel/message_pipe.hpp"
 #include "vault/protocol/protocol.hpp"
+#include "wire/proxy_protocol.hpp"
 
 #include <functional>
 #include <memory>
+#include <optional>
 
 namespace curvegate::tunnel {
 
@@ -44,6 +46,10 @@ class Tunnel {
     /// `keep`, and never calls.
     [[nodiscard]] virtual std::weak_ptr<Remains> outlive(std::shared_ptr<const void> keep,
                                                          std::function<void()> delivered) = 0;
+
+    /// Server end: the client's address and the one that it called, if the tunnel is a connection of the
+    /// kernel's, which is asked. nullopt: the endpoint knows them, or the connection is gone.
+    [[nodiscard]] virtual std::optional<wire::proxy::Addresses> addresses() const { return std::nullopt; }
 
     /// The key that the peer has proven.
     [[nodiscard]] const crypto::PublicKey& peer() const noexcept { return peer_; }

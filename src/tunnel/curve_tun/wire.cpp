@@ -1,6 +1,7 @@
 #include "tunnel/curve_tun/wire.hpp"
 
 #include "io/clock.hpp"
+#include "io/proxy_header.hpp"
 #include "io/socket_options.hpp"
 #include "tunnel/curve_tun/bytes.hpp"
 #include "tunnel/curve_tun/dial.hpp"
@@ -27,6 +28,9 @@ class TcpTunnel final : public Tunnel {
         return std::make_unique<TcpMessages>(std::move(stream_), std::move(session_), dead_peer_);
     }
     std::weak_ptr<Remains> outlive(std::shared_ptr<const void>, std::function<void()>) override { return {}; }
+    [[nodiscard]] std::optional<wire::proxy::Addresses> addresses() const override {
+        return io::addresses_of(stream_);
+    }
 
   private:
     io::Stream stream_;
