@@ -1,4 +1,4 @@
-"""Fixtures of the end-to-end tests; what they give is described in support.py."""
+"""Fixtures of the end-to-end tests; what they give is described in support."""
 
 from __future__ import annotations
 

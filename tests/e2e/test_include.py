@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -113,7 +114,7 @@ def test_a_mistake_in_an_included_file_is_told_with_its_line_and_changes_nothing
 def test_an_address_that_is_taken_is_told_with_the_included_file(gate: Gate) -> None:
     path = gate.add("taken", head="\n\n")
     listening, backend = gate.ports["taken"], gate.backend
-    with s.socket.create_server(("127.0.0.1", listening)):
+    with socket.create_server(("127.0.0.1", listening)):
         done = s.run([s.binary("curvegated"), "-c", str(gate.config)], timeout=30)
     assert f"{path}:4: [taken] accept = curve_tun:127.0.0.1:{listening}" in done.stderr.decode(), done
     assert backend.records == []
