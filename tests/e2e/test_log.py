@@ -1,4 +1,4 @@
-"""Where the log goes, and that nobody who does not read it holds anything up."""
+"""Where the log goes, what it says as JSON, and that nobody who does not read it holds anything up."""
 
 from __future__ import annotations
 
@@ -16,8 +16,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import curve_tun as ct
 import pytest
 import support as s
+from control_pair import backend, control, status  # noqa: F401
 
 CONNECTIONS = s.scale(300, 60)
 F_SETPIPE_SZ = 1031
@@ -276,3 +278,38 @@ def test_a_replaced_folder_needs_a_restart_and_the_log_says_so(tmp_path: Path, e
     assert "came later: restart it" in (old / "log").read_text()
     site.close()
 
+
+def test_a_log_of_json_has_numbers_as_numbers_and_the_sessions_of_the_status(tmp_path: Path, backend: s.Backend) -> None:
+    site = s.Site(tmp_path)
+    end = s.server_end(site, backend, log_format="json", ready='"event":"ready"')
+    with end.connect() as client:
+        client.session.send(b"hello")
+        assert client.session.recv() == b"hello"
+        number = status(site)["connections"][0]["session"]
+
+    def lines(word: str) -> list[dict[str, Any]]:
+        found = [json.loads(line) for line in end.daemon.log.text().splitlines()]
+        return [line for line in found if line["event"] == word]
+
+    closed = s.until(lambda: lines("session_close"), "the end of the session")[0]
+    assert closed["session"] == lines("handshake_ok")[0]["session"] == number
+    assert (closed["bytes_in"], closed["bytes_out"]) == (5, 5)
+    assert lines("ready")[0]["workers"] == 2 and lines("limits")[0]["descriptors"] > 0
+    assert isinstance(lines("vault_up")[0]["pid"], int)
+    site.close()
+
+
+def test_usr1_opens_the_log_file_again(tmp_path: Path, backend: s.Backend) -> None:
+    site = s.Site(tmp_path)
+    log = tmp_path / "file.log"
+    site.know("laptop", ct.KeyPair.generate().public)
+    section = {"accept": f"curve_tun:127.0.0.1:{s.free_port()}", "connect": backend.address, "allow": "laptop"}
+    daemon = site.start({"web": section}, ready=None, log_file=log)
+    s.until(lambda: log.exists() and " ready" in log.read_text(), "ready")
+    log.rename(tmp_path / "file.log.1")
+    os.kill(daemon.pid, signal.SIGUSR1)
+    s.until(lambda: log.exists() and "log_reopened" in log.read_text(), "the new file is in use")
+    assert control(site, "reload").returncode == 0  # the front's word of it goes there too
+    s.until(lambda: "reloaded" in log.read_text(), "the front writes there")
+    assert "reloaded" not in (tmp_path / "file.log.1").read_text()
+    site.close()

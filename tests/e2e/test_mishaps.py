@@ -13,7 +13,7 @@ from pathlib import Path
 import curve_tun as ct
 import pytest
 import support as s
-from test_control import control, pair, said, service
+from control_pair import control, pair, said, service
 from test_survival import faults
 
 FULL = "No space left on device"

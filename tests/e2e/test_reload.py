@@ -11,7 +11,7 @@ import curve_tun as ct
 import curvecp as cp
 import pytest
 import support as s
-from test_control import Pair, backend, control, dropped, ends, said, service, status  # noqa: F401
+from control_pair import Pair, backend, control, dropped, ends, said, service, status  # noqa: F401
 
 
 def reload(site: s.Site, ended: int) -> str:

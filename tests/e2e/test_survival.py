@@ -20,7 +20,7 @@ from pathlib import Path
 import curve_tun as ct
 import pytest
 import support as s
-from test_control import control, pair, service
+from control_pair import control, pair, service
 
 # ---- 42: a fault inside the pin check lets nobody in ----
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import support as s
-from test_control import Pair, backend, control, dropped, ends, said, service, status  # noqa: F401
+from control_pair import Pair, backend, control, dropped, ends, said, service, status  # noqa: F401
 from test_reload import reload, sections_of_client
 
 CONFIG = 78
