@@ -26,7 +26,7 @@ import pytest
 import support as s
 import syscalls
 from syscalls import Tracee
-from test_command import with_terminal
+from terminal import with_terminal
 
 PARENT, FRONT, WORKER, VAULT = "parent", "front", "worker", "vault"
 EVERYBODY = frozenset({PARENT, FRONT, WORKER, VAULT})

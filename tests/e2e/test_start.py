@@ -17,7 +17,7 @@ from pathlib import Path
 import curve_tun as ct
 import pytest
 import support as s
-from test_command import with_terminal
+from terminal import with_terminal
 
 MINIMAL = {"accept": "curve_tun:127.0.0.1:1", "connect": "127.0.0.1:1", "allow": "*"}
 
