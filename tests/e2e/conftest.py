@@ -159,3 +159,10 @@ def echo_backend() -> Iterator[support.Backend]:
 def sink_backend() -> Iterator[support.Backend]:
     with support.Backend(support.sink) as backend:
         yield backend
+
+
+@pytest.fixture
+def gate(site: support.Site) -> support.ServerEnd:
+    """A server end for our Python client; its backend echoes what begins with "echo"."""
+    backend = support.Backend(support.echo_if_asked)
+    return support.server_end(site, backend)

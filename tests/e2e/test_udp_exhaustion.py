@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import select
-import socket
 import time
 
 import curvecp as cp
@@ -102,7 +100,7 @@ def test_a_peer_that_never_acknowledges_stops_its_sender_and_nobody_else(site: s
             assert lazy.stream.echo(b"echo") == b"echo"
             lazy.stream.acks = False
             far = backend.wait_records(2)[1].sock
-            sent = push_until_stuck(far, 64 << 20)
+            sent = s.push_until_stuck(far, 64 << 20)
             grown = s.status_kib(front, "VmRSS") - before
             assert grown < s.scale(24, 96) * 1024, f"{grown} KiB"
             for _ in range(5):
@@ -114,19 +112,6 @@ def test_a_peer_that_never_acknowledges_stops_its_sender_and_nobody_else(site: s
             while got < sent and time.monotonic() < deadline:
                 got += len(lazy.stream.recv_some(30))
             assert got == sent, f"{got} of {sent} bytes"
-
-
-def push_until_stuck(sock: socket.socket, most: int) -> int:
-    """Sends until nothing has gone out for two seconds; fails if `most` bytes went."""
-    sent, block = 0, bytes(1 << 16)
-    stuck_since = time.monotonic()
-    while time.monotonic() - stuck_since < 2:
-        # Asked first: a socket with a timeout would wait in send() for that long, whatever the flag says.
-        if select.select([], [sock], [], 0.02)[1]:
-            sent += sock.send(block, socket.MSG_DONTWAIT)
-            stuck_since = time.monotonic()
-        assert sent < most, f"{sent} bytes went out and nobody reads"
-    return sent
 
 
 def test_few_descriptors_neither_spin_nor_crash_and_recover(site: s.Site, echo_backend: s.Backend) -> None:

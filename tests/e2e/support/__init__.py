@@ -17,7 +17,19 @@ from .ends import (  # noqa: F401
 )
 from .keys import Key, b64, keygen  # noqa: F401
 from .logs import Event, Log, Pace  # noqa: F401
-from .plain_sides import Backend, Handler, Local, Record, echo, echo_if_asked, hold, is_readable, sink, source  # noqa: F401
+from .plain_sides import (  # noqa: F401
+    Backend,
+    Handler,
+    Local,
+    Record,
+    echo,
+    echo_if_asked,
+    hold,
+    is_readable,
+    push_until_stuck,
+    sink,
+    source,
+)
 from .ports import free_port  # noqa: F401
 from .processes import (  # noqa: F401
     AS_NOBODY,

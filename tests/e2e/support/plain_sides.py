@@ -7,6 +7,7 @@ import select
 import socket
 import struct
 import threading
+import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -242,3 +243,16 @@ class Local:
 
 def is_readable(sock: socket.socket, seconds: float) -> bool:
     return bool(select.select([sock], [], [], seconds)[0])
+
+
+def push_until_stuck(sock: socket.socket, most: int) -> int:
+    """Sends until nothing has gone out for two seconds; fails if `most` bytes went."""
+    sent, block = 0, bytes(1 << 20)
+    stuck_since = time.monotonic()
+    while time.monotonic() - stuck_since < 2:
+        # Asked first: a socket with a timeout would wait in send() for that long, whatever the flag says.
+        if select.select([], [sock], [], 0.02)[1]:
+            sent += sock.send(block, socket.MSG_DONTWAIT)
+            stuck_since = time.monotonic()
+        assert sent < most, f"{sent} bytes went out and nobody reads"
+    return sent
