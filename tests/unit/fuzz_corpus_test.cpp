@@ -8,6 +8,7 @@
 
 // The harnesses of fuzz/, compiled into this program under these names (tests/CMakeLists.txt).
 extern "C" {
+int fuzz_activation(const std::uint8_t* data, std::size_t size);
 int fuzz_audit_verify(const std::uint8_t* data, std::size_t size);
 int fuzz_configuration(const std::uint8_t* data, std::size_t size);
 int fuzz_counter_slot(const std::uint8_t* data, std::size_t size);
@@ -39,7 +40,8 @@ struct Harness {
     std::string name;
     int (*run)(const std::uint8_t*, std::size_t);
 };
-const std::vector<Harness> kHarnesses = {{"audit_verify", fuzz_audit_verify},
+const std::vector<Harness> kHarnesses = {{"activation", fuzz_activation},
+                                         {"audit_verify", fuzz_audit_verify},
                                          {"configuration", fuzz_configuration},
                                          {"counter_slot", fuzz_counter_slot},
                                          {"curvecp_client", fuzz_curvecp_client},

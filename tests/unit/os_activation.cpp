@@ -17,6 +17,7 @@ TEST_CASE("each descriptor that was passed has a name", "[os][activation]") {
 
 TEST_CASE("what was passed to another process, or to none, is not ours", "[os][activation]") {
     CHECK(passed_names({"8", "1", "web"}, 7)->empty());
+    CHECK(passed_names({"6", "1", "web"}, 7)->empty());
     CHECK(passed_names({"", "", ""}, 7)->empty());
     CHECK(passed_names({"7", "", ""}, 7)->empty());
     CHECK(passed_names({"", "1", "web"}, 7)->empty());
