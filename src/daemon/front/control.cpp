@@ -1,6 +1,5 @@
 #include "daemon/front/control.hpp"
 
-#include "config/control_protocol.hpp"
 #include "log/log.hpp"
 
 #include <sys/socket.h>
@@ -8,14 +7,11 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <sstream>
 
 namespace curvegate::daemon::front {
 namespace {
 
 constexpr std::size_t kMostUnsent = std::size_t{4} << 20;  // of events, which have no end
-constexpr int kUsage = 64;
-constexpr int kProtocol = 76;
 
 std::vector<unsigned> groups_of_peer(int socket) {
     std::vector<gid_t> groups(64);
@@ -82,21 +78,13 @@ class ControlServer::Client final : public LocalClient, public ControlReply {
     }
 
     void handle(const std::string& line) {
-        std::istringstream in(line);
-        Words words;
-        for (std::string word; in >> word;) words.push_back(std::move(word));
-        if (words.size() < 3 || words[0] != config::kControlGreeting) {
-            err("not a request of the control protocol");
-            return end(kUsage);
-        }
-        if (words[1] != config::kControlVersion) {
-            err("the daemon speaks version " + std::string(config::kControlVersion) +
-                " of the control protocol");
-            return end(kProtocol);
+        const auto words = parse_control_request(line);
+        if (!words) {
+            err(words.error().why);
+            return end(words.error().status);
         }
         watch();
-        words.erase(words.begin(), words.begin() + 2);
-        handler_(right_, words, shared());
+        handler_(right_, *words, shared());
     }
 
     // Nothing more may come; the end of it says that nobody listens any more.

@@ -2,6 +2,7 @@
 
 #include "base/time.hpp"
 #include "daemon/control_access.hpp"
+#include "daemon/front/control_request.hpp"
 #include "daemon/front/local_client.hpp"
 #include "io/asio.hpp"
 #include "os/socket.hpp"
@@ -37,7 +38,7 @@ class ControlReply {
 
 class ControlServer {
   public:
-    using Words = std::vector<std::string>;
+    using Words = ControlWords;
     /// `right` is never `none`.
     using Handler = std::function<void(Right right, const Words& words, std::shared_ptr<ControlReply> reply)>;
 
