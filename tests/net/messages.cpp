@@ -273,6 +273,29 @@ TEST_CASE("a stream's messages may come in single bytes", "[net][messages]") {
     CHECK(raw.side.got == std::vector<Buffer>{{8, 9}, {}, {7}});
 }
 
+TEST_CASE("a message that lies whole in the stream stays there for its handler", "[net][messages]") {
+    Raw raw;
+    auto& stream = raw.tunnels.near->stream();
+    std::vector<bool> lent;
+    std::vector<std::size_t> unread;
+    raw.side.pipe->on_message = [&](Bytes message) {
+        const Bytes bytes = stream.readable();
+        unread.push_back(bytes.size());
+        lent.push_back(bytes.size() >= 4 && message.data() == bytes.data() + 4);
+        return true;
+    };
+    raw.write(Buffer{2, 0, 0, 0, 8, 9, 0, 0, 0, 0, 1, 0, 0, 0});
+    REQUIRE(test::run_until(raw.context, [&] { return stream.readable().size() == 14; }));
+    raw.side.pipe->start();
+    CHECK(stream.readable().empty());
+    CHECK(unread == std::vector<std::size_t>{14, 8});
+    // The third has been put together: the stream has its bytes no longer.
+    raw.write(Buffer{7});
+    REQUIRE(test::run_until(raw.context, [&] { return unread.size() == 3; }));
+    CHECK(unread.back() == 0);
+    CHECK(lent == std::vector{true, true, false});
+}
+
 TEST_CASE("a length over the limit ends a stream's pipe at once", "[net][messages]") {
     const auto [length, bad] =
         GENERATE(std::pair{65'503U, false}, std::pair{65'504U, true}, std::pair{0x01000000U, true});

@@ -24,6 +24,7 @@ int fuzz_handshake_server(const std::uint8_t* data, std::size_t size);
 int fuzz_http_request(const std::uint8_t* data, std::size_t size);
 int fuzz_key_file(const std::uint8_t* data, std::size_t size);
 int fuzz_known_hosts(const std::uint8_t* data, std::size_t size);
+int fuzz_message_cutter(const std::uint8_t* data, std::size_t size);
 int fuzz_proxy_protocol(const std::uint8_t* data, std::size_t size);
 int fuzz_session_open(const std::uint8_t* data, std::size_t size);
 int fuzz_stream(const std::uint8_t* data, std::size_t size);
@@ -57,6 +58,7 @@ const std::vector<Harness> kHarnesses = {{"activation", fuzz_activation},
                                          {"http_request", fuzz_http_request},
                                          {"key_file", fuzz_key_file},
                                          {"known_hosts", fuzz_known_hosts},
+                                         {"message_cutter", fuzz_message_cutter},
                                          {"proxy_protocol", fuzz_proxy_protocol},
                                          {"session_open", fuzz_session_open},
                                          {"stream", fuzz_stream},

@@ -4,15 +4,6 @@
 #include "session/errors.hpp"
 
 namespace curvegate::tunnel::curvecp {
-namespace {
-
-constexpr std::size_t kLength = 4;
-
-std::uint32_t length_of(Bytes framed) {
-    return load_le<std::uint32_t>(framed.first<kLength>());
-}
-
-}  // namespace
 
 StreamMessages::StreamMessages(tunnel::TunnelHandle tunnel) : tunnel_(std::move(tunnel)) {
     tunnel_->on_event = [this] { on_event(); };
@@ -29,7 +20,7 @@ StreamMessages::~StreamMessages() {
 Result<> StreamMessages::send(Bytes message) {
     if (!takes_more()) return fail(handshake::Errc::peer_closed);
     if (message.size() > most()) return fail(session::Errc::message_too_long);
-    const auto length = to_le(static_cast<std::uint32_t>(message.size()));
+    const auto length = wire::serialise_message_length(message.size());
     for (const Bytes part : {Bytes(length), message}) {
         const Bytes rest = part.subspan(backlog_.empty() ? write_some(part) : 0);
         backlog_.insert(backlog_.end(), rest.begin(), rest.end());
@@ -95,34 +86,20 @@ void StreamMessages::read() {
 
 // One message, or a part of one. Returns false if nobody wants more now, or the pipe is over or gone.
 bool StreamMessages::take(Bytes bytes) {
-    if (!partial_.empty() || bytes.size() < kLength) return collect(bytes);
-    const std::size_t size = length_of(bytes);
-    if (size > most() || bytes.size() < kLength + size) return collect(bytes);
-    const auto alive = alive_;
-    const bool go_on = deliver(bytes.subspan(kLength, size));
-    if (!*alive || over_) return false;
-    stream().consume(kLength + size);
-    return go_on;
-}
-
-// What comes in pieces, or lies across a seam of the stream's memory, is put together here.
-bool StreamMessages::collect(Bytes bytes) {
-    const std::size_t whole = partial_.size() < kLength ? kLength : kLength + length_of(partial_);
-    const auto part = bytes.first(std::min(bytes.size(), whole - partial_.size()));
-    partial_.insert(partial_.end(), part.begin(), part.end());
-    stream().consume(part.size());
-    if (partial_.size() < kLength) return true;
-    const std::size_t size = length_of(partial_);
-    if (size > most()) {
+    using What = wire::MessageCutter::Cut::What;
+    const auto cut = cutter_.next(bytes);
+    const bool lies_in_stream = cut.what == What::in_place;
+    if (!lies_in_stream) stream().consume(cut.size);
+    if (cut.what == What::part) return true;
+    if (cut.what == What::bad_length) {
         end(End::bad_length);
         return false;
     }
-    if (partial_.size() < kLength + size) {
-        partial_.reserve(kLength + size);
-        return true;
-    }
-    const auto message = std::exchange(partial_, {});
-    return deliver(Bytes(message).subspan(kLength));
+    const auto alive = alive_;
+    const bool go_on = deliver(cut.message());
+    if (!*alive || over_) return false;
+    if (lies_in_stream) stream().consume(cut.size);
+    return go_on;
 }
 
 bool StreamMessages::deliver(Bytes message) {

@@ -2,6 +2,7 @@
 
 #include "tunnel/message_pipe.hpp"
 #include "tunnel/tunnel_handle.hpp"
+#include "wire/message_cutter.hpp"
 
 #include <memory>
 #include <optional>
@@ -9,8 +10,7 @@
 
 namespace curvegate::tunnel::curvecp {
 
-/// Messages in the stream of a CurveCP session (PROTOCOL 10.1): each is its length in 4 bytes, little-endian,
-/// then its bytes.
+/// Messages in the stream of a CurveCP session (PROTOCOL 10.1).
 class StreamMessages final : public tunnel::MessagePipe {
   public:
     static constexpr std::size_t kMost = 65'503;  ///< as over tcp
@@ -39,7 +39,6 @@ class StreamMessages final : public tunnel::MessagePipe {
     // in
     void read();
     [[nodiscard]] bool take(Bytes bytes);
-    [[nodiscard]] bool collect(Bytes bytes);
     [[nodiscard]] bool deliver(Bytes message);
     // the end
     void on_event();
@@ -51,7 +50,7 @@ class StreamMessages final : public tunnel::MessagePipe {
 
     tunnel::TunnelHandle tunnel_;
     std::vector<Byte> backlog_;  // framed messages that the stream did not take yet
-    std::vector<Byte> partial_;  // the beginning of a message that does not lie in one piece
+    wire::MessageCutter cutter_{kMost};
     std::optional<tunnel::End> tunnel_ended_;
     std::shared_ptr<bool> alive_ = std::make_shared<bool>(true);
     bool held_ = false;
