@@ -1,11 +1,11 @@
 #pragma once
 
 #include "crypto/keys.hpp"
+#include "io/proxy_header.hpp"
 #include "tunnel/byte_tunnel.hpp"
 #include "tunnel/datagram_pipe.hpp"
 #include "tunnel/message_pipe.hpp"
 #include "vault/protocol/protocol.hpp"
-#include "wire/proxy_protocol.hpp"
 
 #include <functional>
 #include <memory>
