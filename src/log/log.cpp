@@ -17,6 +17,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <span>
 
 namespace curvegate::log {
 namespace {
@@ -35,7 +36,7 @@ char priority_of(spdlog::level::level_enum level) {
     }
 }
 
-std::string line_of(Format format, std::string_view word, std::initializer_list<Field> fields,
+std::string line_of(Format format, std::string_view word, std::span<const Field> fields,
                     std::uint64_t suppressed);
 
 /// Whole lines to a descriptor. A reader who does not read loses lines, and is told how many when it reads
@@ -57,7 +58,8 @@ class DescriptorSink final : public spdlog::sinks::base_sink<std::mutex> {
         if (!put(message)) ++lost_;
     }
     void tell_lost(spdlog::string_view_t logger) {
-        const auto line = line_of(format_, "log_lines_lost", {{"count", lost_}}, 0);
+        const std::array count = {Field("count", lost_)};
+        const auto line = line_of(format_, "log_lines_lost", count, 0);
         if (put({logger, spdlog::level::warn, line})) lost_ = 0;
     }
     [[nodiscard]] bool put(const spdlog::details::log_msg& message) {
@@ -117,7 +119,7 @@ void append_text(std::string& out, const Field& field) {
 }
 
 /// Into an object that the caller opens and closes.
-void write_json(JsonWriter& out, std::string_view word, std::initializer_list<Field> fields,
+void write_json(JsonWriter& out, std::string_view word, std::span<const Field> fields,
                 std::uint64_t suppressed) {
     out.key("event").text(word);
     for (const Field& field : fields) {
@@ -131,7 +133,7 @@ void write_json(JsonWriter& out, std::string_view word, std::initializer_list<Fi
     if (suppressed != 0) out.key("suppressed").number(suppressed);
 }
 
-std::string line_of(Format format, std::string_view word, std::initializer_list<Field> fields,
+std::string line_of(Format format, std::string_view word, std::span<const Field> fields,
                     std::uint64_t suppressed) {
     if (format == Format::json) {
         JsonWriter line;
@@ -142,6 +144,10 @@ std::string line_of(Format format, std::string_view word, std::initializer_list<
     for (const Field& field : fields) append_text(line, field);
     if (suppressed != 0) append_text(line, {"suppressed", suppressed});
     return line;
+}
+
+std::span<const Field> span_of(std::initializer_list<Field> fields) {
+    return {fields.begin(), fields.size()};
 }
 
 std::string timestamp() {
@@ -157,8 +163,7 @@ std::string timestamp() {
     return std::string(text.data(), size) + '.' + fraction.substr(1) + 'Z';
 }
 
-void write_line(Level level, std::string_view word, std::initializer_list<Field> fields,
-                std::uint64_t suppressed) {
+void write_line(Level level, std::string_view word, std::span<const Field> fields, std::uint64_t suppressed) {
     if (state().tapped) {
         const std::lock_guard lock(state().tap_mutex);
         const auto name = spdlog::level::to_string_view(level_of(level));
@@ -208,29 +213,33 @@ void tap(std::function<void(const std::string& line)> tap) {
 }
 
 void event(Level level, std::string_view word, std::initializer_list<Field> fields) {
-    write_line(level, word, fields, 0);
+    write_line(level, word, span_of(fields), 0);
+}
+
+std::optional<std::uint64_t> admit(Level level, std::string_view word) {
+    if (!state().tapped && !spdlog::should_log(level_of(level))) return std::nullopt;
+    const std::lock_guard lock(state().mutex);
+    auto found = state().buckets.find(word);
+    if (found == state().buckets.end()) found = state().buckets.emplace(std::string(word), Bucket{}).first;
+    Bucket& bucket = found->second;
+    const auto now = std::chrono::steady_clock::now();
+    const double seconds = std::chrono::duration<double>(now - bucket.filled).count();
+    bucket.tokens = std::min(kBurst, bucket.tokens + seconds * kLinesASecond);
+    bucket.filled = now;
+    if (bucket.tokens < 1) {
+        ++bucket.suppressed;
+        return std::nullopt;
+    }
+    bucket.tokens -= 1;
+    return std::exchange(bucket.suppressed, 0);
+}
+
+void admitted(Level level, std::string_view word, const Fields& fields, std::uint64_t suppressed) {
+    write_line(level, word, fields, suppressed);
 }
 
 void limited(Level level, std::string_view word, std::initializer_list<Field> fields) {
-    std::uint64_t suppressed = 0;
-    {
-        const std::lock_guard lock(state().mutex);
-        auto found = state().buckets.find(word);
-        if (found == state().buckets.end())
-            found = state().buckets.emplace(std::string(word), Bucket{}).first;
-        Bucket& bucket = found->second;
-        const auto now = std::chrono::steady_clock::now();
-        const double seconds = std::chrono::duration<double>(now - bucket.filled).count();
-        bucket.tokens = std::min(kBurst, bucket.tokens + seconds * kLinesASecond);
-        bucket.filled = now;
-        if (bucket.tokens < 1) {
-            ++bucket.suppressed;
-            return;
-        }
-        bucket.tokens -= 1;
-        suppressed = std::exchange(bucket.suppressed, 0);
-    }
-    write_line(level, word, fields, suppressed);
+    if (const auto suppressed = admit(level, word)) write_line(level, word, span_of(fields), *suppressed);
 }
 
 }  // namespace curvegate::log

@@ -4,9 +4,11 @@
 #include <cstdint>
 #include <functional>
 #include <initializer_list>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 /// The one door to the logging library: fixed event words with fields, as text or JSON lines. No secret and
 /// no payload ever goes through it.
@@ -61,8 +63,22 @@ void after_fork();
 void event(Level level, std::string_view word, std::initializer_list<Field> fields = {});
 
 /// As event(), but at most 10 lines a second of this word, burst 50; what was left out is told in a field
-/// `suppressed` of the next line. For everything that a stranger can cause.
+/// `suppressed` of the next line. For everything that others can cause.
 void limited(Level level, std::string_view word, std::initializer_list<Field> fields = {});
+
+using Fields = std::vector<Field>;
+/// Asks for a place in the word's bucket. Returns how many lines were left out since the last one, or nullopt
+/// if this one is left out too, or nobody wants lines of this level.
+[[nodiscard]] std::optional<std::uint64_t> admit(Level level, std::string_view word);
+/// The line that admit() let through.
+void admitted(Level level, std::string_view word, const Fields& fields, std::uint64_t suppressed);
+
+/// The same for what a stranger can cause by a packet: `fields` is called, and memory taken, only for a line
+/// that is written.
+template <std::invocable MakeFields>
+void limited(Level level, std::string_view word, MakeFields fields) {
+    if (const auto suppressed = admit(level, word)) admitted(level, word, fields(), *suppressed);
+}
 
 /// Everything that is logged goes to `tap` too, as a JSON line without its end, on the thread that logs;
 /// empty: no more. It must not log.

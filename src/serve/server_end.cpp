@@ -82,11 +82,12 @@ void ServerEnd::refuse(const Connection& connection, const Error& why) {
     const Error& shown = connection.turned_away ? *connection.turned_away : why;
     sessions_.shared().counters->refuse(shown);
     ++connection.spec().counters->refused;
-    log::limited(log::Level::warning, "handshake_reject",
-                 {{"service", connection.spec().name},
-                  {"peer", connection.peer},
-                  {"src", connection.source},
-                  {"reason", shown.text()}});
+    log::limited(log::Level::warning, "handshake_reject", [&] {
+        return log::Fields{{"service", connection.spec().name},
+                           {"peer", connection.peer},
+                           {"src", connection.source},
+                           {"reason", shown.text()}};
+    });
     if (shown.is(AuditErrc::unavailable)) return;
     const std::string_view words = connection.refused_for;
     sessions_.shared().audit->refused(connection.record(words.empty() ? why.what() : words));

@@ -59,6 +59,29 @@ TEST_CASE("whatever a field holds, a line of the log is one line of UTF-8", "[lo
     configure(Level::error, Format::text, Head::time, STDERR_FILENO);
 }
 
+TEST_CASE("the fields of a line that is left out are not made", "[log]") {
+    const Pipe pipe;
+    configure(Level::warning, Format::text, Head::priority, pipe.in.get());
+    int made = 0;
+    const auto fields = [&made] { return Fields{{"number", ++made}}; };
+    limited(Level::info, "nobody-wants-this", fields);
+    CHECK(made == 0);
+
+    constexpr int kBurst = 50;
+    while (made < kBurst) limited(Level::warning, "flood", fields);
+    constexpr int kMore = 10'000;  // far more than the bucket gets back meanwhile: ten a second
+    for (int i = 0; i < kMore; ++i) limited(Level::warning, "flood", fields);
+    CHECK(made < kMore / 2);
+    std::string text = pipe.read();
+    CHECK(text.starts_with("<4>warning flood number=1\n<4>warning flood number=2\n"));
+
+    tap([&](const std::string& line) { text = line; });  // gets lines of every level
+    limited(Level::info, "nobody-wanted-this", fields);
+    tap(nullptr);
+    CHECK(text.ends_with(R"("event":"nobody-wanted-this","number":)" + std::to_string(made) + "}"));
+    configure(Level::error, Format::text, Head::time, STDERR_FILENO);
+}
+
 TEST_CASE("a reader who reads again is told how many lines are lost", "[log]") {
     const auto format = GENERATE(Format::text, Format::json);
     const Pipe pipe;
