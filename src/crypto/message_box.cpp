@@ -23,7 +23,8 @@ class Head {
     static constexpr std::size_t kSize = 8 * kGroup;
     static constexpr std::size_t kCovered = kSize - 32;
 
-    Head(const MessageKey& key, FixedBytes<8> number, std::size_t text)
+    template <class Key>
+    Head(const Key& key, FixedBytes<8> number, std::size_t text)
         : covered_(std::min(text, kCovered)), made_((32 + covered_ + kGroup - 1) / kGroup * kGroup) {
         ::crypto_stream_salsa20(stream_.data(), made_, number.data(), SecretBytes::of(key).data());
     }
@@ -49,9 +50,8 @@ class Head {
 };
 
 /// What lies behind the head, by pieces; each is shown before and after it is encrypted, or decrypted.
-template <class Before, class After>
-void apply_behind(const MessageKey& key, FixedBytes<8> number, MutableBytes text, Before before,
-                  After after) {
+template <class Key, class Before, class After>
+void apply_behind(const Key& key, FixedBytes<8> number, MutableBytes text, Before before, After after) {
     for (std::size_t at = Head::kCovered; at < text.size(); at += kPiece) {
         const auto piece = text.subspan(at, std::min(kPiece, text.size() - at));
         before(piece);
@@ -62,10 +62,9 @@ void apply_behind(const MessageKey& key, FixedBytes<8> number, MutableBytes text
 }
 constexpr auto kNothing = [](Bytes) {};
 
-}  // namespace
-
-Result<MessageKey> derive_message_key(const SharedKey& key, ShortPurpose purpose) {
-    auto out = SecretBytes::blank<MessageTag>(key.pool());
+template <class Tag>
+Result<Secret<Tag>> derive(const SharedKey& key, ShortPurpose purpose) {
+    auto out = SecretBytes::blank<Tag>(key.pool());
     if (!out) return out;
     const auto nonce = Nonce::make(purpose, ByteArray<8>{});
     ::crypto_core_hsalsa20(SecretBytes::of(*out).data(), nonce.bytes().data(), SecretBytes::of(key).data(),
@@ -73,20 +72,31 @@ Result<MessageKey> derive_message_key(const SharedKey& key, ShortPurpose purpose
     return out;
 }
 
-void seal_in_place(const MessageKey& key, FixedBytes<8> number, MutableBytes box) {
+}  // namespace
+
+Result<SealKey> derive_seal_key(const SharedKey& key, ShortPurpose ours) {
+    return derive<SealTag>(key, ours);
+}
+
+Result<OpenKey> derive_open_key(const SharedKey& key, ShortPurpose peers) {
+    return derive<OpenTag>(key, peers);
+}
+
+void seal_in_place(const SealKey& key, FreshNumber number, NumberForm form, MutableBytes box) {
     const auto text = box.subspan(kBoxOverhead);
-    const Head head(key, number, text.size());
+    const auto wire_number = form(number.number());
+    const Head head(key, wire_number, text.size());
     Poly1305 authenticator(head.authenticator_key());
     const auto authenticate = [&](Bytes piece) { authenticator.update(piece); };
     head.apply(text);
     authenticate(head.covered(text));
-    apply_behind(key, number, text, kNothing, authenticate);
+    apply_behind(key, wire_number, text, kNothing, authenticate);
     authenticator.finish(box.first<kBoxOverhead>());
 }
 
 // Each piece is decrypted while it is in the cache for its authentication. Nobody sees the text before all
 // of it has been authenticated: what does not open is encrypted again.
-Result<> open_in_place(const MessageKey& key, FixedBytes<8> number, MutableBytes box) {
+Result<> open_in_place(const OpenKey& key, FixedBytes<8> number, MutableBytes box) {
     if (box.size() < kBoxOverhead) return fail(Errc::box_does_not_open);
     const auto text = box.subspan(kBoxOverhead);
     const Head head(key, number, text.size());

@@ -14,6 +14,27 @@ struct PacketNumber {
     friend auto operator<=>(const PacketNumber&, const PacketNumber&) = default;
 };
 
+/// How a protocol writes a packet number: 8 bytes.
+using NumberForm = ByteArray<8> (*)(PacketNumber) noexcept;
+
+/// A number of our own that no packet has yet. It is used up by the box that is sealed with it: move-only.
+class FreshNumber {
+  public:
+    FreshNumber(FreshNumber&&) noexcept = default;
+    FreshNumber& operator=(FreshNumber&&) noexcept = default;
+    FreshNumber(const FreshNumber&) = delete;
+    FreshNumber& operator=(const FreshNumber&) = delete;
+    ~FreshNumber() = default;
+
+    /// For the header of its packet.
+    [[nodiscard]] PacketNumber number() const noexcept { return number_; }
+
+  private:
+    friend class SendCounter;
+    explicit FreshNumber(PacketNumber number) noexcept : number_(number) {}
+    PacketNumber number_;
+};
+
 /// Hands out each number once, rising by one, and never 2^64-1 nor anything after it (PROTOCOL 5.3).
 class SendCounter {
   public:
@@ -28,9 +49,9 @@ class SendCounter {
     ~SendCounter() = default;
 
     /// Returns nullopt if the counter is exhausted: then the session must end.
-    [[nodiscard]] std::optional<PacketNumber> next() noexcept {
+    [[nodiscard]] std::optional<FreshNumber> next() noexcept {
         if (next_ == kNever) return std::nullopt;
-        return PacketNumber{next_++};
+        return FreshNumber({next_++});
     }
     [[nodiscard]] bool exhausted() const noexcept { return next_ == kNever; }
 
@@ -55,6 +76,10 @@ class Nonce {
   public:
     /// `number` is the packet number as its 8 bytes on the wire (its byte order is the protocol's).
     [[nodiscard]] static Nonce make(ShortPurpose purpose, FixedBytes<8> number) noexcept;
+    /// Of a box that we seal.
+    [[nodiscard]] static Nonce make(ShortPurpose purpose, FreshNumber number, NumberForm form) noexcept {
+        return make(purpose, form(number.number()));
+    }
     [[nodiscard]] static Nonce make(LongPurpose purpose, const LongTermNonce& nonce) noexcept;
     [[nodiscard]] FixedBytes<24> bytes() const noexcept { return bytes_; }
 

@@ -118,7 +118,8 @@ class Secret {
 struct LongTermTag;
 struct EphemeralTag;
 struct SharedTag;
-struct MessageTag;
+struct SealTag;
+struct OpenTag;
 struct MinuteTag;
 struct CookieTag;
 struct PermutationTag;

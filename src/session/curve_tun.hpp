@@ -44,13 +44,16 @@ class Session {
     [[nodiscard]] bool exhausted() const noexcept;
 
   private:
-    Session(crypto::MessageKey send_key, crypto::MessageKey receive_key, FirstNumbers first) noexcept;
+    Session(crypto::SealKey send_key, crypto::OpenKey receive_key, FirstNumbers first) noexcept;
 
-    crypto::MessageKey send_key_;
-    crypto::MessageKey receive_key_;
+    [[nodiscard]] bool none_may_come() const noexcept {
+        return expected_.value == crypto::SendCounter::kNever;
+    }
+
+    crypto::SealKey send_key_;
+    crypto::OpenKey receive_key_;
     crypto::SendCounter send_;
-    crypto::SendCounter receive_;                   // counts what may come as the peer counts what it sends
-    std::optional<crypto::PacketNumber> expected_;  // the one number that the next message must carry
+    crypto::PacketNumber expected_;  // the one that the next message must carry; kNever: none may come
 };
 
 }  // namespace curvegate::session::curve_tun

@@ -12,15 +12,15 @@ using crypto::ShortPurpose;
 
 Result<Session> Session::create(Role own, crypto::SharedKey key, const wire::Extensions& extensions,
                                 const wire::ClientShort& client_short, crypto::SendCounter&& counter) {
-    auto send = crypto::derive_message_key(key, messages_of(own));
+    auto send = crypto::derive_seal_key(key, messages_of(own));
     if (!send) return fail(std::move(send));
-    auto receive = crypto::derive_message_key(key, messages_of(other(own)));
+    auto receive = crypto::derive_open_key(key, messages_of(other(own)));
     if (!receive) return fail(std::move(receive));
     return Session(own, std::move(key), std::move(*send), std::move(*receive), extensions, client_short,
                    std::move(counter));
 }
 
-Session::Session(Role own, crypto::SharedKey key, crypto::MessageKey send_key, crypto::MessageKey receive_key,
+Session::Session(Role own, crypto::SharedKey key, crypto::SealKey send_key, crypto::OpenKey receive_key,
                  const wire::Extensions& extensions, const wire::ClientShort& client_short,
                  crypto::SendCounter&& counter) noexcept
     : key_(std::move(key)),
@@ -32,31 +32,31 @@ Session::Session(Role own, crypto::SharedKey key, crypto::MessageKey send_key, c
       own_(own) {}
 
 Result<> Session::seal_message(MutableBytes packet) {
-    const auto number = counter_.next();
+    auto number = counter_.next();
     if (!number) return fail(Errc::numbers_exhausted);
     if (own_ == Role::client) {
-        wire::serialise(wire::ClientMessageHeader{extensions_, client_short_, *number},
+        wire::serialise(wire::ClientMessageHeader{extensions_, client_short_, number->number()},
                         packet.first<wire::kClientMessageHeader>());
     } else {
-        wire::serialise(wire::ServerMessageHeader{extensions_, *number},
+        wire::serialise(wire::ServerMessageHeader{extensions_, number->number()},
                         packet.first<wire::kServerMessageHeader>());
     }
-    crypto::seal_in_place(send_key_, wire::number_bytes(*number),
+    crypto::seal_in_place(send_key_, std::move(*number), wire::number_bytes,
                           packet.subspan(overhead() - crypto::kBoxOverhead));
     return {};
 }
 
 Result<> Session::seal_initiate(const Introduction& introduction, MutableBytes packet) {
-    const auto number = counter_.next();
+    auto number = counter_.next();
     if (!number) return fail(Errc::numbers_exhausted);
-    wire::serialise(wire::InitiateHeader{extensions_, client_short_, introduction.cookie, *number},
+    wire::serialise(wire::InitiateHeader{extensions_, client_short_, introduction.cookie, number->number()},
                     packet.first<wire::kInitiateHeader>());
     const auto box = packet.subspan(wire::kInitiateHeader);
     Writer body(box.subspan(crypto::kBoxOverhead));
     serialise(introduction.vouch, body.claim<curvegate::wire::kVouchBodySize>());
     body.put(introduction.name.bytes);
-    crypto::seal_in_place(key_, crypto::Nonce::make(ShortPurpose::initiate, wire::number_bytes(*number)),
-                          box);
+    crypto::seal_in_place(
+        key_, crypto::Nonce::make(ShortPurpose::initiate, std::move(*number), wire::number_bytes), box);
     return {};
 }
 

@@ -64,14 +64,14 @@ class Session {
     }
 
   private:
-    Session(Role own, crypto::SharedKey key, crypto::MessageKey send_key, crypto::MessageKey receive_key,
+    Session(Role own, crypto::SharedKey key, crypto::SealKey send_key, crypto::OpenKey receive_key,
             const wire::curvecp::Extensions& extensions, const wire::curvecp::ClientShort& client_short,
             crypto::SendCounter&& counter) noexcept;
     [[nodiscard]] Opened received(crypto::PacketNumber number, MutableBytes message) noexcept;
 
     crypto::SharedKey key_;  // for Initiates
-    crypto::MessageKey send_key_;
-    crypto::MessageKey receive_key_;
+    crypto::SealKey send_key_;
+    crypto::OpenKey receive_key_;
     crypto::SendCounter counter_;
     wire::curvecp::Extensions extensions_;
     wire::curvecp::ClientShort client_short_;

@@ -19,11 +19,28 @@ const SharedKey& shared() {
     static const auto key = secret_number<SharedKey>(7);
     return key;
 }
-const MessageKey& key_for(ShortPurpose purpose) {
-    static const auto up = *derive_message_key(shared(), ShortPurpose::client_message);
-    static const auto down = *derive_message_key(shared(), ShortPurpose::server_message);
-    return purpose == ShortPurpose::client_message ? up : down;
+SealKey seal_key(ShortPurpose purpose = ShortPurpose::client_message) {
+    return *derive_seal_key(shared(), purpose);
 }
+OpenKey open_key(ShortPurpose purpose = ShortPurpose::client_message) {
+    return *derive_open_key(shared(), purpose);
+}
+ByteArray<8> big_endian(PacketNumber number) noexcept {
+    return to_be(number.value);
+}
+void seal(const SealKey& key, std::uint64_t number, MutableBytes box) {
+    seal_in_place(key, *SendCounter({number}).next(), big_endian, box);
+}
+
+template <class Key>
+concept Opens =
+    requires(const Key& key, ByteArray<8> number, MutableBytes box) { open_in_place(key, number, box); };
+template <class Key>
+concept Seals = requires(const Key& key, FreshNumber number, MutableBytes box) {
+    seal_in_place(key, std::move(number), big_endian, box);
+};
+static_assert(Seals<SealKey> && !Opens<SealKey>);
+static_assert(Opens<OpenKey> && !Seals<OpenKey>);
 
 Buffer with_room(Bytes text) {
     Buffer box(kBoxOverhead);
@@ -33,7 +50,7 @@ Buffer with_room(Bytes text) {
 
 Buffer sealed(std::uint64_t number, Bytes text, ShortPurpose purpose = ShortPurpose::client_message) {
     auto box = with_room(text);
-    seal_in_place(key_for(purpose), to_be(number), box);
+    seal(seal_key(purpose), number, box);
     return box;
 }
 
@@ -52,7 +69,7 @@ void check_size(std::size_t size) {
     for (const auto purpose : {ShortPurpose::client_message, ShortPurpose::server_message}) {
         auto box = sealed(size, text, purpose);
         REQUIRE(test::same(box, expected(size, text, purpose)));
-        REQUIRE(open_in_place(key_for(purpose), to_be(std::uint64_t{size}), box).has_value());
+        REQUIRE(open_in_place(open_key(purpose), to_be(std::uint64_t{size}), box).has_value());
         REQUIRE(std::equal(text.begin(), text.end(), box.begin() + kBoxOverhead));
     }
 }
@@ -80,8 +97,7 @@ TEST_CASE("boxes lie anywhere in memory", "[crypto][message_box]") {
             Buffer memory(offset);
             const auto box = with_room(pattern(size));
             memory.insert(memory.end(), box.begin(), box.end());
-            seal_in_place(key_for(ShortPurpose::client_message), to_be(std::uint64_t{3}),
-                          MutableBytes(memory).subspan(offset));
+            seal(seal_key(), 3, MutableBytes(memory).subspan(offset));
             REQUIRE(test::same(Bytes(memory).subspan(offset), expected(3, pattern(size))));
         }
     }
@@ -90,14 +106,14 @@ TEST_CASE("boxes lie anywhere in memory", "[crypto][message_box]") {
 TEST_CASE("a message's box with any bit changed does not open and stays as it was", "[crypto][message_box]") {
     for (const std::size_t size : {20UL, 2'100UL}) {
         const auto good = sealed(1, pattern(size));
+        const auto key = open_key();
         const std::size_t step = size < 100 ? 1 : 61;
         for (std::size_t bit = 0; bit < good.size() * 8; bit += step) {
             INFO("bit " << bit);
             auto changed = good;
             changed[bit / 8] ^= static_cast<Byte>(1U << (bit % 8));
             const auto before = changed;
-            const auto opened =
-                open_in_place(key_for(ShortPurpose::client_message), to_be(std::uint64_t{1}), changed);
+            const auto opened = open_in_place(key, to_be(std::uint64_t{1}), changed);
             REQUIRE_FALSE(opened.has_value());
             REQUIRE(opened.error().is(Errc::box_does_not_open));
             REQUIRE(changed == before);
@@ -109,7 +125,7 @@ TEST_CASE("a message's box cut short does not open", "[crypto][message_box]") {
     const auto good = sealed(1, pattern(40));
     for (std::size_t size = 0; size < good.size(); ++size) {
         Buffer cut(good.begin(), good.begin() + static_cast<std::ptrdiff_t>(size));
-        REQUIRE_FALSE(open_in_place(key_for(ShortPurpose::client_message), to_be(std::uint64_t{1}), cut));
+        REQUIRE_FALSE(open_in_place(open_key(), to_be(std::uint64_t{1}), cut));
     }
 }
 
@@ -117,7 +133,7 @@ TEST_CASE("a message's box opens under its own number and direction only", "[cry
     const auto good = sealed(1, pattern(20));
     const auto opens = [&](ShortPurpose purpose, std::uint64_t number) {
         auto box = good;
-        return open_in_place(key_for(purpose), to_be(number), box).has_value();
+        return open_in_place(open_key(purpose), to_be(number), box).has_value();
     };
     CHECK(opens(ShortPurpose::client_message, 1));
     CHECK_FALSE(opens(ShortPurpose::client_message, 2));

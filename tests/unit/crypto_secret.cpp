@@ -37,11 +37,13 @@ static_assert(is_guarded<SharedKey>);
 static_assert(is_guarded<MinuteKey>);
 static_assert(is_guarded<CookieKey>);
 static_assert(is_guarded<PermutationKey>);
-static_assert(is_guarded<MessageKey>);
+static_assert(is_guarded<SealKey>);
+static_assert(is_guarded<OpenKey>);
 static_assert(!std::is_convertible_v<LongTermSecret, EphemeralSecret>);
 static_assert(!std::is_constructible_v<SharedKey, EphemeralSecret>);
 static_assert(!std::is_constructible_v<CookieKey, MinuteKey>);
-static_assert(!std::is_constructible_v<MessageKey, SharedKey>);
+static_assert(!std::is_constructible_v<SealKey, SharedKey>);
+static_assert(!std::is_constructible_v<SealKey, OpenKey> && !std::is_constructible_v<OpenKey, SealKey>);
 
 // ---- the pool ----
 

@@ -147,8 +147,9 @@ void CurvecpEndpoint::stop_accepting() {
 
 void CurvecpEndpoint::drop(const Error& why, const Path& from) {
     counters_->refuse(why);
-    log::limited(log::Level::info, "packet_drop",
-                 {{"src", io::source_text(from.peer, addresses_)}, {"reason", why.text()}});
+    log::limited(log::Level::info, "packet_drop", [&] {
+        return log::Fields{{"src", io::source_text(from.peer, addresses_)}, {"reason", why.text()}};
+    });
 }
 
 crypto::PacketNumber CurvecpEndpoint::first_number() const {
