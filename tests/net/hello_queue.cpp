@@ -14,6 +14,8 @@ namespace {
 
 using namespace std::chrono_literals;
 
+using HelloQueue = guard::HelloQueue<std::uint32_t>;
+
 const Instant kStart = Instant{} + 1'000h;
 
 Path from(const std::string& address, std::uint16_t port = 4'433) {
@@ -25,9 +27,7 @@ struct Desk {
     explicit Desk(std::size_t places = HelloQueue::kPlaces) : queue(random, places) {}
 
     bool push(const std::string& address) {
-        ByteArray<HelloQueue::kHelloSize> packet{};
-        store_be<std::uint32_t>(MutableBytes(packet).last<4>(), next);
-        const bool kept_all = queue.push(from(address), packet, now);
+        const bool kept_all = queue.push(from(address), next, now);
         ++next;
         return kept_all;
     }
@@ -37,7 +37,7 @@ struct Desk {
     /// The number of the next Hello, or -1.
     long pop() {
         const auto hello = queue.pop(now);
-        return hello ? load_be<std::uint32_t>(Bytes(hello->packet).last<4>()) : -1L;
+        return hello ? hello->packet : -1L;
     }
     std::string pop_source() {
         const auto hello = queue.pop(now);
@@ -52,8 +52,7 @@ struct Desk {
 
 TEST_CASE("a Hello comes out as it went in", "[net][hello-queue]") {
     Desk desk;
-    ByteArray<HelloQueue::kHelloSize> packet{};
-    desk.random.fill(packet);
+    constexpr std::uint32_t packet = 0x01020304;
     CHECK_FALSE(desk.queue.pop(desk.now).has_value());
     CHECK(desk.queue.push(from("192.0.2.1", 77), packet, desk.now));
     CHECK(desk.queue.size() == 1);
@@ -261,7 +260,7 @@ TEST_CASE("the hash's key changes, so networks that fall together do not stay to
     };
     Counting random;
     HelloQueue queue(random, 8);
-    const ByteArray<HelloQueue::kHelloSize> packet{};
+    constexpr std::uint32_t packet = 7;
     CHECK(queue.push(from("192.0.2.1"), packet, kStart));
     CHECK(random.keys == 1);
     CHECK(queue.push(from("192.0.2.1"), packet, kStart + HelloQueue::kKeyLasts - 1ns));

@@ -302,7 +302,7 @@ void CurvecpEndpoint::on_hello(const Path& from, MutableBytes packet) {
     const auto* hello = std::get_if<wire::SealedHello>(&*parsed);
     if (hello == nullptr) return drop(handshake::Errc::unexpected_packet, from);
     if (hello->extensions.server != extension_) return drop(curvegate::wire::Errc::wrong_extension, from);
-    if (!queue_.push(from, packet.first<wire::kHelloSize>(), io::now())) ++counters_->hellos_dropped;
+    if (!queue_.push(from, *hello, io::now())) ++counters_->hellos_dropped;
 }
 
 // A Hello that fails at once settles within: its place gets its turn the next time.
@@ -322,11 +322,10 @@ void CurvecpEndpoint::serve_hellos() {
     serving_ = false;
 }
 
-void CurvecpEndpoint::answer(Hello& place, const guard::HelloQueue::Hello& waiting) const {
-    const auto parsed = wire::parse_to_server(waiting.packet);
+void CurvecpEndpoint::answer(Hello& place, const HelloQueue::Hello& waiting) const {
     place.path = waiting.path;
     place.runner.emplace(place, tools_.vault->server_slot(), crypto::PacketNumber{});
-    place.runner->feed(event::HelloArrived{std::get<wire::SealedHello>(*parsed)});
+    place.runner->feed(event::HelloArrived{waiting.packet});
 }
 
 }  // namespace curvegate::tunnel::curvecp

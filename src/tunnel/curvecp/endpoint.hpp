@@ -40,6 +40,7 @@ class CurvecpEndpoint final : public Endpoint {
     struct Packet;
     struct Newcomer;
     struct Hello;
+    using HelloQueue = guard::HelloQueue<wire::curvecp::SealedHello>;
     struct ShortKeyHash {
         ByteArray<16> key;
         std::size_t operator()(const wire::curvecp::ClientShort& client_short) const noexcept;
@@ -54,7 +55,7 @@ class CurvecpEndpoint final : public Endpoint {
     void on_initiate(const Path& from, const wire::curvecp::InitiateHeader& header, MutableBytes packet);
     void on_hello(const Path& from, MutableBytes packet);
     void serve_hellos();
-    void answer(Hello& place, const guard::HelloQueue::Hello& waiting) const;
+    void answer(Hello& place, const HelloQueue::Hello& waiting) const;
     void establish(const std::shared_ptr<Newcomer>& newcomer,
                    handshake::curvecp::action::Established& established);
     void drop(const Error& why, const Path& from);
@@ -70,7 +71,7 @@ class CurvecpEndpoint final : public Endpoint {
     std::shared_ptr<guard::Admission> admission_;
     std::shared_ptr<guard::Counters> counters_;
     MakeGuest make_guest_;
-    guard::HelloQueue queue_;
+    HelloQueue queue_;
     io::Timer hello_timer_;
     io::Timer read_timer_;
     // As many as the vault client takes at once; made once, so that a Hello allocates nothing here.
