@@ -51,9 +51,13 @@ std::string problem_text(const FileProblem& problem) {
     return problem.detail;
 }
 
-/// Copies the first line of what `fd` gives to `out`. Returns its length, or nullopt if it
-/// is empty, too long, or broken off.
-std::optional<std::size_t> first_line(int fd, MutableBytes out, bool needs_newline) {
+/// Of a line that lacks its newline.
+enum class EndOfFile { breaks_it_off, ends_it };
+
+/// Copies the first line of what `fd` gives to `out`. Returns its length, or nullopt if it is empty, too
+/// long, or broken off.
+std::optional<std::size_t> first_line(int fd, MutableBytes out, EndOfFile end_of_file) {
+    const bool needs_newline = end_of_file == EndOfFile::breaks_it_off;
     const LockedBuffer line(out.size() + 1);
     std::size_t length = 0;
     while (length < line.bytes().size()) {
@@ -88,7 +92,7 @@ std::optional<std::size_t> from_terminal(const std::string& what, int give_up, M
     while (::poll(waits.data(), waits.size(), -1) < 0 && errno == EINTR) continue;
     std::optional<std::size_t> size;
     problem = "no passphrase was typed";
-    if (waits[1].revents == 0) size = first_line(terminal.get(), out, true);
+    if (waits[1].revents == 0) size = first_line(terminal.get(), out, EndOfFile::breaks_it_off);
     (void)os::write_all(terminal.get(), as_bytes("\n"), "/dev/tty");
     return size;
 }
@@ -110,7 +114,7 @@ std::optional<std::size_t> Passphrases::ask(const std::string& what, MutableByte
         problem_ = problem_text(fd.error());
         return std::nullopt;
     }
-    const auto size = first_line(fd->get(), out, false);
+    const auto size = first_line(fd->get(), out, EndOfFile::ends_it);
     if (!size) {
         problem_ =
             path + ": want a passphrase of 1 to " + std::to_string(out.size()) + " bytes in the first line";

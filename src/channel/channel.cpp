@@ -79,7 +79,7 @@ Channel::Impl::Impl(Vault vault, std::unique_ptr<tunnel::MessagePipe> pipe, cons
       inbox_(std::make_shared<io::Mailbox<Message>>(vault_.impl()->context)) {
     pipe_->on_message = [this](Bytes message) { return on_message(message); };
     pipe_->on_drained = [this] { on_drained(); };
-    pipe_->on_end = [this](tunnel::End end) { close(meaning_of(end), true); };
+    pipe_->on_end = [this](tunnel::End end) { close(meaning_of(end), Unread::deliver); };
 }
 
 void Channel::Impl::complete(SendHandler handler, error_code error) {
@@ -122,7 +122,7 @@ bool Channel::Impl::hand_over(Bytes message, SendHandler handler) {
         complete(std::move(handler), {});
     } else if (sent.error().is(session::Errc::numbers_exhausted)) {
         complete(std::move(handler), ChannelError::numbers_exhausted);
-        close(ChannelError::numbers_exhausted, true);
+        close(ChannelError::numbers_exhausted, Unread::deliver);
     } else {
         complete(std::move(handler), ChannelError::closed);
     }
@@ -155,11 +155,11 @@ bool Channel::Impl::on_message(Bytes message) {
     return false;
 }
 
-void Channel::Impl::close(error_code why, bool deliver) {
+void Channel::Impl::close(error_code why, Unread unread) {
     if (!open) return;
     open = false;
     pipe_->close();
-    if (deliver) {
+    if (unread == Unread::deliver) {
         inbox_->close(why);
     } else {
         inbox_->close_at_once(why);
@@ -193,7 +193,7 @@ void Channel::receive(std::optional<Duration> timeout, ReceiveHandler handler) {
     impl_->receive(timeout, std::move(handler));
 }
 void Channel::close() {
-    if (impl_) impl_->close(ChannelError::closed, false);
+    if (impl_) impl_->close(ChannelError::closed, Impl::Unread::drop);
 }
 bool Channel::is_open() const noexcept {
     return impl_ && impl_->open;

@@ -13,8 +13,8 @@
 
 namespace curvegate {
 
-/// The actor behind a channel handle, on either carrier. Reads only while somebody waits and nothing is
-/// queued: a program that does not receive stops its peer by the carrier's window.
+/// The actor behind a channel handle, on any wire. Reads only while somebody waits and nothing is
+/// queued: a program that does not receive stops its peer by the tunnel's window.
 struct Channel::Impl : std::enable_shared_from_this<Channel::Impl> {
     using SendHandler = boost::asio::any_completion_handler<void(error_code)>;
 
@@ -26,8 +26,10 @@ struct Channel::Impl : std::enable_shared_from_this<Channel::Impl> {
 
     void send(Bytes message, SendHandler handler);
     void receive(std::optional<Duration> timeout, io::Mailbox<Message>::Handler handler);
-    /// Ends it: what waits gets `why`; messages that came before are still delivered if `deliver`.
-    void close(error_code why, bool deliver);
+    /// Messages that came and were not received yet.
+    enum class Unread { deliver, drop };
+    /// Ends it: what waits gets `why`.
+    void close(error_code why, Unread unread);
 
     PeerKey peer;
     std::string peer_name;

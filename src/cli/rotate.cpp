@@ -145,17 +145,12 @@ void tell_json(const vault::ControlReply& reply) {
     print(out.close(']').close('}').take());
 }
 
-int tell(const vault::ControlReply& reply, bool json) {
-    if (json) {
-        tell_json(reply);
-        return finish_output();
-    }
+void tell_text(const vault::ControlReply& reply) {
     for (const auto& key : reply.keys) {
         const std::string part(name_of(key.part));
         print(part + std::string(10 - part.size(), ' ') + key_text(key.public_key) + "  handshakes: " +
               std::to_string(key.clients) + ", last: " + idle_text(key.idle) + "  " + key.path);
     }
-    return finish_output();
 }
 
 // ---- start ----
@@ -341,7 +336,12 @@ int rotate(const Verb& self, const Arguments& arguments) {
     const auto reply = order->verb == vault::ControlVerb::start ? start(*vault, *at, order->file)
                                                                 : step(*vault, order->verb);
     if (!reply) return reply.error();
-    return tell(*reply, options.has("json"));
+    if (options.has("json")) {
+        tell_json(*reply);
+    } else {
+        tell_text(*reply);
+    }
+    return finish_output();
 }
 
 }  // namespace curvegate::cli

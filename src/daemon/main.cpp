@@ -73,9 +73,8 @@ void start_log(const config::Config& config) {
 }
 
 // A key that no line names may come as a systemd credential.
-void require_key(const config::Config& config, bool needed, const std::string& path,
-                 const std::string& name) {
-    if (!needed || !path.empty() || !config.vault_socket.empty()) return;
+void require_key(const config::Config& config, const std::string& path, const std::string& name) {
+    if (!path.empty() || !config.vault_socket.empty()) return;
     const char* folder = std::getenv("CREDENTIALS_DIRECTORY");  // NOLINT(concurrency-mt-unsafe)
     if (folder != nullptr && ::access((std::string(folder) + "/curvegate." + name).c_str(), F_OK) == 0)
         return;
@@ -96,8 +95,8 @@ int run(int argc, char** argv) {
         return loaded.error().status;
     }
     const config::Config& config = *loaded->config;
-    require_key(config, config.needs_server_key(), config.server_key, "server-key");
-    require_key(config, config.needs_client_key(), config.client_key, "client-key");
+    if (config.needs_server_key()) require_key(config, config.server_key, "server-key");
+    if (config.needs_client_key()) require_key(config, config.client_key, "client-key");
     start_log(config);
     for (const Problem& warning : loaded->warnings) {
         log::event(log::Level::warning, "config", {{"warning", warning.message()}});

@@ -145,11 +145,12 @@ void allow_common(Filter& filter) {
 }
 
 /// Memory is never writable and executable, and never becomes executable after it was mapped.
-void allow_memory(Filter& filter, bool may_load_code) {
+enum class LoadsCode { no, yes };
+void allow_memory(Filter& filter, LoadsCode loads) {
     constexpr std::uint64_t kBoth = PROT_WRITE | PROT_EXEC;
     for (const char* name : {"mmap", "mmap2"}) {
         filter.add(SCMP_ACT_ALLOW, name, {masked(2, PROT_EXEC, 0)});
-        if (may_load_code) filter.add(SCMP_ACT_ALLOW, name, {masked(2, kBoth, PROT_EXEC)});
+        if (loads == LoadsCode::yes) filter.add(SCMP_ACT_ALLOW, name, {masked(2, kBoth, PROT_EXEC)});
     }
     filter.add(SCMP_ACT_ALLOW, "mprotect", {masked(2, PROT_EXEC, 0)});
 }
@@ -168,7 +169,7 @@ Result<> filter_vault() {
     filter.add(SCMP_ACT_ALLOW, "access", {});
     filter.add(SCMP_ACT_ALLOW, "faccessat", {});
     filter.add(SCMP_ACT_ALLOW, "faccessat2", {});
-    allow_memory(filter, false);
+    allow_memory(filter, LoadsCode::no);
     allow_own_signals(filter);
     return filter.load();
 }
@@ -207,7 +208,8 @@ Result<> filter_front(Resolves resolves) {
     Filter filter(SCMP_ACT_ERRNO(ENOSYS));
     allow_common(filter);
     filter.add_all(SCMP_ACT_ALLOW, kFront);
-    allow_memory(filter, resolves == Resolves::yes);  // name service modules are loaded at the first question
+    // Name service modules are loaded at the first question.
+    allow_memory(filter, resolves == Resolves::yes ? LoadsCode::yes : LoadsCode::no);
     allow_own_signals(filter);
     allow_sockets(filter);
     if (resolves == Resolves::yes) {
@@ -239,7 +241,7 @@ Result<> filter_parent() {
     Filter filter(SCMP_ACT_ERRNO(ENOSYS));
     allow_common(filter);
     for (const auto list : {kFront, kLookup, kParent}) filter.add_all(SCMP_ACT_ALLOW, list);
-    allow_memory(filter, true);  // of the vault, when it is started again, and of the resolver
+    allow_memory(filter, LoadsCode::yes);  // of the vault, when it is started again, and of the resolver
     allow_sockets(filter);
     allow_route_questions(filter);
     allow_threads(filter);
