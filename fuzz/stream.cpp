@@ -105,10 +105,12 @@ class Run {
         return out;
     }
     void give(const Message& message) {
-        std::vector<Byte> bytes(
-            wire::curvecp::message_size(message.block.size(), message.extension.has_value()));
+        std::vector<Byte> bytes(wire::curvecp::message_size(message));
         serialise(message, bytes);
-        (void)stream_.receive(bytes, now_);
+        receive(bytes);
+    }
+    void receive(Bytes bytes) {
+        if (const auto message = wire::curvecp::parse_message(bytes)) (void)stream_.receive(*message, now_);
     }
     void raw() {
         // Its block may hold anything; what the peer may say of it may not.
@@ -117,7 +119,7 @@ class Run {
         bytes.assign(from.begin(), from.end());
         if (const auto parsed = wire::curvecp::parse_message(bytes))
             std::ranges::fill(std::span(bytes).last(parsed->block.size()), Byte{0});
-        (void)stream_.receive(bytes, now_);
+        receive(bytes);
     }
     void acknowledge() {
         Message out;

@@ -272,7 +272,7 @@ std::size_t Sender::next(Message& message, MutableBytes out, Instant now) {
         if (const auto size = send_probe(message, out, now); size != 0) return size;
     }
     if (const auto lost = flight_.next_lost()) {
-        const std::size_t size = wire::curvecp::message_size(flight_.block(*lost).length, true);
+        const std::size_t size = wire::curvecp::message_size(flight_.block(*lost).length);
         const bool may =
             std::exchange(rescue_, false) || (window_open(size) && pacer_.ready(now, pace(), train()));
         if (may && size <= out.size()) return send_block(*lost, message, out, now);
@@ -283,11 +283,10 @@ std::size_t Sender::next(Message& message, MutableBytes out, Instant now) {
 }
 
 std::size_t Sender::send_new(Message& message, MutableBytes out, Instant now) {
-    const std::size_t most = out.size() - std::min(out.size(), wire::curvecp::message_size(0, true));
+    const std::size_t most = out.size() - std::min(out.size(), wire::curvecp::message_size(0));
     const std::size_t length = next_block_size(most);
     if ((length == 0 && !end_is_next()) || too_many_blocks()) return 0;
-    if (!window_open(wire::curvecp::message_size(length, true)) || !pacer_.ready(now, pace(), train()))
-        return 0;
+    if (!window_open(wire::curvecp::message_size(length)) || !pacer_.ready(now, pace(), train())) return 0;
     const bool ends = end_ != StreamEnd::none && sent_ + length == written_;
     const auto number = flight_.add(sent_, length, ends);
     sent_ += length;
@@ -297,7 +296,7 @@ std::size_t Sender::send_new(Message& message, MutableBytes out, Instant now) {
 
 std::size_t Sender::send_block(Flight::BlockNumber number, Message& message, MutableBytes out, Instant now) {
     const auto& block = flight_.block(number);
-    const std::size_t size = wire::curvecp::message_size(block.length, true);
+    const std::size_t size = wire::curvecp::message_size(block.length);
     const auto bytes = out.first(size).last(block.length);
     chunks_.read(block.position, bytes);
     message.position = block.position;
@@ -321,7 +320,7 @@ std::size_t Sender::send_probe(Message& message, MutableBytes out, Instant now) 
         return 0;
     }
     if (number == probed_) ++probed_;
-    if (wire::curvecp::message_size(flight_.block(number).length, true) > out.size()) return 0;
+    if (wire::curvecp::message_size(flight_.block(number).length) > out.size()) return 0;
     return send_block(number, message, out, now);
 }
 
@@ -330,7 +329,7 @@ std::size_t Sender::send_ping(Message& message, Instant now) {
     ping_waits_ = !flight_.has_blocks();
     message.id = flight_.transmit_ping(now);
     last_sent_ = now;
-    return wire::curvecp::message_size(0, true);
+    return wire::curvecp::message_size(0);
 }
 
 Statistics Sender::statistics() const noexcept {

@@ -68,16 +68,14 @@ struct Stream::Impl {
         acks.owe(message.id, name, wait ? Acks::Urgency::soon : Acks::Urgency::now, now);
     }
 
-    Result<> receive(Bytes bytes) {
-        const auto message = wire::curvecp::parse_message(bytes);
-        if (!message) return std::unexpected(message.error());
-        if (auto good = sender.check(*message); !good) return good;
+    Result<> receive(const Message& message) {
+        if (auto good = sender.check(message); !good) return good;
         heard = now;
-        sender.take(*message, now);
+        sender.take(message, now);
         if (sender.peer_is_ours()) acks.peer_is_ours();
         const std::uint64_t before = receiver.received();
-        if (!message->block.empty()) in_bulk = message->block.size() == wire::curvecp::kMaxBlock;
-        owe(*message, receiver.take(*message));
+        if (!message.block.empty()) in_bulk = message.block.size() == wire::curvecp::kMaxBlock;
+        owe(message, receiver.take(message));
         if (!sender.peer_is_ours()) sender.on_received(receiver.received() - before, now);
         silent_since = sender.waits() ? Deadline(now) : std::nullopt;
         release_at = now + kRelease;
@@ -102,7 +100,7 @@ struct Stream::Impl {
     std::size_t write_ack(MutableBytes out) {
         Message message;
         add_acks(message);
-        return write(message, out.first(sender.peer_is_ours() ? message_size(0, true) : kForeignAck));
+        return write(message, out.first(sender.peer_is_ours() ? message_size(0) : kForeignAck));
     }
 
     std::size_t next_message(MutableBytes out) {
@@ -193,7 +191,7 @@ void Stream::stop_reading() {
 Incoming Stream::incoming() const {
     return impl_->receiver.incoming();
 }
-Result<> Stream::receive(Bytes message, Instant now) {
+Result<> Stream::receive(const wire::curvecp::Message& message, Instant now) {
     impl_->look_at_clock(now);
     return impl_->receive(message);
 }

@@ -78,9 +78,8 @@ class Stream {
 
     // ---- the network ----
 
-    /// One opened message. Errors: ack_of_unsent (close the connection); wire errors of a message that cannot
-    /// be parsed (ignore it).
-    [[nodiscard]] Result<> receive(Bytes message, Instant now);
+    /// One message of the peer. Error: ack_of_unsent (close the connection).
+    [[nodiscard]] Result<> receive(const wire::curvecp::Message& message, Instant now);
     /// Writes the next message that may go now (an acknowledgment, a retransmission, new data, a probe) and
     /// gives its size; 0: nothing now. `out.size()` is the most that the packet takes (640 or 1,088). Call
     /// until 0 after every receive(), commit(), consume(), finish(), and when next_deadline() has come.

@@ -56,10 +56,13 @@ struct Message {
 /// range or block that passes 2^60-1).
 [[nodiscard]] Result<Message> parse_message(Bytes message);
 
-/// The smallest legal message for a block of `block` bytes, with or without our extension.
-[[nodiscard]] constexpr std::size_t message_size(std::size_t block, bool extension) noexcept {
-    const std::size_t least = kMessageHeader + (extension ? kExtensionSize : 0) + block;
-    return (least + 15) / 16 * 16;
+/// The smallest legal message for a block of `block` bytes and our extension.
+[[nodiscard]] constexpr std::size_t message_size(std::size_t block) noexcept {
+    return (kMessageHeader + kExtensionSize + block + 15) / 16 * 16;
+}
+/// The smallest legal size of this message, which may lack the extension.
+[[nodiscard]] constexpr std::size_t message_size(const Message& message) noexcept {
+    return message_size(message.block.size()) - (message.extension ? 0 : kExtensionSize);
 }
 /// Fills `out` (its size is the message's: message_size() or larger legal one), block last, zeros between.
 /// Ranges beyond the first must be ascending and fit their fields (gap 2: 32 bits, other gaps and sizes: 16).

@@ -191,7 +191,8 @@ bool shake_hands_and_speak(Core& core) {
 
     auto server = let_in(core, first);
     stream::Stream far({}, kNow);
-    if (!far.receive(Bytes(server.message).first(server.message_size), kNow)) return false;
+    const auto heard = packets::parse_message(Bytes(server.message).first(server.message_size));
+    if (!heard || !far.receive(*heard, kNow)) return false;
     if (far.readable().size() != 1 || far.readable().front() != 42) return false;
     const auto reply = MutableBytes(packet).first(
         packets::kServerOverhead +
@@ -199,7 +200,9 @@ bool shake_hands_and_speak(Core& core) {
     if (!server.session.seal_message(reply)) return false;
     const auto header = std::get<packets::ServerMessageHeader>(*packets::parse_to_client(reply));
     const auto acknowledgment = client.session.open_message(header.number, reply);
-    return acknowledgment && near.receive(acknowledgment->message, kNow) && near.outgoing_done();
+    if (!acknowledgment) return false;
+    const auto told = packets::parse_message(acknowledgment->message);
+    return told && near.receive(*told, kNow) && near.outgoing_done();
 }
 
 }  // namespace udp

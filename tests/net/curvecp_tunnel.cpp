@@ -20,8 +20,8 @@ class Loop final : public CurvecpTunnel {
     std::size_t sent = 0;
 
     void take(Bytes message) {
-        auto copy = test::copy_of(message);
-        if (deliver(copy, std::chrono::steady_clock::now())) after_batch();
+        const auto copy = test::copy_of(message);
+        if (deliver(wire::curvecp::parse_message(copy), std::chrono::steady_clock::now())) after_batch();
     }
 
   private:
@@ -108,7 +108,7 @@ TEST_CASE("of a session whose peer fails and leaves nothing is kept that was not
     failure.id = {77};
     failure.has_block = true;
     failure.end = wire::curvecp::StreamEnd::failure;
-    test::Buffer bytes(wire::curvecp::message_size(0, false));
+    test::Buffer bytes(wire::curvecp::kMessageHeader);
     serialise(failure, bytes);
     two.near.lock()->take(bytes);
     REQUIRE(two.handle->stream().incoming() == stream::Incoming::failed);

@@ -74,8 +74,9 @@ class OwnEnd : public Peer {
     std::uint64_t messages = 0;
     Instant ended_at;
 
-    void receive(Bytes message, Instant now) override {
-        const auto ok = stream.receive(message, now);
+    void receive(Bytes bytes, Instant now) override {
+        const auto message = wire::curvecp::parse_message(bytes);
+        const auto ok = message ? stream.receive(*message, now) : std::unexpected(message.error());
         if (!ok && !refused) refused = ok.error();
         take();
         if (finished() && ended_at == Instant()) ended_at = now;

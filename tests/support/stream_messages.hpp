@@ -41,9 +41,13 @@ class Alone {
     Result<> give(Message message) {
         if (ours && !message.extension)
             message.extension = wire::curvecp::Extension{.limit = limit, .capabilities = 0};
-        Buffer bytes(wire::curvecp::message_size(message.block.size(), message.extension.has_value()));
+        Buffer bytes(wire::curvecp::message_size(message));
         serialise(message, bytes);
-        return stream.receive(bytes, now);
+        return receive(bytes);
+    }
+    Result<> receive(Bytes bytes) {
+        const auto message = wire::curvecp::parse_message(bytes);
+        return message ? stream.receive(*message, now) : std::unexpected(message.error());
     }
     Result<> give_block(std::uint32_t id, std::uint64_t position, std::size_t size,
                         StreamEnd end = StreamEnd::none) {

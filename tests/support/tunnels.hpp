@@ -65,7 +65,8 @@ class MemoryTunnel final : public tunnel::StreamTunnel, public std::enable_share
         });
     }
     void receive(Bytes message) {
-        (void)stream_.receive(message, std::chrono::steady_clock::now());
+        if (const auto parsed = wire::curvecp::parse_message(message))
+            (void)stream_.receive(*parsed, std::chrono::steady_clock::now());
         poke();
         flush();
     }

@@ -28,14 +28,6 @@ const Path kOtherPort = path(1, 4001, 1);
 const Path kOtherOwn = path(1, 4000, 2);
 constexpr std::size_t kPacket = 112;  // the shortest of a client's Messages
 
-std::vector<Byte> acknowledgment_of(MessageId id) {
-    std::vector<Byte> out(wire::curvecp::message_size(0, false));
-    wire::curvecp::Message message;
-    message.acked_id = id;
-    wire::curvecp::serialise(message, out);
-    return out;
-}
-
 class World {
   public:
     test::SeededRandom random{1};
@@ -44,10 +36,10 @@ class World {
     std::map<Path, std::vector<MessageId>> challenged;  ///< in the order of sending
     int moves = 0;                                      ///< that were proven
 
-    void hear(const Path& from, bool newest = true, std::size_t size = kPacket, Bytes message = {}) {
-        keep(path.take({from, newest, size, message}, now));
+    void hear(const Path& from, bool newest = true, std::size_t size = kPacket, MessageId acked = {}) {
+        keep(path.take({from, newest, size, acked}, now));
     }
-    void acknowledge(const Path& from, MessageId id) { hear(from, true, kPacket, acknowledgment_of(id)); }
+    void acknowledge(const Path& from, MessageId id) { hear(from, true, kPacket, id); }
     /// As an actor does: looks at the deadline and lets that time come.
     void wait(Duration span) {
         const Instant end = now + span;
@@ -138,11 +130,11 @@ TEST_CASE("an acknowledgment counts with any number, but from the candidate only
     World world;
     world.hear(kAway);
     const auto ids = world.challenged[kAway];
-    world.hear(kHome, false, kPacket, acknowledgment_of(ids[0]));  // overtaken, and from the old path
-    world.hear(kOtherPort, false, kPacket, acknowledgment_of(ids[0]));
-    world.hear(kAway, false, kPacket, acknowledgment_of(ids[1]));
+    world.hear(kHome, false, kPacket, ids[0]);  // overtaken, and from the old path
+    world.hear(kOtherPort, false, kPacket, ids[0]);
+    world.hear(kAway, false, kPacket, ids[1]);
     CHECK(world.is_moving());
-    world.hear(kAway, false, kPacket, acknowledgment_of(ids[0]));
+    world.hear(kAway, false, kPacket, ids[0]);
     CHECK(world.path.proven() == kAway);
 }
 
@@ -154,11 +146,11 @@ TEST_CASE("the challenge of the old path proves nothing", "[path]") {
     CHECK(world.is_moving());
 }
 
-TEST_CASE("what is no message proves nothing, and its bytes count", "[path]") {
+TEST_CASE("what acknowledges nothing proves nothing, and its bytes count", "[path]") {
     World world;
     world.hear(kAway, true, kPacket, {});
     const std::size_t before = world.path.allowance();
-    world.hear(kAway, true, 100, test::pattern(47));
+    world.hear(kAway, true, 100, {});
     CHECK(world.path.allowance() == before + 300);
     CHECK(world.is_moving());
 }
@@ -174,7 +166,7 @@ TEST_CASE("a client that moves back ends the candidate with its newest packet", 
     CHECK(world.path.path_for(1) == kHome);
     CHECK(world.moves == 0);
     // Answers to the old challenges come too late, and another move begins with others.
-    world.hear(kAway, false, kPacket, acknowledgment_of(ids[0]));
+    world.hear(kAway, false, kPacket, ids[0]);
     CHECK_FALSE(world.is_moving());
     world.hear(kAway);
     world.acknowledge(kAway, ids[0]);
@@ -259,7 +251,7 @@ TEST_CASE("a second move takes the place of the first", "[path]") {
     CHECK(world.count(kOtherPort) == 2);
     CHECK(world.count(kHome) == 2);
     CHECK(world.path.allowance() == 3 * kPacket - 2 * kChallengeSize);
-    for (const auto id : first) world.hear(kAway, false, kPacket, acknowledgment_of(id));
+    for (const auto id : first) world.hear(kAway, false, kPacket, id);
     CHECK(world.is_moving());
     for (const auto id : std::vector(world.challenged[kOtherPort])) world.acknowledge(kOtherPort, id);
     CHECK(world.path.proven() == kOtherPort);

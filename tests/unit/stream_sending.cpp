@@ -389,11 +389,11 @@ TEST_CASE("an acknowledgment of what was never sent is an error and changes noth
 
 TEST_CASE("what is no message is an error of wire", "[stream]") {
     Alone end;
-    CHECK(end.stream.receive(Buffer(47), end.now).error().is(wire::Errc::wrong_length));
-    CHECK(end.stream.receive(Buffer(32), end.now).error().is(wire::Errc::wrong_length));
+    CHECK(end.receive(Buffer(47)).error().is(wire::Errc::wrong_length));
+    CHECK(end.receive(Buffer(32)).error().is(wire::Errc::wrong_length));
     Buffer far(64);
     store_le<std::uint64_t>(MutableBytes(far).subspan<8, 8>(), ~std::uint64_t{0});
-    CHECK(end.stream.receive(far, end.now).error().is(wire::Errc::wrong_range));
+    CHECK(end.receive(far).error().is(wire::Errc::wrong_range));
     CHECK_FALSE(end.stream.silent_since().has_value());
 }
 

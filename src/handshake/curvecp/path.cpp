@@ -18,7 +18,7 @@ Reaction PathValidator::take(const Arrival& packet, Instant now) {
     if (!candidate_ || packet.from != candidate_->path) return out;
     candidate_->received += packet.size;
     if (now >= candidate_->challenge_again) challenge(out, now);
-    if (!names_all(packet.message)) return out;
+    if (!has_named_all(packet.acked)) return out;
     proven_ = candidate_->path;
     candidate_.reset();
     out.has_moved = true;
@@ -51,12 +51,10 @@ void PathValidator::challenge(Reaction& out, Instant now) {
     }
 }
 
-// Has the candidate named all ids, with this message or before?
-bool PathValidator::names_all(Bytes message) {
-    const auto parsed = wire::curvecp::parse_message(message);
-    if (!parsed) return false;
+// With this message or before.
+bool PathValidator::has_named_all(wire::curvecp::MessageId acked) {
     for (std::size_t i = 0; i < kProofs; ++i)
-        candidate_->named[i] = candidate_->named[i] || parsed->acked_id == candidate_->ids[i];
+        candidate_->named[i] = candidate_->named[i] || acked == candidate_->ids[i];
     return std::ranges::all_of(candidate_->named, std::identity{});
 }
 

@@ -23,8 +23,7 @@ struct Challenge {
     wire::curvecp::MessageId id;
 };
 /// The bytes of a challenge's packet.
-inline constexpr std::size_t kChallengeSize =
-    wire::curvecp::kServerOverhead + wire::curvecp::message_size(0, false);
+inline constexpr std::size_t kChallengeSize = wire::curvecp::kServerOverhead + wire::curvecp::kMessageHeader;
 
 /// What a packet or a deadline leads to. The challenges count as sent.
 struct Reaction {
@@ -36,9 +35,9 @@ struct Reaction {
 /// A packet of the client's that its session has opened.
 struct Arrival {
     const Path& from;
-    bool newest;       ///< its number is above all before
-    std::size_t size;  ///< of the whole packet
-    Bytes message;     ///< what was in its box
+    bool newest;                     ///< its number is above all before
+    std::size_t size;                ///< of the whole packet
+    wire::curvecp::MessageId acked;  ///< what its message acknowledges by name; 0: none
 };
 
 /// The path of one connection: the proven one, and for a while a candidate that the client may have moved to.
@@ -98,7 +97,7 @@ class PathValidator {
 
     [[nodiscard]] wire::curvecp::MessageId fresh_id();
     void challenge(Reaction& out, Instant now);
-    [[nodiscard]] bool names_all(Bytes message);
+    [[nodiscard]] bool has_named_all(wire::curvecp::MessageId acked);
 
     Path proven_;
     RandomSource* random_;

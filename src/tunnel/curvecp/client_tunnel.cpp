@@ -147,7 +147,7 @@ void ClientTunnel::on_packet(const Path& from, MutableBytes packet) {
         stream_.limit_blocks(wire::kMaxBlock);
     }
     heard_ = true;
-    (void)deliver(opened->message, io::now());
+    (void)deliver(wire::parse_message(opened->message), io::now());
 }
 
 // ---- sending ----

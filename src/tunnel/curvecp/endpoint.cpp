@@ -282,7 +282,7 @@ void CurvecpEndpoint::establish(const std::shared_ptr<Newcomer>& newcomer, actio
     tunnels_.insert_or_assign(newcomer->client_short, tunnel);
     newcomer->guest->established(
         std::make_unique<SessionTunnel>(tunnel->hand_over(), established.peer, established.slot));
-    tunnel->receive_first(MutableBytes(established.message).first(established.message_size));
+    tunnel->receive_first(Bytes(established.message).first(established.message_size));
     for (auto& packet : newcomer->overtaking) on_packet(packet.from, packet.bytes);
     if (!std::exchange(tunnel->touched, true)) touched_.push_back(tunnel);
     asio::post(context_, [this, alive = alive_] {

@@ -43,7 +43,9 @@ Result<> ServerTunnel::take(const Path& from, const session::curvecp::Opened& op
         cut(tunnel::End::numbers_used_up);
         return fail(session::Errc::numbers_exhausted);
     }
-    const handshake::curvecp::Arrival arrival{from, opened.newest, packet_size, opened.message};
+    const auto message = wire::parse_message(opened.message);
+    const handshake::curvecp::Arrival arrival{from, opened.newest, packet_size,
+                                              message ? message->acked_id : wire::MessageId{}};
     if (path_.begins_move(arrival) && !guest_->may_come_from(from.peer.address.ip))
         return fail(handshake::Errc::not_authorised);
     const auto reaction = path_.take(arrival, at);
@@ -51,13 +53,13 @@ Result<> ServerTunnel::take(const Path& from, const session::curvecp::Opened& op
     if (opened.newest) session_.set_client_extension(extensions.client);
     for (const auto& each : reaction.to_candidate) challenge(each);
     if (reaction.has_moved) stream_.path_changed(at);
-    (void)deliver(opened.message, at);
+    (void)deliver(message, at);
     return {};
 }
 
-void ServerTunnel::receive_first(MutableBytes message) {
-    const auto parsed = wire::parse_message(message);
-    if (!parsed || parsed->id.value == 0) stream_.want_ping();
+void ServerTunnel::receive_first(Bytes bytes) {
+    const auto message = wire::parse_message(bytes);
+    if (!message || message->id.value == 0) stream_.want_ping();
     (void)deliver(message, io::now());
 }
 

@@ -63,13 +63,10 @@ void CurvecpTunnel::cut(tunnel::End why) {
     end(why);
 }
 
-bool CurvecpTunnel::deliver(MutableBytes message, Instant at) {
-    const auto received = stream_.receive(message, at);
-    if (!received && received.error().is(stream::Errc::ack_of_unsent)) {
-        end(tunnel::End::bad_message);
-        return false;
-    }
-    return true;  // what is no message at all is ignored, as the packet layer ignores junk
+bool CurvecpTunnel::deliver(const Result<wire::curvecp::Message>& message, Instant at) {
+    if (!message || stream_.receive(*message, at)) return true;
+    end(tunnel::End::bad_message);
+    return false;
 }
 
 void CurvecpTunnel::after_batch() {

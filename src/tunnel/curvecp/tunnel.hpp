@@ -6,6 +6,7 @@
 #include "session/curvecp.hpp"
 #include "tunnel/stream_tunnel.hpp"
 #include "tunnel/tunnel_handle.hpp"
+#include "wire/curvecp_message.hpp"
 
 #include <memory>
 #include <vector>
@@ -63,8 +64,9 @@ class CurvecpTunnel : public tunnel::StreamTunnel, public std::enable_shared_fro
     /// It is over: nothing is sent or received any more. Called once.
     virtual void on_over() = 0;
 
-    /// One opened message. Returns false if the connection has ended because of it.
-    bool deliver(MutableBytes message, Instant at);
+    /// What was in a box: what is no message at all is ignored, as the packet layer ignores junk. Returns
+    /// false if the connection has ended because of it.
+    bool deliver(const Result<wire::curvecp::Message>& message, Instant at);
     void pump();
     void arm_timer();
     [[nodiscard]] bool is_over() const noexcept { return over_; }
