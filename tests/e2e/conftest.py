@@ -1,4 +1,4 @@
-"""Fixtures of the end-to-end tests; what they give is described in support."""
+"""Fixtures of the end-to-end tests; what they give is described in the package support."""
 
 from __future__ import annotations
 
@@ -14,6 +14,8 @@ import pytest
 
 sys.dont_write_bytecode = True
 sys.path.insert(0, str(Path(__file__).parent))
+
+pytest.register_assert_rewrite("control_pair", "support", "udp_transfers", "vault_unit")  # they assert too
 
 import support  # noqa: E402
 

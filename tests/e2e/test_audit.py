@@ -1,4 +1,4 @@
-"""The audit file: what is decided stands in it, and a change of it is found; and what else is about logs."""
+"""The audit file: what is decided stands in it, and a change of it is found; masked addresses in all logs."""
 
 from __future__ import annotations
 
@@ -493,7 +493,7 @@ def test_what_cannot_be_a_chain_is_refused_and_left_alone(site: s.Site, echo_bac
     assert done.returncode == 78 and b"audit-required needs audit = PATH" in done.stderr
 
 
-# ---- other logs ----
+# ---- masked addresses ----
 
 
 @WIRES
@@ -557,38 +557,3 @@ def test_a_flow_of_datagrams_is_masked_too(site: s.Site) -> None:
         end.daemon.stop()
     assert having(check(audit_of(site)), "handshake_ok", src="127.0.0.0/24")
     assert "127.0.0.78" not in end.daemon.log.text() + audit_of(site).read_text()
-
-
-def journal(log: Path) -> str:
-    log.touch()
-    info = log.stat()
-    return f"{info.st_dev}:{info.st_ino}"
-
-
-@pytest.mark.parametrize("form", ["text", "json"])
-def test_the_journal_gets_priorities_and_no_times(site: s.Site, echo_backend: s.Backend, form: str) -> None:
-    where = journal(site.folder / "daemon.log")
-    ready = r'"ready"' if form == "json" else r" ready\b"
-    env = os.environ | {"JOURNAL_STREAM": where}
-    port = s.free_port()
-    section = {"accept": f"curve_tun:127.0.0.1:{port}", "connect": echo_backend.address}
-    daemon = site.start({"web": section}, log_format=form, popen={"env": env}, ready=ready)
-    with ct.Client.connect(("127.0.0.1", port), site.key("server").public, ct.KeyPair.generate()) as client:
-        assert client.session is not None
-        client.session.frames.wait_closed()
-    daemon.wait_log("handshake_reject")
-    lines = daemon.log.text().splitlines()
-    begins = r'<[3467]>\{"level":"' if form == "json" else r"<[3467]>(info|warning|error|debug) "
-    assert all(re.match(begins, line) for line in lines), lines
-    assert not any(re.search(r'20\d\d-\d\d-\d\dT|"ts"', line) for line in lines)
-    levels = {match[0] for line in lines if (match := re.match(r"<\d>\W*(level\W+)?\w+", line))}
-    plain = {re.sub(r"\W*(level\W+)?", "", level, count=0) for level in levels}
-    assert {"6info", "4warning"} <= plain <= {"6info", "4warning", "3error", "7debug"}, plain
-
-
-def test_another_stream_is_no_journal(site: s.Site, echo_backend: s.Backend) -> None:
-    where = journal(site.folder / "another")
-    env = os.environ | {"JOURNAL_STREAM": where}
-    section = {"accept": f"curve_tun:127.0.0.1:{s.free_port()}", "connect": echo_backend.address}
-    daemon = site.start({"web": section}, popen={"env": env})
-    assert all(re.match(r"20\d\d-", line) for line in daemon.log.text().splitlines())
