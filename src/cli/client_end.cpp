@@ -2,7 +2,7 @@
 
 #include "cli/key_checks.hpp"
 #include "os/random.hpp"
-#include "registry/text.hpp"
+#include "text/reading.hpp"
 #include "vault/counter_store.hpp"
 
 #include <algorithm>
@@ -79,7 +79,7 @@ Outcome<const config::Service*> find_client_end(const config::Config& config, co
             if (other.side == config::Side::client) clients.push_back(other.name);
         }
         return std::unexpected(complain(exit_code::kUsage, config.file + " has no section [" + name + "]" +
-                                                               registry::did_you_mean(name, clients)));
+                                                               text::did_you_mean(name, clients)));
     }
     if (service->side != config::Side::client) {
         return std::unexpected(complain(

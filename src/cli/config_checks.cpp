@@ -4,7 +4,7 @@
 #include "cli/key_checks.hpp"
 #include "cli/places.hpp"
 #include "os/file.hpp"
-#include "registry/text.hpp"
+#include "text/reading.hpp"
 
 #include <set>
 
@@ -58,15 +58,15 @@ class NameCheck {
         const std::size_t line = parsed_.line_of(service.name, key);
         if (!names_.contains(name)) {
             const std::vector<std::string_view> known(names_.begin(), names_.end());
-            std::string text = std::string(key) + ": " + registry::quoted(name) + " is not in " +
-                               parsed_.config.known_hosts + registry::did_you_mean(name, known);
+            std::string text = std::string(key) + ": " + text::quoted(name) + " is not in " +
+                               parsed_.config.known_hosts + text::did_you_mean(name, known);
             if (line == 0) text += " (peer = NAME, if it is not the host of connect)";
             problems.push_back(
                 {parsed_.config.file, line != 0 ? line : parsed_.line_of(service.name, "connect"), text});
         } else if (registry_.keys_of(name, now_).empty()) {
-            warnings.push_back({parsed_.config.file, line != 0 ? line : service.line,
-                                std::string(key) + ": every key of " + registry::quoted(name) +
-                                    " is revoked or has expired"});
+            warnings.push_back(
+                {parsed_.config.file, line != 0 ? line : service.line,
+                 std::string(key) + ": every key of " + text::quoted(name) + " is revoked or has expired"});
         }
     }
 
@@ -81,7 +81,7 @@ class NameCheck {
 Examined examine(const config::Parsed& parsed, WallTime now) {
     Examined out;
     out.warnings = parsed.warnings;
-    registry::ProblemList problems(parsed.config.file);
+    text::ProblemList problems(parsed.config.file);
     const auto note = [&](const Problems& found) {
         for (const Problem& problem : found) problems.add(problem.line, problem.text);
     };

@@ -4,7 +4,7 @@
 #include "crypto/key_shape.hpp"
 #include "crypto/keys.hpp"
 #include "registry/dates.hpp"
-#include "registry/text.hpp"
+#include "text/reading.hpp"
 
 #include <algorithm>
 #include <vector>
@@ -147,14 +147,14 @@ int unknown_peer(const Question& question, const config::Parsed& parsed, const r
     std::vector<std::string_view> names;
     for (const Entry& entry : registry.entries())
         names.insert(names.end(), entry.names.begin(), entry.names.end());
-    const std::string guess = registry::did_you_mean(question.peer, names);
+    const std::string guess = text::did_you_mean(question.peer, names);
     return complain(exit_code::kFailed,
-                    registry::quoted(question.peer) + " is not in " + parsed.config.known_hosts + guess);
+                    text::quoted(question.peer) + " is not in " + parsed.config.known_hosts + guess);
 }
 
 int unknown_service(const Question& question, const config::Parsed& parsed) {
-    const auto names = registry::words_of(parsed.config.services, &config::Service::name);
-    const std::string guess = registry::did_you_mean(question.service, names);
+    const auto names = text::words_of(parsed.config.services, &config::Service::name);
+    const std::string guess = text::did_you_mean(question.service, names);
     return complain(exit_code::kBadData,
                     "there is no [" + question.service + "] in " + parsed.config.file + guess);
 }

@@ -3,7 +3,7 @@
 #include "cli/verbs.hpp"
 #include "crypto/secret.hpp"
 #include "os/inherited.hpp"
-#include "registry/text.hpp"
+#include "text/reading.hpp"
 
 #include <algorithm>
 #include <array>
@@ -61,10 +61,9 @@ int help() {
 }
 
 int unknown(const std::string& word) {
-    const auto names = registry::words_of(kVerbs, &Verb::name);
-    return complain(exit_code::kUsage, "unknown verb " + registry::quoted(word) +
-                                           registry::did_you_mean(word, names) +
-                                           "; curvegate --help lists them");
+    const auto names = text::words_of(kVerbs, &Verb::name);
+    return complain(exit_code::kUsage, "unknown verb " + text::quoted(word) +
+                                           text::did_you_mean(word, names) + "; curvegate --help lists them");
 }
 
 int dispatch(const Arguments& words) {

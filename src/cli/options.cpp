@@ -1,7 +1,7 @@
 #include "cli/options.hpp"
 
 #include "cli/exit.hpp"
-#include "registry/text.hpp"
+#include "text/reading.hpp"
 
 #include <boost/program_options.hpp>
 
@@ -38,7 +38,7 @@ struct Options::Parser {
     [[nodiscard]] std::string guess(const std::string& name) const {
         std::vector<std::string> known;
         for (const auto& option : options.options()) known.push_back("--" + option->long_name());
-        return registry::did_you_mean(name, std::vector<std::string_view>(known.begin(), known.end()));
+        return text::did_you_mean(name, std::vector<std::string_view>(known.begin(), known.end()));
     }
 };
 
@@ -80,13 +80,13 @@ std::optional<int> Options::parse(const Arguments& arguments) {
     const std::size_t given = operands().size();
     if (given < parser_->least) {
         // The word that comes next, as the usage names it: "SERVICE", "init".
-        registry::Words expected(verb_.arguments);
+        text::Words expected(verb_.arguments);
         std::string_view missing = expected.next();
         for (std::size_t i = 0; i < given; ++i) missing = expected.next();
         return usage_error(std::string(missing) + " is missing");
     }
     if (given > parser_->most)
-        return usage_error("one word too many: " + registry::quoted(operands()[parser_->most]));
+        return usage_error("one word too many: " + text::quoted(operands()[parser_->most]));
     return std::nullopt;
 }
 

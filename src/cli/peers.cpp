@@ -10,7 +10,7 @@
 #include "registry/dates.hpp"
 #include "registry/edit.hpp"
 #include "registry/registry.hpp"
-#include "registry/text.hpp"
+#include "text/reading.hpp"
 
 #include <sys/stat.h>
 #include <unistd.h>
@@ -64,22 +64,22 @@ std::optional<std::string> usable_name(std::string name) {
 
 /// What is wrong with a word of `peers add`. Returns nullopt if they make a line.
 std::optional<std::string> why_no_entry(const Options& options) {
-    registry::Parts names(options.operands()[1], ',');
+    text::Parts names(options.operands()[1], ',');
     while (const auto name = names.next()) {
         if (crypto::looks_like_key(*name)) return "the name stands before the key: peers add NAME KEY";
         if (registry::is_valid_name(*name)) continue;
         const auto usable = usable_name(std::string(*name));
-        return "NAME: " + registry::quoted(*name) +
+        return "NAME: " + text::quoted(*name) +
                " is not a name: letters, digits, '.', '-', '_', ':', at most 255" +
                (usable ? " (such as " + *usable + ")" : "");
     }
     for (const char* option : {"from", "valid-until"}) {
         if (options.get(option).find_first_of(" \t") != std::string::npos)
-            return "--" + std::string(option) + ": " + registry::quoted(options.get(option)) +
+            return "--" + std::string(option) + ": " + text::quoted(options.get(option)) +
                    " has blanks, which part the words of a line: write it without";
     }
     for (const char* option : {"from", "valid-until", "comment"}) {
-        if (const auto why = registry::why_not_text(options.get(option)))
+        if (const auto why = text::why_not_text(options.get(option)))
             return "--" + std::string(option) + ": " + *why;
     }
     return std::nullopt;
@@ -168,8 +168,8 @@ int complain_no_such_name(const KnownHostsFile& file, const std::string& name) {
     std::vector<std::string_view> names;
     for (const Entry& entry : file.entries())
         names.insert(names.end(), entry.names.begin(), entry.names.end());
-    const std::string guess = registry::did_you_mean(name, names);
-    return complain(exit_code::kBadData, registry::quoted(name) + " is not in " + file.path() + guess);
+    const std::string guess = text::did_you_mean(name, names);
+    return complain(exit_code::kBadData, text::quoted(name) + " is not in " + file.path() + guess);
 }
 
 int remove(const Options& options, const std::string& path) {
@@ -233,9 +233,9 @@ constexpr auto kActions = std::to_array<Action>({
 });
 
 int unknown_action(const Options& options) {
-    const auto names = registry::words_of(kActions, &Action::name);
+    const auto names = text::words_of(kActions, &Action::name);
     const std::string& word = options.operands().front();
-    return options.usage_error("unknown " + registry::quoted(word) + registry::did_you_mean(word, names));
+    return options.usage_error("unknown " + text::quoted(word) + text::did_you_mean(word, names));
 }
 
 }  // namespace

@@ -1,7 +1,7 @@
 #include "config/address.hpp"
 
 #include "base/scoped_ip.hpp"
-#include "registry/text.hpp"
+#include "text/reading.hpp"
 
 #include <algorithm>
 #include <charconv>
@@ -9,7 +9,7 @@
 namespace curvegate::config {
 namespace {
 
-using registry::quoted;
+using text::quoted;
 using Refused = std::unexpected<std::string>;
 
 constexpr std::string_view kTcp = "tcp:";
@@ -170,10 +170,10 @@ std::string why_no_tunnel(std::string_view text, Use use) {
                                             advice_on(Wire::curvecp, text, use) + " over UDP") +
                std::string(hint_on_side(use));
     }
-    const auto words = registry::words_of(service::kWires, [](Wire wire) { return service::word(wire); });
+    const auto words = text::words_of(service::kWires, [](Wire wire) { return service::word(wire); });
     return head + "the tunnel's side begins with curve_tun: or curvecp:, e.g. curve_tun:" +
            (use == Use::accept ? "0.0.0.0:4433" : "server.example:4433") + std::string(hint_on_side(use)) +
-           registry::did_you_mean(text.substr(0, text.find(':')), words);
+           text::did_you_mean(text.substr(0, text.find(':')), words);
 }
 
 /// Why the plain side refuses an address with the word of a wire.

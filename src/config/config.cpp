@@ -3,7 +3,7 @@
 #include "config/ini.hpp"
 #include "config/keys.hpp"
 #include "config/section.hpp"
-#include "registry/text.hpp"
+#include "text/reading.hpp"
 
 #include <algorithm>
 #include <filesystem>
@@ -11,7 +11,7 @@
 namespace curvegate::config {
 namespace {
 
-using registry::quoted;
+using text::quoted;
 
 std::string place(std::string_view service, std::string_view key) {
     return std::string(service) + "\n" + std::string(key);
@@ -33,7 +33,7 @@ class Parser {
         const std::size_t before = files.size() * kLinesAFile;
         if (!files.empty()) scope_ = Scope::included;
         files.emplace_back(file);
-        registry::Lines lines(text);
+        text::Lines lines(text);
         while (const auto line = lines.next()) take(lex(*line), before + lines.number());
         end_section();
     }
@@ -119,7 +119,7 @@ class Parser {
 
     /// Why a key may not stand where it stands; empty if it may.
     std::string why_not_here(const Key* key, std::string_view name) const {
-        if (key == nullptr) return "unknown key " + quoted(name) + registry::did_you_mean(name, key_names());
+        if (key == nullptr) return "unknown key " + quoted(name) + text::did_you_mean(name, key_names());
         if (parsed_.config.files.size() > 1 && key->name == "include")
             return "an included file includes no other: name both in " + parsed_.config.file;
         if (scope_ == Scope::included) {
@@ -174,8 +174,8 @@ class Parser {
     ServiceDraft defaults_;
     ServiceDraft draft_;
     std::map<std::string, std::size_t, std::less<>> sections_;  // name -> line
-    registry::ProblemList problems_;
-    registry::ProblemList warnings_;
+    text::ProblemList problems_;
+    text::ProblemList warnings_;
 };
 
 bool needs(const Config& config, Side side) {
@@ -260,7 +260,7 @@ std::expected<Parsed, Problems> parse(const std::vector<Source>& sources) {
 }
 
 std::optional<std::string> find_global(std::string_view text, std::string_view key) {
-    registry::Lines lines(text);
+    text::Lines lines(text);
     while (const auto line = lines.next()) {
         const auto parsed = lex(*line);
         if (parsed.kind == IniLine::Kind::section) break;

@@ -2,7 +2,7 @@
 
 #include "base/bytes.hpp"
 #include "config/ini.hpp"
-#include "registry/text.hpp"
+#include "text/reading.hpp"
 
 #include <algorithm>
 #include <cstdint>
@@ -20,7 +20,7 @@ struct Include {
 
 std::vector<Include> includes_of(std::string_view text) {
     std::vector<Include> out;
-    registry::Lines lines(text);
+    text::Lines lines(text);
     while (const auto line = lines.next()) {
         const auto parsed = lex(*line);
         if (parsed.kind == IniLine::Kind::section) break;

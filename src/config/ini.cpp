@@ -1,13 +1,13 @@
 #include "config/ini.hpp"
 
-#include "registry/text.hpp"
+#include "text/reading.hpp"
 
 namespace curvegate::config {
 namespace {
 
-using registry::is_blank;
-using registry::quoted;
-using registry::trim;
+using text::is_blank;
+using text::quoted;
+using text::trim;
 
 std::string_view without_comment(std::string_view line) {
     for (std::size_t i = 1; i < line.size(); ++i) {
@@ -30,7 +30,7 @@ IniLine lex_section(std::string_view content) {
 }  // namespace
 
 IniLine lex(std::string_view line) {
-    if (auto why = registry::why_not_text(line)) return bad(std::move(*why));
+    if (auto why = text::why_not_text(line)) return bad(std::move(*why));
     auto content = trim(line);
     if (content.empty() || content.front() == ';' || content.front() == '#') return {};
     content = without_comment(content);

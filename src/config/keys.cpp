@@ -1,7 +1,7 @@
 #include "config/keys.hpp"
 
 #include "config/address.hpp"
-#include "registry/text.hpp"
+#include "text/reading.hpp"
 
 #include <algorithm>
 
@@ -49,7 +49,7 @@ Value<std::optional<Duration>> parse_bound(std::string_view text) {
 void add_targets(Setting& setting) {
     for (std::string_view rest = setting.value;;) {
         const auto comma = rest.find(',');
-        const auto target = registry::trim(rest.substr(0, comma));
+        const auto target = text::trim(rest.substr(0, comma));
         setting.service.connect.push_back({std::string(target), setting.line});
         if (comma == std::string_view::npos) return;
         rest.remove_prefix(comma + 1);
@@ -194,7 +194,7 @@ const Key* find_key(std::string_view name) {
 }
 
 std::vector<std::string_view> key_names() {
-    return registry::words_of(kKeys, &Key::name);
+    return text::words_of(kKeys, &Key::name);
 }
 
 }  // namespace curvegate::config

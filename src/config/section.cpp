@@ -21,7 +21,7 @@ std::string in_brackets(const Service& service) {
     return "[" + service.name + "]";
 }
 
-void tell_missing(const ServiceDraft& draft, std::string_view key, registry::ProblemList& problems) {
+void tell_missing(const ServiceDraft& draft, std::string_view key, text::ProblemList& problems) {
     if (draft.lines.contains(key)) return;  // it is there, and what is wrong with it has been told
     problems.add(draft.service.line,
                  in_brackets(draft.service) + " has no " + std::string(key) + " = ADDRESS");
@@ -31,7 +31,7 @@ std::string wrong(const std::string& key, std::string_view value, const std::str
     return key + ": " + why + std::string(comment_hint(value));
 }
 
-void finish_accept(ServiceDraft& draft, registry::ProblemList& problems) {
+void finish_accept(ServiceDraft& draft, text::ProblemList& problems) {
     if (draft.accept.empty()) return tell_missing(draft, "accept", problems);
     const bool tunnel = draft.service.side == Side::server;
     auto address = tunnel ? parse_tunnel(draft.accept, Use::accept) : parse_plain(draft.accept, Use::accept);
@@ -56,7 +56,7 @@ std::string why_not_beside(const Service& service, const Address& target) {
            "all seqpacket:";
 }
 
-void finish_connect(ServiceDraft& draft, registry::ProblemList& problems) {
+void finish_connect(ServiceDraft& draft, text::ProblemList& problems) {
     if (draft.connect.empty()) return tell_missing(draft, "connect", problems);
     Service& service = draft.service;
     const bool tunnel = service.side == Side::client;
@@ -74,7 +74,7 @@ void finish_connect(ServiceDraft& draft, registry::ProblemList& problems) {
     }
 }
 
-void finish_client(ServiceDraft& draft, registry::ProblemList& problems) {
+void finish_client(ServiceDraft& draft, text::ProblemList& problems) {
     if (draft.lines.contains("allow")) {
         problems.add(line_of(draft, "allow"),
                      "allow belongs to a server end; a client end names the server in peer = NAME");
@@ -83,8 +83,7 @@ void finish_client(ServiceDraft& draft, registry::ProblemList& problems) {
     if (const auto names = service.peers(); names.size() == 1) service.peer = names.front();
 }
 
-void finish_server(const ServiceDraft& draft, registry::ProblemList& problems,
-                   registry::ProblemList& warnings) {
+void finish_server(const ServiceDraft& draft, text::ProblemList& problems, text::ProblemList& warnings) {
     if (draft.lines.contains("peer")) {
         problems.add(
             line_of(draft, "peer"),
@@ -101,7 +100,7 @@ void finish_server(const ServiceDraft& draft, registry::ProblemList& problems,
 
 /// Tells each of these keys that the section itself sets, with its name before `why`.
 void tell_each(const ServiceDraft& draft, std::initializer_list<std::string_view> keys, std::string_view why,
-               registry::ProblemList& problems) {
+               text::ProblemList& problems) {
     for (const std::string_view key : keys) {
         if (draft.lines.contains(key))
             problems.add(line_of(draft, key), std::string(key) + " " + std::string(why));
@@ -109,7 +108,7 @@ void tell_each(const ServiceDraft& draft, std::initializer_list<std::string_view
 }
 
 /// The PROXY protocol is about the clients of a server end, and begins a stream.
-void check_proxy(const ServiceDraft& draft, registry::ProblemList& problems) {
+void check_proxy(const ServiceDraft& draft, text::ProblemList& problems) {
     const Service& service = draft.service;
     if (service.side == Side::client) {
         return tell_each(draft, {"proxy", "proxy-from"},
@@ -127,8 +126,7 @@ void check_proxy(const ServiceDraft& draft, registry::ProblemList& problems) {
     }
 }
 
-void finish_server_name(ServiceDraft& draft, registry::ProblemList& problems,
-                        registry::ProblemList& warnings) {
+void finish_server_name(ServiceDraft& draft, text::ProblemList& problems, text::ProblemList& warnings) {
     Service& service = draft.service;
     const bool has_names = service::names_services(service.wire());
     if (!draft.lines.contains("server-name")) {
@@ -152,7 +150,7 @@ void finish_server_name(ServiceDraft& draft, registry::ProblemList& problems,
 }
 
 /// What the wire has no use for.
-void check_wire(const ServiceDraft& draft, registry::ProblemList& problems) {
+void check_wire(const ServiceDraft& draft, text::ProblemList& problems) {
     if (draft.service.wire() == Wire::curve_tun) {
         return tell_each(draft, {"server-name", "server-extension", "client-extension"},
                          "belongs to curvecp:; curve_tun has none: remove it", problems);
@@ -168,8 +166,7 @@ void check_wire(const ServiceDraft& draft, registry::ProblemList& problems) {
 }
 
 /// What the plain side has no use for.
-void check_plain(const ServiceDraft& draft, registry::ProblemList& problems,
-                 registry::ProblemList& warnings) {
+void check_plain(const ServiceDraft& draft, text::ProblemList& problems, text::ProblemList& warnings) {
     const Service& service = draft.service;
     const PlainSide side = service.plain_side();
     if (side == PlainSide::records && draft.lines.contains("end-of-stream") &&
@@ -217,7 +214,7 @@ class Neighbours {
                ": services that share a port must write the same address";
     }
 
-    void check_names(registry::ProblemList& problems) const {
+    void check_names(text::ProblemList& problems) const {
         if (later_.server_name.empty() || later_.server_name != first_.server_name) return;
         const std::string head =
             "server-name: " + later_.server_name + " is taken by " + first_at("server-name");
@@ -227,7 +224,7 @@ class Neighbours {
         problems.add(line_of(later_, "server-name"), head + advice);
     }
 
-    void check_extensions(registry::ProblemList& problems) const {
+    void check_extensions(text::ProblemList& problems) const {
         if (later_.server_extension == first_.server_extension) return;
         problems.add(line_of(later_, "server-extension"),
                      "server-extension is not that of " + first_at("server-extension") +
@@ -252,7 +249,7 @@ class Neighbours {
 
 }  // namespace
 
-void finish_section(ServiceDraft& draft, registry::ProblemList& problems, registry::ProblemList& warnings) {
+void finish_section(ServiceDraft& draft, text::ProblemList& problems, text::ProblemList& warnings) {
     Service& service = draft.service;
     const bool client = service.side == Side::client;
     finish_accept(draft, problems);
@@ -279,7 +276,7 @@ namespace {
 /// Compares each section with those before it, at the places where they listen.
 class Listeners {
   public:
-    Listeners(const Parsed& parsed, registry::ProblemList& problems) : parsed_(parsed), problems_(problems) {}
+    Listeners(const Parsed& parsed, text::ProblemList& problems) : parsed_(parsed), problems_(problems) {}
 
     void add(const Service& later) {
         Listening where = listening_of(later.accept);
@@ -317,13 +314,13 @@ class Listeners {
     }
 
     const Parsed& parsed_;
-    registry::ProblemList& problems_;
+    text::ProblemList& problems_;
     std::unordered_map<std::string, std::vector<Taken>> by_ground_;
 };
 
 }  // namespace
 
-void check_listeners(const Parsed& parsed, registry::ProblemList& problems) {
+void check_listeners(const Parsed& parsed, text::ProblemList& problems) {
     Listeners listeners(parsed, problems);
     for (const Service& service : parsed.config.services) listeners.add(service);
 }

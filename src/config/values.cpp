@@ -1,6 +1,6 @@
 #include "config/values.hpp"
 
-#include "registry/text.hpp"
+#include "text/reading.hpp"
 
 #include <sys/un.h>
 
@@ -12,9 +12,9 @@
 namespace curvegate::config {
 namespace {
 
-using registry::Parts;
-using registry::quoted;
-using registry::trim;
+using text::Parts;
+using text::quoted;
+using text::trim;
 using Refused = std::unexpected<std::string>;
 
 constexpr std::size_t kLongestPath = 4095;  // PATH_MAX without its end
@@ -173,7 +173,7 @@ Value<registry::AllowList> parse_allow(std::string_view text) {
     while (const auto part = parts.next()) {
         const auto word = trim(*part);
         if (word == "*") return Refused("* stands alone: it lets any key in");
-        if (std::ranges::any_of(word, registry::is_blank))
+        if (std::ranges::any_of(word, text::is_blank))
             return Refused(quoted(word) + ": part names with commas");
         auto name = parse_name(word);
         if (!name) return Refused(std::move(name.error()));
@@ -203,7 +203,7 @@ std::string refuse_choice(std::string_view text, std::span<const std::string_vie
         if (i > 0) out += i + 1 == choices.size() ? " or " : ", ";
         out += choices[i];
     }
-    return out + registry::did_you_mean(text, choices);
+    return out + text::did_you_mean(text, choices);
 }
 
 }  // namespace curvegate::config

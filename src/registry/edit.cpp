@@ -1,7 +1,7 @@
 #include "registry/edit.hpp"
 
 #include "registry/dates.hpp"
-#include "registry/text.hpp"
+#include "text/reading.hpp"
 
 #include <algorithm>
 
@@ -10,11 +10,11 @@ namespace {
 
 /// The line, which is good and holds other names too, without this one.
 std::string without_name(std::string_view line, std::string_view name) {
-    Words words(line);
+    text::Words words(line);
     auto list = words.next();
     while (list.starts_with('@') || list.contains('=')) list = words.next();
     std::string kept;
-    Parts parts(list, ',');
+    text::Parts parts(list, ',');
     while (const auto part = parts.next()) {
         if (*part == name) continue;
         if (!kept.empty()) kept += ',';
@@ -68,7 +68,7 @@ std::string append_revoked(std::string_view text, const std::vector<Entry>& entr
 
 Removal remove_name(std::string_view text, const std::vector<Entry>& entries, std::string_view name) {
     Removal out;
-    text = without_byte_order_mark(text);
+    text = text::without_byte_order_mark(text);
     auto entry = entries.begin();
     std::size_t number = 0;
     while (!text.empty()) {

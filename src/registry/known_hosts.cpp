@@ -3,7 +3,7 @@
 #include "base/utf8.hpp"
 #include "crypto/key_shape.hpp"
 #include "registry/dates.hpp"
-#include "registry/text.hpp"
+#include "text/reading.hpp"
 
 #include <algorithm>
 #include <array>
@@ -38,7 +38,7 @@ bool reads_as_key(std::string_view word) {
 /// (why_not_text), not UTF-8, or holds a character that ends a line for some programs or turns the direction
 /// of writing.
 std::optional<std::string> why_not_shown(std::string_view line) {
-    if (auto why = why_not_text(line)) return why;
+    if (auto why = text::why_not_text(line)) return why;
     for (auto rest = line; !rest.empty();) {
         const auto c = first_of(rest);
         rest.remove_prefix(c.size);
@@ -52,12 +52,12 @@ std::optional<std::string> why_not_shown(std::string_view line) {
 
 Parsed<> parse_from(std::string_view list, Head& head) {
     if (!head.from.empty()) return Refused("from= stands twice; list the addresses with commas");
-    Parts parts(list, ',');
+    text::Parts parts(list, ',');
     while (const auto part = parts.next()) {
         const auto block = IpBlock::parse(*part);
         if (!block) {
             return Refused(
-                "from=: " + quoted(*part) +
+                "from=: " + text::quoted(*part) +
                 " is not an address or block such as 10.0.0.0/8 or 2001:db8::/32 (the bits after the "
                 "prefix must be 0)");
         }
@@ -72,11 +72,11 @@ Parsed<> parse_option(std::string_view word, Head& head) {
     const auto value = word.substr(equals + 1);
     if (name == "from") return parse_from(value, head);
     if (name != "valid-until")
-        return Refused("unknown option " + quoted(name) + did_you_mean(name, kOptions));
+        return Refused("unknown option " + text::quoted(name) + text::did_you_mean(name, kOptions));
     if (head.valid_until) return Refused("valid-until= stands twice");
     head.valid_until = parse_valid_until(value);
     if (!head.valid_until) {
-        return Refused("valid-until=: " + quoted(value) +
+        return Refused("valid-until=: " + text::quoted(value) +
                        " is not a date: want YYYY-MM-DD (through that day, UTC) or YYYY-MM-DDThh:mm:ssZ");
     }
     return {};
@@ -85,10 +85,10 @@ Parsed<> parse_option(std::string_view word, Head& head) {
 Parsed<> parse_names(std::string_view list, Head& head) {
     if (list.empty()) return Refused("no name: want NAME[,NAME...] curve25519 KEY");
     if (reads_as_key(list)) return Refused("a name must stand before the key: NAME curve25519 KEY");
-    Parts parts(list, ',');
+    text::Parts parts(list, ',');
     while (const auto part = parts.next()) {
         if (!is_valid_name(*part)) {
-            return Refused(quoted(*part) +
+            return Refused(text::quoted(*part) +
                            " is not a name: names are literal, of letters, digits, '.', '-', '_', ':'");
         }
         head.names.emplace_back(*part);
@@ -96,11 +96,12 @@ Parsed<> parse_names(std::string_view list, Head& head) {
     return {};
 }
 
-Parsed<Head> parse_head(Words& words) {
+Parsed<Head> parse_head(text::Words& words) {
     Head head;
     auto word = words.next();
     if (word.starts_with('@')) {
-        if (word != kRevoked) return Refused("unknown marker " + quoted(word) + did_you_mean(word, kMarkers));
+        if (word != kRevoked)
+            return Refused("unknown marker " + text::quoted(word) + text::did_you_mean(word, kMarkers));
         head.revoked = true;
         word = words.next();
     }
@@ -112,13 +113,13 @@ Parsed<Head> parse_head(Words& words) {
     return head;
 }
 
-Parsed<crypto::PublicKey> parse_key(Words& words) {
+Parsed<crypto::PublicKey> parse_key(text::Words& words) {
     const auto type = words.next();
     if (type.empty()) return Refused("no key after the name: want NAME curve25519 KEY");
     if (reads_as_key(type)) return Refused("the word curve25519 is missing before the key");
     if (type != kKeyType) {
-        return Refused("unknown key type " + quoted(type) + ", want " + std::string(kKeyType) +
-                       did_you_mean(type, kKeyTypes));
+        return Refused("unknown key type " + text::quoted(type) + ", want " + std::string(kKeyType) +
+                       text::did_you_mean(type, kKeyTypes));
     }
     const auto text = words.next();
     if (text.empty()) return Refused("no key after the word curve25519");
@@ -128,7 +129,7 @@ Parsed<crypto::PublicKey> parse_key(Words& words) {
 }
 
 Parsed<Entry> parse_line(std::string_view line, std::size_t number) {
-    Words words(line);
+    text::Words words(line);
     auto head = parse_head(words);
     if (!head) return Refused(std::move(head.error()));
     auto key = parse_key(words);
@@ -158,8 +159,8 @@ std::string join(const Items& items, Text text) {
 
 std::expected<std::vector<Entry>, Problems> parse_known_hosts(std::string_view text, std::string_view file) {
     std::vector<Entry> entries;
-    ProblemList problems(file);
-    Lines lines(text);
+    text::ProblemList problems(file);
+    text::Lines lines(text);
     while (const auto line = lines.next()) {
         // Comments too: another program might see two lines in one, or none, and so might who reviews the
         // file.
@@ -167,7 +168,7 @@ std::expected<std::vector<Entry>, Problems> parse_known_hosts(std::string_view t
             problems.add(lines.number(), std::move(*why));
             continue;
         }
-        const auto content = trim(*line);
+        const auto content = text::trim(*line);
         if (content.empty() || content.starts_with('#')) continue;
         if (auto entry = parse_line(content, lines.number())) {
             entries.push_back(std::move(*entry));

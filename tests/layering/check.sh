@@ -24,7 +24,8 @@ src/wire: base crypto
 src/session: base crypto wire
 src/stream: base wire
 src/cookie: base crypto wire
-src/registry: base crypto
+src/text: base crypto
+src/registry: base crypto text
 src/service: base crypto wire registry curvegate
 vault/protocol: base crypto
 src/handshake: base crypto service wire cookie vault/protocol
@@ -44,12 +45,12 @@ src/tunnel/curvecp: base crypto service wire session stream cookie handshake han
 src/forward: base crypto service guard io tunnel
 src/serve: base crypto service wire cookie registry handshake vault/protocol guard os log io vault_client tunnel forward
 src/channel: base crypto service wire session cookie registry handshake guard os io vault_client tunnel wires curvegate
-src/config: base crypto registry service
+src/config: base crypto text registry service
 src/daemon: base audit config os registry service
 src/daemon/main.cpp: base config crypto log os daemon daemon/parent daemon/front
 src/daemon/parent: base config service crypto daemon log os registry io/clock io/listen io/look_up vault_client/vault_process
-src/daemon/front: base audit config service crypto daemon log io guard tunnel forward serve os registry status wires
-src/cli: base crypto wire session cookie registry service handshake vault audit os log guard io vault_client tunnel tunnel/curve_tun tunnel/curvecp wires forward serve channel config curvegate
+src/daemon/front: base audit text config service crypto daemon log io guard tunnel forward serve os registry status wires
+src/cli: base crypto text wire session cookie registry service handshake vault audit os log guard io vault_client tunnel tunnel/curve_tun tunnel/curvecp wires forward serve channel config curvegate
 vault: base crypto registry os
 include/curvegate: curvegate
 docs/examples: curvegate
@@ -110,7 +111,7 @@ knows_nothing_of src/handshake/curvecp curve_tun
 
 # ---- 2. what no part of the core may use ----
 
-core="src/base src/status src/audit src/crypto src/wire src/session src/stream src/cookie src/registry src/service
+core="src/base src/text src/status src/audit src/crypto src/wire src/session src/stream src/cookie src/registry src/service
       src/handshake src/handshake/curve_tun src/handshake/curvecp vault/protocol"
 # The vault's core: what vault/CMakeLists.txt makes curvegate_vault_core of, and its headers.
 vault_core="vault/counter_slot vault/key_seal vault/key_text vault/nonce_counter vault/nonce_source

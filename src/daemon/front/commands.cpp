@@ -4,9 +4,9 @@
 #include "crypto/key_shape.hpp"
 #include "io/clock.hpp"
 #include "log/log.hpp"
-#include "registry/text.hpp"
 #include "status/json.hpp"
 #include "status/text.hpp"
+#include "text/reading.hpp"
 
 #include <algorithm>
 #include <charconv>
@@ -42,7 +42,7 @@ void say_lines(ControlReply& reply, std::string_view text) {
 /// What to say of a KEY or NAME that stands for no key or for too many. It may be a secret, and is not
 /// repeated if it looks like a key.
 std::string why_not_revoked(const std::string& word, std::size_t keys) {
-    const std::string who = registry::quoted(word);
+    const std::string who = text::quoted(word);
     if (keys != 0) return who + " has more keys than can be revoked at once; name them";
     const auto key = crypto::PublicKey::from_text(word);
     if (!key && crypto::looks_like_key(word)) return "KEY: " + key.error().text();

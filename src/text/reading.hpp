@@ -14,7 +14,7 @@
 
 /// Reading text that a person wrote, and telling them what is wrong with it. Shared by known_hosts, the
 /// configuration and the command.
-namespace curvegate::registry {
+namespace curvegate::text {
 
 /// A line longer than this (bytes) is refused: it is no line that a person wrote.
 inline constexpr std::size_t kLongestLine = std::size_t{64} * 1024;
@@ -105,4 +105,4 @@ class ProblemList {
     Problems problems_;
 };
 
-}  // namespace curvegate::registry
+}  // namespace curvegate::text

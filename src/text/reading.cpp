@@ -1,4 +1,4 @@
-#include "registry/text.hpp"
+#include "text/reading.hpp"
 
 #include "crypto/key_shape.hpp"
 
@@ -6,7 +6,7 @@
 #include <array>
 #include <vector>
 
-namespace curvegate::registry {
+namespace curvegate::text {
 namespace {
 
 constexpr std::string_view kByteOrderMark = "\xef\xbb\xbf";
@@ -152,4 +152,4 @@ void ProblemList::add(std::size_t line, std::string text) {
     }
 }
 
-}  // namespace curvegate::registry
+}  // namespace curvegate::text

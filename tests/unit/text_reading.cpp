@@ -1,17 +1,20 @@
-#include "registry/text.hpp"
 #include "registry_keys.hpp"
+#include "text/reading.hpp"
 
 #include <catch2/catch.hpp>
 
 #include <array>
 
-namespace curvegate::registry {
+namespace curvegate::text {
 namespace {
+
+using registry::key_number;
+using registry::key_text;
 
 constexpr std::array<std::string_view, 6> kKnown = {"accept",      "connect", "connect-timeout",
                                                     "known-hosts", "peer",    "log-file"};
 
-TEST_CASE("a slip of the fingers finds the word that was meant", "[registry]") {
+TEST_CASE("a slip of the fingers finds the word that was meant", "[text]") {
     struct Case {
         std::string_view word;
         std::string_view meant;
@@ -27,7 +30,7 @@ TEST_CASE("a slip of the fingers finds the word that was meant", "[registry]") {
     }
 }
 
-TEST_CASE("another word is not taken for a slip", "[registry]") {
+TEST_CASE("another word is not taken for a slip", "[text]") {
     for (const std::string_view word : {"", "x", "protocol", "port", "zzzzzz", "of"}) {
         CAPTURE(word);
         CHECK_FALSE(nearest(word, kKnown));
@@ -37,7 +40,7 @@ TEST_CASE("another word is not taken for a slip", "[registry]") {
     CHECK_FALSE(nearest("accept", std::span<const std::string_view>()));
 }
 
-TEST_CASE("a quotation is short, plain and never a key", "[registry]") {
+TEST_CASE("a quotation is short, plain and never a key", "[text]") {
     CHECK(quoted("abc") == "\"abc\"");
     CHECK(quoted("") == "\"\"");
     CHECK(quoted("a\x1b[2J\t\xc3\xa9") == "\"a\\x1b[2J\\x09\\xc3\\xa9\"");
@@ -48,7 +51,7 @@ TEST_CASE("a quotation is short, plain and never a key", "[registry]") {
     CHECK(quoted(crypto::encode_key(key_number(1).bytes(), crypto::KeyFormat::hex)) == "(a key)");
 }
 
-TEST_CASE("lines end with LF, CRLF or the text", "[registry]") {
+TEST_CASE("lines end with LF, CRLF or the text", "[text]") {
     Lines lines("a\r\n\nb\rc\nd");
     CHECK(lines.next() == "a");
     CHECK(lines.next() == "");
@@ -63,7 +66,7 @@ TEST_CASE("lines end with LF, CRLF or the text", "[registry]") {
     CHECK_FALSE(one.next());
 }
 
-TEST_CASE("a separator gives one part more than it stands there", "[registry]") {
+TEST_CASE("a separator gives one part more than it stands there", "[text]") {
     Parts parts("a,,b,", ',');
     CHECK(parts.next() == "a");
     CHECK(parts.next() == "");
@@ -75,7 +78,7 @@ TEST_CASE("a separator gives one part more than it stands there", "[registry]") 
     CHECK_FALSE(empty.next());
 }
 
-TEST_CASE("what is no text is told", "[registry]") {
+TEST_CASE("what is no text is told", "[text]") {
     CHECK_FALSE(why_not_text("plain \t text, \xc3\xa9"));
     CHECK(why_not_text(std::string(65'536, 'a')) == std::nullopt);
     CHECK(why_not_text(std::string(65'537, 'a')) == "line is longer than 65536 bytes");
@@ -85,4 +88,4 @@ TEST_CASE("what is no text is told", "[registry]") {
 }
 
 }  // namespace
-}  // namespace curvegate::registry
+}  // namespace curvegate::text
