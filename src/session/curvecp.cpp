@@ -10,6 +10,12 @@ using crypto::ShortPurpose;
 
 }  // namespace
 
+crypto::PacketNumber first_number(RandomSource& random) {
+    ByteArray<8> number{};
+    random.fill(MutableBytes(number).first(6));
+    return {load_le<std::uint64_t>(number)};
+}
+
 Result<Session> Session::create(Role own, crypto::SharedKey key, const wire::Extensions& extensions,
                                 const wire::ClientShort& client_short, crypto::SendCounter&& counter) {
     auto send = crypto::derive_seal_key(key, messages_of(own));

@@ -1,6 +1,7 @@
 #pragma once
 
 #include "base/bytes.hpp"
+#include "base/random.hpp"
 #include "base/result.hpp"
 #include "crypto/message_box.hpp"
 #include "crypto/nonce.hpp"
@@ -11,6 +12,9 @@
 #include "wire/curvecp.hpp"
 
 namespace curvegate::session::curvecp {
+
+/// Where a line of numbers begins: anywhere below 2^48, at random (PROTOCOL 7.2). Takes 6 bytes of `random`.
+[[nodiscard]] crypto::PacketNumber first_number(RandomSource& random);
 
 /// What a client sends again in every Initiate, until the server has answered one.
 struct Introduction {
@@ -28,7 +32,7 @@ struct Opened {
 /// and opens packets in place and allocates nothing.
 class Session {
   public:
-    /// `counter` gives our numbers: a client goes on from its Hello's, a server begins anywhere below 2^48.
+    /// `counter` gives our numbers: a client goes on from its Hello's, a server begins with first_number().
     /// Errors: secrets_full, memory_not_locked.
     [[nodiscard]] static Result<Session> create(Role own, crypto::SharedKey key,
                                                 const wire::curvecp::Extensions& extensions,

@@ -92,6 +92,30 @@ Buffer initiate_from_client(std::uint64_t number, const Buffer& message = patter
     return sealed_initiate(peer, message);
 }
 
+/// Gives the same byte for ever, and counts.
+class Same final : public RandomSource {
+  public:
+    explicit Same(Byte byte) : byte_(byte) {}
+    void fill(MutableBytes out) override {
+        std::ranges::fill(out, byte_);
+        given += out.size();
+    }
+    std::size_t given = 0;
+
+  private:
+    Byte byte_;
+};
+
+TEST_CASE("a line of numbers begins anywhere below 2^48", "[session][curvecp]") {
+    Same highest(0xff);
+    CHECK(first_number(highest) == PacketNumber{(std::uint64_t{1} << 48) - 1});
+    CHECK(highest.given == 6);
+    Same lowest(0);
+    CHECK(first_number(lowest) == PacketNumber{0});
+    test::SeededRandom random(1);
+    CHECK(first_number(random) != first_number(random));
+}
+
 TEST_CASE("CurveCP messages go both ways, each direction with its own numbers", "[session][curvecp]") {
     Ends ends;
     for (std::uint64_t i = 0; i < 5; ++i) {

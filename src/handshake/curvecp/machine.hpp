@@ -16,7 +16,7 @@ struct Start : handshake::event::Start {
     Start(crypto::EphemeralKeyPair fresh, crypto::PacketNumber number)
         : handshake::event::Start{std::move(fresh)}, first(number) {}
 
-    crypto::PacketNumber first;  ///< of the first packet: anywhere below 2^48
+    crypto::PacketNumber first;  ///< of the first packet: session::curvecp::first_number()
 };
 using HelloArrived = Arrived<EventKind::hello, wire::curvecp::SealedHello>;
 using CookieArrived = Arrived<EventKind::cookie, wire::curvecp::SealedCookie>;

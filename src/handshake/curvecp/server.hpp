@@ -46,7 +46,7 @@ class Server : public Machine<Server, ServerState, Event, Actions> {
     static constexpr auto kClosing = closing::join(closing::kAlways<Event>, closing::kRefusals<Event>);
 
     /// `slot`: of the server's keys the one to try first for a Hello; of an Initiate the cookie tells.
-    /// `first_sent` is the number of a session's first packet: anywhere below 2^48.
+    /// `first_sent` is the number of a session's first packet: session::curvecp::first_number().
     Server(vault::KeySlot slot, crypto::PacketNumber first_sent) noexcept;
 
   private:

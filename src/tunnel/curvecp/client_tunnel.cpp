@@ -71,9 +71,7 @@ void ClientTunnel::feed(Event&& event) {
 }
 
 Event ClientTunnel::start(crypto::EphemeralKeyPair keys) const {
-    ByteArray<8> first{};
-    introducing_->tools.random->fill(MutableBytes(first).first(6));  // below 2^48
-    return event::Start{std::move(keys), {load_le<std::uint64_t>(first)}};
+    return event::Start{std::move(keys), session::curvecp::first_number(*introducing_->tools.random)};
 }
 
 ClientTunnel::Hold ClientTunnel::hold() {

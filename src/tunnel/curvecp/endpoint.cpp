@@ -65,7 +65,9 @@ struct CurvecpEndpoint::Hello : Packet {
 /// An Initiate that is being checked.
 struct CurvecpEndpoint::Newcomer : Packet, std::enable_shared_from_this<CurvecpEndpoint::Newcomer> {
     Newcomer(CurvecpEndpoint& of, const Path& from, const wire::ClientShort& ec)
-        : Packet{&of, from}, client_short(ec), runner(*this, vault::KeySlot::server, of.first_number()) {}
+        : Packet{&of, from},
+          client_short(ec),
+          runner(*this, vault::KeySlot::server, session::curvecp::first_number(*of.tools_.random)) {}
 
     wire::ClientShort client_short;
     std::shared_ptr<Guest> guest;                    // from when the cookie has opened
@@ -150,12 +152,6 @@ void CurvecpEndpoint::drop(const Error& why, const Path& from) {
     log::limited(log::Level::info, "packet_drop", [&] {
         return log::Fields{{"src", io::source_text(from.peer, addresses_)}, {"reason", why.text()}};
     });
-}
-
-crypto::PacketNumber CurvecpEndpoint::first_number() const {
-    ByteArray<8> bytes{};
-    tools_.random->fill(MutableBytes(bytes).first(6));  // below 2^48
-    return {load_le<std::uint64_t>(bytes)};
 }
 
 // ---- sockets ----

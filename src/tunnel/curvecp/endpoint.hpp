@@ -59,7 +59,6 @@ class CurvecpEndpoint final : public Endpoint {
     void establish(const std::shared_ptr<Newcomer>& newcomer,
                    handshake::curvecp::action::Established& established);
     void drop(const Error& why, const Path& from);
-    [[nodiscard]] crypto::PacketNumber first_number() const;
     [[nodiscard]] std::size_t send(const Path& to, Bytes train, std::size_t segment);
 
     asio::io_context& context_;
