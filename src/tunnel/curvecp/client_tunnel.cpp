@@ -14,9 +14,6 @@ namespace action = machine::action;
 namespace event = machine::event;
 using machine::Event;
 
-// A server checks one Initiate and keeps a few more packets in mind; more of them would be lost.
-constexpr unsigned kInitiatesAtOnce = 4;
-constexpr Duration kInitiateAgain = std::chrono::milliseconds(250);
 constexpr int kBatches = 4;
 
 // Why a tunnel ends that its user had already, before the server was heard.
@@ -85,16 +82,14 @@ void ClientTunnel::on(const action::Send& send) {
 void ClientTunnel::on(action::Vouched& vouched) {
     session_.emplace(std::move(vouched.session));
     introducing_->introduction = vouched.introduction;
-    introducing_->initiates = kInitiatesAtOnce;
-    introducing_->next_initiate = io::now() + kInitiateAgain;
+    introducing_->initiates.begin(io::now());
     finish({});
     pump();
 }
 
-// PROTOCOL 7.5: our address may have changed since the Hello. What has left may have been received: it is not
-// told twice.
 std::optional<Event> ClientTunnel::on(const action::AskAfresh&) {
-    if (stream_.has_sent_bytes()) return std::nullopt;
+    const auto told = stream_.has_sent_bytes() ? machine::Told::something : machine::Told::nothing;
+    if (!introducing_->initiates.starts_afresh(told)) return std::nullopt;
     session_.reset();
     introducing_->introduction.reset();
     stream_.want_ping();
@@ -153,13 +148,13 @@ void ClientTunnel::on_packet(const Path& from, MutableBytes packet) {
 std::optional<CurvecpTunnel::Envelope> ClientTunnel::envelope() {
     if (!session_) return std::nullopt;
     if (!introducing_) return Envelope{wire::kClientOverhead, wire::kMaxMessage};
-    if (introducing_->initiates == 0) return std::nullopt;
+    if (!introducing_->initiates.may_send()) return std::nullopt;
     return Envelope{wire::kInitiateOverhead, wire::kMaxInitiateMessage};
 }
 
 Result<> ClientTunnel::seal(MutableBytes packet) {
     if (!introducing_) return session_->seal_message(packet);
-    --introducing_->initiates;
+    introducing_->initiates.sent();
     return session_->seal_initiate(*introducing_->introduction, packet);
 }
 
@@ -178,17 +173,12 @@ std::size_t ClientTunnel::transmit(Bytes train, std::size_t segment) {
 
 Deadline ClientTunnel::own_deadline() const {
     if (!introducing_) return std::nullopt;
-    const Deadline handshake = introducing_->runner.next_deadline();
-    if (!introducing_->introduction || introducing_->initiates != 0) return handshake;
-    return handshake ? std::min(*handshake, introducing_->next_initiate) : introducing_->next_initiate;
+    return earliest({introducing_->runner.next_deadline(), introducing_->initiates.next_deadline()});
 }
 
 void ClientTunnel::on_own_deadline(Instant at) {
     if (!introducing_) return;
-    if (introducing_->introduction && at >= introducing_->next_initiate) {
-        introducing_->initiates = 1;
-        introducing_->next_initiate = at + kInitiateAgain;
-    }
+    introducing_->initiates.on_deadline(at);
     const auto self = shared_from_this();  // done() may let go of us
     introducing_->runner.look_at_clock(at);
 }

@@ -1,6 +1,7 @@
 #pragma once
 
 #include "handshake/curvecp/client.hpp"
+#include "handshake/curvecp/initiates.hpp"
 #include "io/clock.hpp"
 #include "tunnel/curvecp/tunnel.hpp"
 #include "tunnel/runner.hpp"
@@ -77,8 +78,7 @@ class ClientTunnel final : public CurvecpTunnel {
         tunnel::Runner<handshake::curvecp::Client, ClientTunnel> runner;
         DoneFn done;
         std::optional<session::curvecp::Introduction> introduction;  // goes with every packet
-        Instant next_initiate;
-        unsigned initiates = 0;  // that may go before next_initiate
+        handshake::curvecp::InitiateSchedule initiates;
     };
 
     IpEndpoint server_;

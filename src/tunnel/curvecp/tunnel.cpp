@@ -24,14 +24,6 @@ MutableBytes scratch() {
     return bytes;
 }
 
-Deadline earliest(std::initializer_list<Deadline> all) {
-    Deadline out;
-    for (const Deadline& one : all) {
-        if (one && (!out || *one < *out)) out = one;
-    }
-    return out;
-}
-
 }  // namespace
 
 stream::Options stream_options(const IpEndpoint& peer, Duration dead_peer, stream::ChunkSource* chunks) {
@@ -44,6 +36,14 @@ stream::Options stream_options(const IpEndpoint& peer, Duration dead_peer, strea
 
 CurvecpTunnel::CurvecpTunnel(asio::io_context& context, const stream::Options& options, Duration dead_peer)
     : context_(context), stream_(options, io::now()), dead_peer_(dead_peer), timer_(context) {}
+
+Deadline CurvecpTunnel::earliest(std::initializer_list<Deadline> all) {
+    Deadline out;
+    for (const Deadline& one : all) {
+        if (one && (!out || *one < *out)) out = one;
+    }
+    return out;
+}
 
 void CurvecpTunnel::release() {
     released_ = true;

@@ -8,6 +8,7 @@
 #include "tunnel/tunnel_handle.hpp"
 #include "wire/curvecp_message.hpp"
 
+#include <initializer_list>
 #include <memory>
 #include <vector>
 
@@ -70,6 +71,7 @@ class CurvecpTunnel : public tunnel::StreamTunnel, public std::enable_shared_fro
     void pump();
     void arm_timer();
     [[nodiscard]] bool is_over() const noexcept { return over_; }
+    [[nodiscard]] static Deadline earliest(std::initializer_list<Deadline> all);
 
     asio::io_context& context_;
     stream::Stream stream_;
