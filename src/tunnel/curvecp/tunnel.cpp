@@ -7,15 +7,6 @@
 namespace curvegate::tunnel::curvecp {
 namespace {
 
-// What this program chose.
-constexpr Duration kTimeWait = std::chrono::seconds(3);
-// How long a failure is repeated that nobody acknowledges.
-constexpr Duration kFailurePatience = std::chrono::seconds(10);
-// After so long without an acknowledgment nobody waits for that of an end alone: beside some round trips.
-constexpr Duration kMoment = std::chrono::seconds(1);
-constexpr int kMomentTrips = 4;
-// A foreign peer acknowledges nothing while its program does not read (PROTOCOL 9.7).
-constexpr Duration kForeignPatience = std::chrono::minutes(10);
 constexpr int kTrainsInARow = 8;  // then others get their turn
 
 /// Where trains are put together: nothing stays in it between two calls.
@@ -35,7 +26,7 @@ stream::Options stream_options(const IpEndpoint& peer, Duration dead_peer, strea
 }
 
 CurvecpTunnel::CurvecpTunnel(asio::io_context& context, const stream::Options& options, Duration dead_peer)
-    : context_(context), stream_(options, io::now()), dead_peer_(dead_peer), timer_(context) {}
+    : context_(context), stream_(options, io::now()), patience_(dead_peer), timer_(context) {}
 
 Deadline CurvecpTunnel::earliest(std::initializer_list<Deadline> all) {
     Deadline out;
@@ -46,11 +37,11 @@ Deadline CurvecpTunnel::earliest(std::initializer_list<Deadline> all) {
 }
 
 void CurvecpTunnel::release() {
-    released_ = true;
     on_event = nullptr;
     on_end = nullptr;
     if (over_) return;
-    progress_ = {stream_.acknowledged(), io::now()};
+    patience_.release(stream_.acknowledged(),
+                      on_delivered ? stream::Audience::waits : stream::Audience::nobody, io::now());
     armed_.reset();  // the timer is set anew, and owns us from here on
     if (!stream_.outgoing_ended()) stream_.abort();
     stream_.stop_reading();
@@ -154,22 +145,15 @@ void CurvecpTunnel::send_or_keep(Bytes train, std::size_t segment) {
 // ---- time ----
 
 Deadline CurvecpTunnel::dead_at() const {
-    const Deadline silent = stream_.silent_since();
-    if (!silent) return std::nullopt;
-    return *silent + patience();
-}
-
-Duration CurvecpTunnel::patience() const {
-    return stream_.peer_is_ours() ? dead_peer_ : std::max(dead_peer_, kForeignPatience);
+    return patience_.dead_at(stream_.silent_since(), stream::peer_of(stream_));
 }
 
 Deadline CurvecpTunnel::next_deadline() const {
     const bool may_send = tail_.empty() && !held_back_;
-    const Deadline stream = may_send ? stream_.next_deadline() : std::nullopt;
-    const Deadline stuck = progress_ ? Deadline(gives_up_at()) : std::nullopt;
-    const bool hurries = progress_ && on_delivered && !stream_.owes_bytes();
-    const Deadline hurry = hurries ? Deadline(hurries_at()) : std::nullopt;
-    return earliest({stream, dead_at(), own_deadline(), time_wait_until_, stuck, hurry});
+    const Deadline sends = may_send ? stream_.next_deadline() : std::nullopt;
+    const Deadline released =
+        patience_.is_released() ? patience_.next_deadline(stream::standing_of(stream_)) : std::nullopt;
+    return earliest({sends, dead_at(), own_deadline(), released});
 }
 
 // A timer that stands earlier than needed is left alone: it fires, finds nothing, and is set anew. So a
@@ -180,11 +164,11 @@ void CurvecpTunnel::arm_timer() {
     if (!deadline || (armed_ && *armed_ <= *deadline)) return;
     armed_ = deadline;
     timer_.expires_at(*deadline);
-    timer_.async_wait(
-        [weak = weak_from_this(), owner = released_ ? shared_from_this() : nullptr](error_code error) {
-            const auto self = weak.lock();
-            if (!error && self && !self->over_) self->on_timer();
-        });
+    timer_.async_wait([weak = weak_from_this(),
+                       owner = patience_.is_released() ? shared_from_this() : nullptr](error_code error) {
+        const auto self = weak.lock();
+        if (!error && self && !self->over_) self->on_timer();
+    });
 }
 
 void CurvecpTunnel::on_timer() {
@@ -200,32 +184,16 @@ void CurvecpTunnel::on_timer() {
 
 // ---- the end ----
 
-// Released, nobody waits for a tunnel but its peer, who may talk for ever and acknowledge nothing. A foreign
-// peer's patience is for bytes that its program may still take: an end alone, and a failure, are not worth
-// it.
-Instant CurvecpTunnel::gives_up_at() const {
-    if (stream_.aborted()) return progress_->since + std::min(dead_peer_, kFailurePatience);
-    return progress_->since + (stream_.owes_bytes() ? patience() : dead_peer_);
-}
-
-// When nobody waits for it any more, though its end was not acknowledged.
-Instant CurvecpTunnel::hurries_at() const {
-    return progress_->since + kMoment + kMomentTrips * stream_.statistics().smoothed_rtt;
-}
-
-// Released: once the peer has everything, what is left is to repeat acknowledgments that were lost. A peer
-// that has failed has nobody to read what it lacks.
 void CurvecpTunnel::settle(Instant at) {
-    if (!released_ || over_) return;
-    if (time_wait_until_ && at >= *time_wait_until_) return end(tunnel::End::stopped);
-    if (stream_.acknowledged() != progress_->bytes) progress_ = {stream_.acknowledged(), at};
-    if (at >= gives_up_at()) return end(tunnel::End::dead_peer);
-    const bool peer_failed = stream_.incoming() == stream::Incoming::failed;
-    if (!time_wait_until_ && (stream_.outgoing_done() || peer_failed)) time_wait_until_ = at + kTimeWait;
-    // The peer's end too: it waits for us to acknowledge it.
-    const bool delivered = stream_.done() || (stream_.aborted() && stream_.outgoing_done());
-    if (!delivered && (stream_.owes_bytes() || at < hurries_at())) return;
-    if (const auto tell = std::exchange(on_delivered, nullptr)) tell();
+    if (over_ || !patience_.is_released()) return;
+    switch (patience_.judge(stream::standing_of(stream_), at)) {
+        case stream::Verdict::go_on: return;
+        case stream::Verdict::tell_delivered:
+            if (const auto tell = std::exchange(on_delivered, nullptr)) tell();
+            return;
+        case stream::Verdict::forget: return end(tunnel::End::stopped);
+        case stream::Verdict::give_up: return end(tunnel::End::dead_peer);
+    }
 }
 
 void CurvecpTunnel::end(tunnel::End why) {

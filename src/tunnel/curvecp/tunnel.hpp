@@ -4,6 +4,7 @@
 #include "io/asio.hpp"
 #include "io/datagram_socket.hpp"
 #include "session/curvecp.hpp"
+#include "stream/patience.hpp"
 #include "tunnel/stream_tunnel.hpp"
 #include "tunnel/tunnel_handle.hpp"
 #include "wire/curvecp_message.hpp"
@@ -85,26 +86,16 @@ class CurvecpTunnel : public tunnel::StreamTunnel, public std::enable_shared_fro
     void send_or_keep(Bytes train, std::size_t segment);
     void on_timer();
     void settle(Instant at);
-    [[nodiscard]] Instant gives_up_at() const;
-    [[nodiscard]] Instant hurries_at() const;
     void end(tunnel::End why);
     void tell_end(tunnel::End why);
     [[nodiscard]] Deadline dead_at() const;
-    [[nodiscard]] Duration patience() const;
     [[nodiscard]] Deadline next_deadline() const;
 
-    Duration dead_peer_;
+    stream::Patience patience_;
     io::Timer timer_;
     Deadline armed_;
     std::vector<Train> tail_;  // few; sealed, not taken by the socket: goes first
-    struct Progress {
-        std::uint64_t bytes;  // acknowledged
-        Instant since;
-    };
-    std::optional<Progress> progress_;  // once released
-    Deadline time_wait_until_;
     std::optional<tunnel::End> ended_;
-    bool released_ = false;
     bool over_ = false;
     bool pumping_ = false;
     bool held_back_ = false;  // the stream may want to send; the end lets nothing go now
