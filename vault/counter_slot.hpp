@@ -25,21 +25,24 @@ inline constexpr std::uint64_t kCounterBlock = std::uint64_t{1} << 20;
 /// those.
 inline constexpr std::uint64_t kCounterDamageSkip = std::uint64_t{1} << 32;
 
+/// The user's fault, or the disk's. Response: the vault refuses to start (69 in_use, 74 unreadable and
+/// cannot_write, 77 denied, wrong_owner and wrong_mode, 78 all others), and a rotation does not begin with
+/// such a counter. A vault that runs answers no_nonce.
 enum class CounterErrc {
-    missing = 1,    ///< refuse to start: no file
-    denied,         ///< refuse to start: this user may not read it, or not write it or its folder
-    unreadable,     ///< refuse to start: the system does not open or read it
-    wrong_owner,    ///< refuse to start
-    wrong_mode,     ///< refuse to start: others could set the counter back
-    not_regular,    ///< refuse to start: a symlink, a folder...
-    too_short,      ///< refuse to start
-    damaged,        ///< refuse to start: no slot can be trusted
-    other_key,      ///< refuse to start
-    later_version,  ///< refuse to start
-    exhausted,      ///< refuse to start, or no_nonce: fewer than 2^20 numbers are left
-    in_use,         ///< refuse to start: another process holds the lock
-    no_folder,      ///< refuse to start: the detail has the folder that is not there
-    cannot_write,   ///< at start refuse; later no_nonce until a reservation succeeds
+    missing = 1,    ///< no file
+    denied,         ///< this user may not read it, or not write it or its folder
+    unreadable,     ///< the system does not open or read it
+    wrong_owner,    ///< not ours and not root's
+    wrong_mode,     ///< others could set the counter back
+    not_regular,    ///< a symlink, a folder...
+    too_short,      ///< cut short
+    damaged,        ///< no slot can be trusted
+    other_key,      ///< it counts for another key
+    later_version,  ///< a later program wrote it
+    exhausted,      ///< fewer than 2^20 numbers are left; while it runs: no_nonce for good
+    in_use,         ///< another process holds the lock
+    no_folder,      ///< the detail has the folder that is not there
+    cannot_write,   ///< while it runs: no_nonce until a reservation succeeds
 };
 [[nodiscard]] constexpr std::string_view layer_name(CounterErrc) {
     return "nonce counter";

@@ -39,19 +39,22 @@ struct LongTermKey {
     crypto::LongTermSecret secret;
 };
 
+/// The user's fault, or the disk's; the detail begins with the path. Response: the vault refuses to start (66
+/// missing, 74 unreadable, 77 denied, wrong_owner and wrong_mode, 78 all others), and a rotation does not
+/// begin with such a key. The last two come of making a key: the command ends and has made nothing.
 enum class KeyFileErrc {
-    missing = 1,        ///< refuse to start: no file; as of all of these, the detail begins with the path
-    denied,             ///< refuse to start: this user may not read it
-    unreadable,         ///< refuse to start; the detail has the system's reason
+    missing = 1,        ///< no file
+    denied,             ///< this user may not read it
+    unreadable,         ///< the system does not read it, or has no memory to unseal it; the detail says why
     wrong_owner,        ///< not ours and not root's
     wrong_mode,         ///< readable or writable by group or others: chmod 600
     not_regular,        ///< a symlink, directory, fifo...
     malformed,          ///< not a key file
     public_mismatch,    ///< the public line is not the secret's
-    wrong_passphrase,   ///< the commitment does not match
+    wrong_passphrase,   ///< the commitment does not match; typed on a terminal, it may be typed again
     passphrase_needed,  ///< sealed, and no passphrase is to be had
-    exists,             ///< keygen and import never overwrite
-    cannot_write,
+    exists,             ///< there is such a file, and none is ever overwritten
+    cannot_write,       ///< the folder or the disk does not take it
 };
 [[nodiscard]] std::string_view describe(KeyFileErrc code);
 [[nodiscard]] constexpr std::string_view layer_name(KeyFileErrc) {

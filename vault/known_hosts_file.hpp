@@ -15,9 +15,11 @@
 
 namespace curvegate::vault {
 
+/// The user's fault. Response: a vault that makes vouches refuses to start (66 missing, 78 unusable), one
+/// that makes none says so and lists nobody; later, while it lasts, no vouch is made.
 enum class KnownHostsErrc {
-    missing = 1,  ///< at start: refuse to start
-    unusable,     ///< owner, mode, or a line that does not parse: at start refuse, later trust nobody
+    missing = 1,  ///< there is no such file
+    unusable,     ///< owner, mode, or a line that does not parse
 };
 [[nodiscard]] constexpr std::string_view layer_name(KnownHostsErrc) {
     return "known_hosts";

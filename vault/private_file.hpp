@@ -7,8 +7,10 @@
 
 namespace curvegate::vault {
 
+/// The user's fault, or the disk's. Response: that of the code which each reader makes of it (KeyFileErrc,
+/// CounterErrc, RotationErrc).
 enum class FileFault {
-    missing,
+    missing,      ///< no file
     denied,       ///< this user may not
     unreadable,   ///< the system does not open it for another reason
     not_regular,  ///< a symlink, a folder, a fifo...

@@ -21,14 +21,16 @@ inline constexpr std::size_t kLongestKeyPath = 1024;
 inline constexpr std::size_t kRotationRecordSize = 4096;
 inline constexpr std::size_t kRotationFileSize = 2 * kRotationRecordSize;
 
+/// The user's fault, or the disk's. Response: the vault refuses to start (69 in_use, 74 cannot_write, 77
+/// unusable, 78 all others).
 enum class RotationErrc {
-    damaged = 1,    ///< refuse to start: no record can be trusted
-    later_version,  ///< refuse to start
-    unusable,       ///< refuse to start: missing rights, cut short...; the detail says what
-    other_key,      ///< refuse to start: a key file holds another key than the state says
-    in_use,         ///< refuse to start: another vault has it
-    no_folder,      ///< refuse to start: the detail has the folder that is not there
-    cannot_write,   ///< the step is refused, and the state is as it was
+    damaged = 1,    ///< no record can be trusted
+    later_version,  ///< a later program wrote it
+    unusable,       ///< missing rights, a disk that does not read...; the detail says what
+    other_key,      ///< a key file holds another key than the state says
+    in_use,         ///< another vault has it
+    no_folder,      ///< the detail has the folder that is not there
+    cannot_write,   ///< while it runs: the step is refused, and the state is as it was
 };
 [[nodiscard]] constexpr std::string_view layer_name(RotationErrc) {
     return "rotation";

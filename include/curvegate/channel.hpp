@@ -62,7 +62,7 @@ class Channel {
     auto async_receive(Token&& token) {
         return async_receive(std::nullopt, std::forward<Token>(token));
     }
-    /// The same, for at most `timeout`: then timed_out, and no message has been taken.
+    /// The same, for at most `timeout`: then boost::asio::error::timed_out, and no message has been taken.
     template <boost::asio::completion_token_for<void(error_code, Message)> Token>
     auto async_receive(std::optional<std::chrono::steady_clock::duration> timeout, Token&& token) {
         return boost::asio::async_initiate<Token, void(error_code, Message)>(

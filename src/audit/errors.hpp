@@ -4,8 +4,8 @@
 
 namespace curvegate::audit {
 
-/// Why a file of lines is not one unbroken chain (PROTOCOL 11.5). Response: verify names the line and ends;
-/// the daemon does not write on behind it.
+/// Why a file of lines is not one unbroken chain (PROTOCOL 11.5): somebody changed it, or a crash cut it.
+/// Response: `audit verify` names the line and ends with 65; the daemon does not write on behind it.
 enum class Errc {
     bad_form = 1,      ///< not a line of the format, byte for byte
     hash_differs,      ///< the line was changed

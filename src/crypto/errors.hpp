@@ -9,9 +9,9 @@ enum class Errc {
     weak_key = 1,       ///< peer fault: a public key that is not canonical or of low order. Drop or close.
     box_does_not_open,  ///< peer fault: wrong key, or changed on the way. Drop or close.
     bad_key_text,       ///< user fault: not 32 bytes in base64, hex or Z85. Refuse to start.
-    secrets_full,       ///< no slot of locked memory left. Refuse the connection.
-    memory_not_locked,  ///< the pages of secrets cannot be locked. Refuse to start, or warn.
-    no_library,         ///< libsodium does not start. Refuse to start.
+    secrets_full,       ///< our lack: no slot of locked memory left. Refuse the connection.
+    memory_not_locked,  ///< our lack: the pages of secrets cannot be locked. Refuse to start, or warn.
+    no_library,         ///< our lack: libsodium does not start. Refuse to start.
 };
 
 [[nodiscard]] constexpr std::string_view layer_name(Errc) {

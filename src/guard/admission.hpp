@@ -21,6 +21,8 @@ namespace curvegate::guard {
 
 using AdmissionLimits = service::Admission;
 
+/// Which budget of strangers is used up, by this one or by its neighbours. Response: the connection is closed
+/// (tcp), or the Initiate is dropped silently (udp); handshake_reject or packet_drop says why.
 enum class AdmissionErrc {
     source_full = 1,  ///< half-open-per-source
     total_full,       ///< half-open, and this source's prefix is the fullest
@@ -116,8 +118,14 @@ struct SessionMost {
     std::size_t in_all = service::kMostSessions;
 };
 
-/// Which of them is reached: the session is refused.
-enum class SessionErrc { of_peer = 1, of_source, of_service, in_all };
+/// Which of them is reached; nobody's fault. Response: a server end gives the one refusal that all get, a
+/// client end resets the local connection; sessions that run go on.
+enum class SessionErrc {
+    of_peer = 1,  ///< sessions-per-peer
+    of_source,    ///< sessions-per-source
+    of_service,   ///< sessions-per-service
+    in_all,       ///< sessions
+};
 [[nodiscard]] constexpr std::string_view layer_name(SessionErrc) {
     return "sessions";
 }

@@ -4,7 +4,10 @@
 
 namespace curvegate::handshake {
 
-/// Why a handshake ended. Every peer fault has one and the same answer on the wire: close (tcp).
+/// Why a handshake ended. Response: to the peer all of them look alike, closed (tcp) or silence (udp). A
+/// server end says why by handshake_reject (udp: packet_drop before the cookie has opened). A client end
+/// tries the next key or target after a peer fault; after the last, or a fault of ours, it says
+/// connect_failed and resets the local connection.
 enum class Errc {
     unexpected_packet = 1,  ///< peer fault: a packet that its place does not allow
     wrong_number,           ///< peer fault: hello not 0, or vouch not 1
@@ -15,14 +18,14 @@ enum class Errc {
     cookie_does_not_open,   ///< peer fault (client side): wrong server key, or not a curve_tun server
     hello_refused,          ///< peer fault: the vault could not open the hello
     vouch_refused,          ///< peer fault: the vault found the vouch to be wrong
-    not_authorised,         ///< the registry says no; the detail says why
-    peer_closed,            ///< the other side closed before the handshake was over
-    hello_timeout,          ///< no hello in time
-    vouch_timeout,          ///< no vouch in time
-    connect_timeout,        ///< client side: no cookie in time
-    vault_timeout,          ///< the vault did not answer in time
-    vault_unavailable,      ///< no vault, or it refused for a reason of its own; the detail says which
-    no_secret_memory,       ///< locked memory is used up
+    not_authorised,         ///< registry, limit or audit say no to the peer; the detail says why
+    peer_closed,            ///< peer fault: the other side closed before the handshake was over
+    hello_timeout,          ///< peer fault: no hello in time
+    vouch_timeout,          ///< peer fault: no vouch in time
+    connect_timeout,        ///< peer fault (client side): no cookie in time
+    vault_timeout,          ///< ours: the vault did not answer in time
+    vault_unavailable,      ///< ours: no vault, or it refused for a reason of its own; the detail says which
+    no_secret_memory,       ///< ours: locked memory is used up
     stopped,                ///< our side ended it
     bug,                    ///< an event that the machine's table does not list: a defect of this program
 };

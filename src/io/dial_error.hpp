@@ -8,10 +8,12 @@
 /// Why nothing was reached. No Asio here: who only looks names up needs no event loop.
 namespace curvegate::io {
 
+/// Response: connect_failed says why. A client end resets the local connection, a server end ends the tunnel.
+/// Of several targets the next one is tried first, but not after own_lack and stopped, which are ours.
 enum class DialErrc {
     name_unknown = 1,  ///< the host has no address; the detail has the host
     refused,           ///< no address took the connection; the detail has the target and the last reason
-    timeout,           ///< connect-timeout
+    timeout,           ///< no connection within connect-timeout
     no_pin,            ///< known_hosts holds no usable key for the peer: named before anything is dialled
     no_cookie,  ///< udp: no answer to any Hello; a wrong key, a wrong port and a lost network look alike
     wrong_key,  ///< version 1 cannot tell these apart: wrong key, or not a curve_tun server

@@ -12,13 +12,15 @@
 /// The PROXY protocol on sockets (docs/guides/proxy-protocol.md).
 namespace curvegate::io {
 
+/// Mostly the front's fault. Response: its connection is closed, and handshake_reject says why, but for
+/// only_asked and not_written.
 enum class ProxyErrc {
     timeout = 1,  ///< the front did not send a whole header in time, or one without addresses and no more
     closed,       ///< the front closed before it had
     only_asked,   ///< no fault: a header without addresses and then the end, so a front checks our health
     too_many,     ///< as many wait already as ProxyHeaders lets
     no_front,     ///< a reload took the front out of proxy-from while its header was awaited
-    not_written,  ///< the application did not take our header; the detail says why
+    not_written,  ///< the application did not take our header; the session ends, as one whose dial failed
 };
 [[nodiscard]] constexpr std::string_view layer_name(ProxyErrc) {
     return "proxy_header";

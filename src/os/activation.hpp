@@ -10,7 +10,8 @@
 namespace curvegate::os {
 
 enum class ActivationErrc {
-    malformed = 1,  ///< refuse to start: LISTEN_FDS and LISTEN_FDNAMES say what cannot be
+    malformed = 1,  ///< refuse to start (69): LISTEN_FDS and LISTEN_FDNAMES say what cannot be, so whoever
+                    ///< started us is at fault
 };
 [[nodiscard]] constexpr std::string_view layer_name(ActivationErrc) {
     return "activation";

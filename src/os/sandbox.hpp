@@ -9,8 +9,8 @@
 namespace curvegate::os {
 
 enum class SandboxErrc {
-    unavailable =
-        1,  ///< the kernel lacks a piece; the detail says which. `sandbox = require` refuses to start.
+    unavailable = 1,  ///< the kernel lacks a piece; the detail says which. `sandbox = require` refuses to
+                      ///< start (69), `try` warns and goes on.
 };
 [[nodiscard]] constexpr std::string_view layer_name(SandboxErrc) {
     return "sandbox";

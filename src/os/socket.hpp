@@ -11,6 +11,8 @@
 
 namespace curvegate::os {
 
+/// This machine's fault or the user's, never the peer's. Response: who starts or reloads refuses, who runs
+/// says so in the log and goes on without.
 enum class Errc {
     system = 1,  ///< a system call failed; the detail says which, on what and why
 };

@@ -41,6 +41,8 @@ class NoAudit final : public Audit {
     void key_dropped(std::size_t) override {}
 };
 
+/// Our fault: the disk, or the audit file. A server end gives the one refusal that all get; a client end
+/// resets the local connection.
 enum class AuditErrc {
     unavailable = 1,  ///< audit-required, and the line cannot be written: no session begins
 };

@@ -10,7 +10,7 @@ enum class Errc {
     box_does_not_open,  ///< peer fault: changed on the way, or another key. Close (tcp) or drop (udp).
     message_too_long,   ///< caller's fault: over the limit. Refused before a number is used; the session goes
                         ///< on.
-    numbers_exhausted,  ///< the last number has been used. Close both ways.
+    numbers_exhausted,  ///< nobody's fault: the last number has been used. Close both ways.
 };
 
 [[nodiscard]] constexpr std::string_view layer_name(Errc) {

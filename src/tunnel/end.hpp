@@ -4,6 +4,8 @@
 /// carry.
 namespace curvegate::tunnel {
 
+/// Response: the tunnel is gone. A plain stream gets what came before, and then its end after `closed` and a
+/// reset after all others; session_close says which it was.
 enum class End {
     closed,       ///< the peer ended both directions in order, as its wire does; of messages: it is gone
     unheard,      ///< the same before the peer had sent anything or been told our end: it may have refused us
@@ -14,8 +16,8 @@ enum class End {
     dead_peer,    ///< the peer acknowledges nothing
     no_answer,    ///< client: the server answered no Initiate: it refused us, or is gone
     cannot_ask,   ///< client: it answered none, and our vault or our memory failed when it was asked afresh
-    numbers_used_up,
-    stopped,  ///< our side ended it
+    numbers_used_up,  ///< nobody's fault: the last message number has gone out or come in
+    stopped,          ///< our side ended it
 };
 
 }  // namespace curvegate::tunnel

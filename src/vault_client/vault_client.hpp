@@ -17,11 +17,13 @@
 
 namespace curvegate::vault_client {
 
+/// Never the peer's fault: the vault is away or late, or we are too busy for it. Response: the handshake that
+/// asked ends as handshake::Errc::vault_unavailable, and those after it ask anew.
 enum class VaultErrc {
     lost = 1,   ///< no connection to the vault, or it ended before the answer
     too_slow,   ///< no answer in time
     too_many,   ///< kMaxPending requests wait already
-    malformed,  ///< what came is not the protocol: the connection was closed
+    malformed,  ///< a bug: what came is not the protocol. The connection to the vault was closed
 };
 [[nodiscard]] constexpr std::string_view layer_name(VaultErrc) {
     return "vault client";

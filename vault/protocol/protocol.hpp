@@ -13,7 +13,8 @@
 namespace curvegate::vault {
 
 enum class Errc {
-    malformed = 1,  ///< not a request or reply of this version: that vault connection ends.
+    malformed = 1,  ///< not a request or reply of this version: a bug, or a program that was taken over. That
+                    ///< connection ends, on either side.
 };
 [[nodiscard]] constexpr std::string_view layer_name(Errc) {
     return "vault";
@@ -39,7 +40,9 @@ enum class Verb : Byte {
     key_dropped = 5,  ///< no request: what the vault says by itself
 };
 
-/// Why a well-formed request was refused.
+/// Why a well-formed request was refused. Response: that request fails, the connection goes on. For a
+/// handshake it is the peer's fault after box_does_not_open, vouch_is_wrong and weak_key, and ours after the
+/// others; after other_slot it asks once more.
 enum class Status : Byte {
     ok = 0,
     no_such_key = 1,        ///< the slot is empty, or its role is not the verb's
