@@ -8,7 +8,7 @@ constexpr std::size_t kNonceSize = crypto::LongTermNonce::kSize;
 static_assert(kNonceSize + crypto::kCookieBoxSize == Cookie::kSize);
 /// The permuted number in K's nonce: the key slot in the highest 7 bits, below it the index.
 constexpr unsigned kSlotShift = 57;
-constexpr std::uint64_t kIndices = std::uint64_t{1} << kSlotShift;
+static_assert(Keeper::kMostCookies == std::uint64_t{1} << kSlotShift);
 
 /// carrier ‖ key slot ‖ canonical IP
 ByteArray<18> context_of(const Binding& binding) {
@@ -44,16 +44,18 @@ Result<Keeper::Minute> Keeper::make_minute(crypto::SecretPool& pool, RandomSourc
     return Minute{std::move(*key), std::move(*nonces), now, 0, {}};
 }
 
-Result<Keeper> Keeper::create(crypto::SecretPool& pool, RandomSource& random, Instant now) {
+Result<Keeper> Keeper::create(crypto::SecretPool& pool, RandomSource& random, Instant now,
+                              std::uint64_t issued) {
     auto first = make_minute(pool, random, now);
     if (!first) return fail(std::move(first));
+    first->next_index = issued;
     return Keeper(std::move(*first));
 }
 
 Result<Cookie> Keeper::issue(const Binding& binding, const crypto::PublicKey& client_short,
                              const crypto::EphemeralSecret& server_short, RandomSource& random, Instant now) {
     if (auto advanced = advance(now, random); !advanced) return fail(std::move(advanced));
-    if (current_.next_index == kIndices) return fail(Errc::indices_exhausted);
+    if (current_.next_index >= kMostCookies) return fail(Errc::indices_exhausted);
     auto key = crypto::derive_cookie_key(current_.key, context_of(binding));
     if (!key) return fail(std::move(key));
     const std::uint64_t number = (std::uint64_t{binding.key_slot} << kSlotShift) | current_.next_index;
@@ -100,7 +102,7 @@ Result<Redeemed> Keeper::open_with(const Minute& minute, const Cookie& cookie, c
     auto contents = crypto::open_cookie(*key, nonce_of(nonce), box);
     if (!contents && contents.error().is(crypto::Errc::box_does_not_open)) return fail(Errc::does_not_open);
     if (!contents) return fail(std::move(contents));
-    const std::uint64_t index = minute.nonces.counter_of(nonce) % kIndices;
+    const std::uint64_t index = minute.nonces.counter_of(nonce) % kMostCookies;
     return Redeemed{std::move(*contents), {minute.born, index}, minute.is_claimed(index), binding.key_slot};
 }
 

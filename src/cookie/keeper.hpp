@@ -17,7 +17,7 @@ namespace curvegate::cookie {
 enum class Errc {
     does_not_open =
         1,  ///< peer fault: not ours, aged, or of another carrier, key slot or address. Close or drop.
-    indices_exhausted,  ///< 2^57 cookies in a minute: refuse until the next key.
+    indices_exhausted,  ///< ours: Keeper::kMostCookies in a minute. Refuse, or drop, until the next key.
 };
 [[nodiscard]] constexpr std::string_view layer_name(Errc) {
     return "cookie";
@@ -67,9 +67,14 @@ struct Redeemed {
 class Keeper {
   public:
     static constexpr Duration kCycle = std::chrono::seconds(60);
+    /// Under one key (PROTOCOL 4.2): a further index would reach into the key slot's bits, and its nonce
+    /// would be another cookie's.
+    static constexpr std::uint64_t kMostCookies = std::uint64_t{1} << 57;
 
-    /// Errors: crypto secrets_full, memory_not_locked.
-    [[nodiscard]] static Result<Keeper> create(crypto::SecretPool& pool, RandomSource& random, Instant now);
+    /// `issued` counts as the cookies of the first key so far: tests begin near the cap. Errors: crypto
+    /// secrets_full, memory_not_locked.
+    [[nodiscard]] static Result<Keeper> create(crypto::SecretPool& pool, RandomSource& random, Instant now,
+                                               std::uint64_t issued = 0);
 
     /// Seals {client_short, server_short}. Every cookie has a nonce of its own, from an index that is
     /// scrambled as the vault scrambles its counter. Errors: indices_exhausted, crypto secrets_full.

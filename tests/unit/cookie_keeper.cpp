@@ -246,6 +246,42 @@ TEST_CASE("a cookie with any bit changed does not open", "[cookie]") {
     CHECK(clock.redeems(cookie));
 }
 
+// ---- the cap ----
+
+TEST_CASE("a minute key seals 2^57 cookies and then none, until the next key", "[cookie]") {
+    Clocked clock;
+    clock.keeper = *Keeper::create(test::pool(), clock.random, kStart, Keeper::kMostCookies - 2);
+    auto last_slot = kHere;
+    last_slot.key_slot = 127;
+    const auto issue = [&](const Binding& binding) {
+        return clock.keeper.issue(binding, clock.client.public_key, clock.server, clock.random, clock.now);
+    };
+    const auto but_one = issue(kHere);
+    const auto last = issue(last_slot);
+    REQUIRE(but_one.has_value());
+    REQUIRE(last.has_value());
+    for (const Binding& binding : {kHere, last_slot}) {
+        for (int again = 0; again < 2; ++again) {  // nothing begins anew
+            const auto more = issue(binding);
+            REQUIRE_FALSE(more.has_value());
+            CHECK(more.error().is(Errc::indices_exhausted));
+        }
+    }
+    // The highest index of all leaves the slot's bits alone, and what was issued stays good.
+    CHECK(clock.redeems(*but_one));
+    CHECK(clock.redeems(*last, last_slot));
+    const auto found = clock.keeper.redeem(*last, Origin{kHere.carrier, kHere.source}, clock.now);
+    REQUIRE(found.has_value());
+    CHECK(found->key_slot == 127);
+    CHECK(found->ticket.index == (std::uint64_t{1} << 57) - 1);
+
+    clock.now = kStart + 60s - 1ns;
+    CHECK_FALSE(issue(kHere).has_value());
+    clock.now = kStart + 60s;  // issuing changes the key
+    CHECK(clock.redeems(clock.issue()));
+    CHECK(clock.redeems(*but_one));
+}
+
 // ---- claims ----
 
 const Binding kUdp{Carrier::udp, 0, *IpAddress::parse("192.0.2.7")};
