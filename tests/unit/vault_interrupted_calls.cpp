@@ -1,5 +1,6 @@
-// System calls that a signal interrupts, or that do a part of what was asked. Signals do not interrupt calls
-// on local files, those of network file systems they do; so the calls of this program come by here first.
+// System calls that a signal interrupts, that do a part of what was asked, or that a disk fails. Signals do
+// not interrupt calls on local files, those of network file systems they do; so the calls of this program
+// come by here first.
 #include "os/random.hpp"
 #include "tests/unit/vault_support.hpp"
 #include "vault/counter_store.hpp"
@@ -14,15 +15,17 @@
 namespace curvegate::vault {
 namespace {
 
-enum class Mishap { none, interrupted, in_part };
+enum class Mishap { none, interrupted, in_part, disk_fails };
 Mishap next_mishap = Mishap::none;
 
-/// What the call under test is to meet, once. Gives how many bytes it may move, or nothing: it is
-/// interrupted.
+/// What the call under test is to meet, once. Gives how many bytes it may move, or nothing: it fails with
+/// errno.
 std::optional<std::size_t> meet(std::size_t size) {
     const Mishap mishap = std::exchange(next_mishap, Mishap::none);
-    if (mishap == Mishap::interrupted) return std::nullopt;
-    return mishap == Mishap::in_part && size > 1 ? size / 2 : size;
+    if (mishap == Mishap::in_part && size > 1) return size / 2;
+    if (mishap == Mishap::none || mishap == Mishap::in_part) return size;
+    errno = mishap == Mishap::interrupted ? EINTR : EIO;
+    return std::nullopt;
 }
 
 }  // namespace
@@ -33,14 +36,12 @@ ssize_t mishap_pread(int fd, void* into, std::size_t size, off_t at) __asm__("pr
 ssize_t mishap_pread(int fd, void* into, std::size_t size, off_t at) {
     const auto some = meet(size);
     if (some) return ::syscall(SYS_pread64, fd, into, *some, at);
-    errno = EINTR;
     return -1;
 }
 ssize_t mishap_pwrite(int fd, const void* from, std::size_t size, off_t at) __asm__("pwrite");
 ssize_t mishap_pwrite(int fd, const void* from, std::size_t size, off_t at) {
     const auto some = meet(size);
     if (some) return ::syscall(SYS_pwrite64, fd, from, *some, at);
-    errno = EINTR;
     return -1;
 }
 }
@@ -105,6 +106,45 @@ TEST_CASE(
     REQUIRE(again);
     CHECK(was_met());
     CHECK((*again)->state() == next);
+}
+
+TEST_CASE("a disk that fails is told, and what was there before is gone on with") {
+    const test::TemporaryFolder folder;
+    os::SystemRandom random;
+    SECTION("under a counter") {
+        const auto path = counter_path(folder.path(), our_key());
+        REQUIRE(init_counter(path, our_key(), random));
+        next_mishap = Mishap::disk_fails;
+        const auto unread = CounterStore::open(path, our_key(), 0);
+        REQUIRE_FALSE(unread);
+        CHECK(unread.error().is(CounterErrc::unreadable));
+        CHECK(unread.error().detail() == path + ": Input/output error");
+        auto store = CounterStore::open(path, our_key(), 0).value();
+        while (!store->counter().wants_reserve()) (void)store->counter().next();
+        next_mishap = Mishap::disk_fails;
+        const auto unwritten = store->counter().reserve();
+        REQUIRE_FALSE(unwritten);
+        CHECK(unwritten.error().is(CounterErrc::cannot_write));
+        CHECK(store->counter().next());  // what is left of the block was reserved long before
+    }
+    SECTION("under the state of a rotation") {
+        const auto path = rotation_path(folder.path(), our_key());
+        const auto first = single_key(our_key(), "/keys/a");
+        const auto open = [&] { return RotationStore::open(path, first, RotationStore::IfMissing::make, 0); };
+        REQUIRE(open());
+        next_mishap = Mishap::disk_fails;
+        const auto unread = open();
+        REQUIRE_FALSE(unread);
+        CHECK(unread.error().is(RotationErrc::unusable));
+        CHECK(unread.error().detail() == path + ": Input/output error");
+        auto store = open().value();
+        next_mishap = Mishap::disk_fails;
+        const auto key = test::key_of(KeyRole::server, 0x12).public_key;
+        const auto unwritten = store->advance(begin_rotation(first, key, "/keys/b").value());
+        REQUIRE_FALSE(unwritten);
+        CHECK(unwritten.error().is(RotationErrc::cannot_write));
+        CHECK(store->state().part == Second::none);
+    }
 }
 
 }  // namespace

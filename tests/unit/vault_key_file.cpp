@@ -233,6 +233,7 @@ TEST_CASE("a key file open to others, a symlink, a folder or a missing one is re
     REQUIRE(::mkfifo(folder.file("fifo").c_str(), 0600) == 0);
     CHECK(refuses(load_key(folder.file("fifo"), pool(), {}), KeyFileErrc::not_regular));
     CHECK(refuses(load_key(folder.file("none"), pool(), {}), KeyFileErrc::missing));
+    CHECK(refuses(load_key(path + "/below", pool(), {}), KeyFileErrc::unreadable));  // no folder
     if (::geteuid() == 0) {
         REQUIRE(::chown(path.c_str(), 65534, 65534) == 0);
         CHECK(refuses(load_key(path, pool(), {}), KeyFileErrc::wrong_owner));

@@ -1,10 +1,13 @@
 #include "tests/unit/vault_rotation.hpp"
 #include "vault/rotation.hpp"
 
+#include <sys/resource.h>
 #include <sys/stat.h>
 
 #include <cerrno>
+#include <csignal>
 #include <filesystem>
+#include <optional>
 #include <set>
 
 namespace curvegate::vault {
@@ -141,7 +144,9 @@ TEST_CASE("the state of a rotation survives, and both records hold the last one"
         CHECK(store->state() == at_first());
         REQUIRE(store->advance(with_next()));
         REQUIRE(store->advance(switched()));
-        CHECK_FALSE(open_store(path));  // held
+        const auto second = open_store(path);
+        REQUIRE_FALSE(second);
+        CHECK(second.error().is(RotationErrc::in_use));
         const auto content = test::read_file(path);
         CHECK(content.substr(0, kRotationRecordSize) == content.substr(kRotationRecordSize));
     }
@@ -195,6 +200,62 @@ TEST_CASE("a rotation's file counts as missing only where there is none") {
             CHECK(store.error().is(RotationErrc::unusable));
         }
     }
+}
+
+TEST_CASE("a rotation's state in a folder that is not there names the folder, with how to make it") {
+    const auto store = open_store("/nonexistent/rotation.0");
+    REQUIRE_FALSE(store);
+    CHECK(store.error().is(RotationErrc::no_folder));
+    CHECK(
+        store.error().text().starts_with("/nonexistent: this folder, which is to hold the state of the key"));
+    CHECK(open_store("/nonexistent/rotation.0", RotationStore::IfMissing::none).value() == nullptr);
+}
+
+/// While it lives no file of this process can grow, as on a full disk.
+class FullDisk {
+  public:
+    FullDisk() {
+        REQUIRE(::getrlimit(RLIMIT_FSIZE, &before_) == 0);
+        const rlimit none{0, before_.rlim_max};
+        REQUIRE(::setrlimit(RLIMIT_FSIZE, &none) == 0);
+    }
+    ~FullDisk() {
+        ::setrlimit(RLIMIT_FSIZE, &before_);
+        std::signal(SIGXFSZ, handler_);
+    }
+    FullDisk(const FullDisk&) = delete;
+    FullDisk& operator=(const FullDisk&) = delete;
+
+  private:
+    rlimit before_{};
+    void (*handler_)(int) = std::signal(SIGXFSZ, SIG_IGN);
+};
+
+TEST_CASE("a rotation's state that cannot be written is refused, and a step leaves it as it was") {
+    const test::TemporaryFolder folder;
+    const auto path = rotation_path(folder.path(), public_of(0x11));
+    {
+        std::optional<FullDisk> disk(std::in_place);
+        const auto store = open_store(path);
+        disk.reset();  // before anything is told
+        REQUIRE_FALSE(store);
+        CHECK(store.error().is(RotationErrc::cannot_write));
+        CHECK(store.error().detail().starts_with(path + ": "));
+    }
+    auto store = open_store(path).value();  // what the try left behind is filled
+    {
+        std::optional<FullDisk> disk(std::in_place);
+        const auto step = store->advance(with_next());
+        disk.reset();
+        REQUIRE_FALSE(step);
+        CHECK(step.error().is(RotationErrc::cannot_write));
+    }
+    CHECK(store->state().current == at_first().current);
+    CHECK(store->state().part == Second::none);
+    CHECK(test::read_file(path) == as_text(new_rotation_file(at_first())));
+    REQUIRE(store->advance(with_next()));
+    store.reset();
+    CHECK(open_store(path).value()->state() == with_next());
 }
 
 TEST_CASE("a key that another was rotated to finds the state of that rotation") {

@@ -125,6 +125,15 @@ TEST_CASE("what is wrong at the start decides the exit status") {
     SECTION("a counter that another vault holds, or that cannot be written: 69 and 74") {
         CHECK(exit_code_of(CounterErrc::in_use) == EX_UNAVAILABLE);
         CHECK(exit_code_of(CounterErrc::cannot_write) == EX_IOERR);
+        CHECK(exit_code_of(CounterErrc::unreadable) == EX_IOERR);
+    }
+    SECTION("a rotation's state, likewise, and one that cannot be used: 77") {
+        CHECK(exit_code_of(RotationErrc::in_use) == EX_UNAVAILABLE);
+        CHECK(exit_code_of(RotationErrc::cannot_write) == EX_IOERR);
+        CHECK(exit_code_of(RotationErrc::unusable) == EX_NOPERM);
+        for (const auto code : {RotationErrc::damaged, RotationErrc::later_version, RotationErrc::other_key,
+                                RotationErrc::no_folder})
+            CHECK(exit_code_of(code) == EX_CONFIG);
     }
 }
 
