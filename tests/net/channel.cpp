@@ -1,12 +1,16 @@
 #include "curvegate/channel.hpp"
 
+#include "channel/channel.hpp"
 #include "os/random.hpp"
 #include "session/curve_tun.hpp"
+#include "support/listening.hpp"
 #include "support/loop.hpp"
+#include "support/pipes.hpp"
 #include "support/secrets.hpp"
 #include "tunnel/curvecp/messages.hpp"
 #include "vault/counter_store.hpp"
 #include "vault/key_file.hpp"
+#include "vault/listener.hpp"
 
 #include <boost/asio/bind_cancellation_slot.hpp>
 #include <boost/asio/cancellation_signal.hpp>
@@ -65,9 +69,9 @@ class Town {
     PeerKey client_key;
 
     [[nodiscard]] bool until(const std::function<bool()>& holds) { return test::run_until(context, holds); }
+    [[nodiscard]] std::string path(const std::string& name) const { return folder_ + "/" + name; }
 
   private:
-    [[nodiscard]] std::string path(const std::string& name) const { return folder_ + "/" + name; }
     std::string make_key(vault::KeyRole role, const std::string& file) {
         os::SystemRandom random;
         auto secret = crypto::LongTermSecret::random(test::pool(), random);
@@ -319,6 +323,63 @@ TEST_CASE("a port where nobody listens cannot be connected to", "[net][channel]"
     listener.close();
     test::run_ready(town.context);
     CHECK(connect(town, port).error() == ChannelError::cannot_connect);
+}
+
+TEST_CASE("a host that does not answer is told when the time is over", "[net][channel]") {
+    Town town;
+    const test::Silent silent("127.0.0.1");
+    CHECK(connect(town, silent.port(), "server", Wire::curve_tun, "", 1s).error() == ChannelError::timed_out);
+}
+
+TEST_CASE("a vault that is gone is told, and the server is not blamed", "[net][channel]") {
+    const Wire wire = either();
+    Town town;
+    const auto listener = listen(town, {}, wire);
+    auto door = vault::listen_at(town.path("gone.sock"), vault::SocketMode::owner);
+    REQUIRE(door.has_value());
+    const auto gone = Vault::connect(town.context, town.path("gone.sock"), town.path("known_hosts"));
+    REQUIRE(gone.has_value());
+    door->reset();  // with it the connection, which nobody has accepted
+    Connected out;
+    async_connect(*gone, {"127.0.0.1", listener.port(), "server", 15s, wire, "channels.example"}, into(out));
+    REQUIRE(town.until([&] { return out.done(); }));
+    CHECK(out.error() == ChannelError::vault_unavailable);
+    CHECK_FALSE(connect(town, listener.port(), "server", wire).error());  // by a vault that is there
+}
+
+TEST_CASE("without locked memory no channel begins, and with some again one does", "[net][channel]") {
+    const Wire wire = either();
+    Town town;
+    const auto listener = listen(town, {}, wire);
+    auto& pool = *town.vault->impl()->memory->secrets;
+    test::SeededRandom random{1};
+    std::vector<crypto::SharedKey> ballast;
+    while (auto one = crypto::SharedKey::random(pool, random)) ballast.push_back(std::move(*one));
+    CHECK(connect(town, listener.port(), "server", wire).error() == ChannelError::out_of_memory);
+    ballast.clear();
+    CHECK_FALSE(connect(town, listener.port(), "server", wire).error());
+}
+
+TEST_CASE("both ends of a channel whose message numbers are used up are told", "[net][channel]") {
+    Town town;
+    test::PipePair pipes(town.context, test::On::tcp, ~std::uint64_t{0} - 2);  // two are left
+    const auto key = *crypto::PublicKey::parse(town.client_key.bytes);
+    const auto over = [&](std::unique_ptr<tunnel::MessagePipe> pipe) {
+        return Channel(std::make_shared<Channel::Impl>(*town.vault, std::move(pipe), key, "peer"));
+    };
+    auto near = over(std::move(pipes.near));
+    auto far = over(std::move(pipes.far));
+    std::array<Sent, 3> sends;
+    for (Sent& one : sends) near.async_send(pattern(5), into(one));
+    REQUIRE(town.until([&] { return sends[2].done(); }));
+    CHECK_FALSE(sends[0].error());
+    CHECK_FALSE(sends[1].error());
+    CHECK(sends[2].error() == ChannelError::numbers_exhausted);
+    CHECK_FALSE(near.is_open());
+    CHECK(receive(town, near).error() == ChannelError::numbers_exhausted);
+    for (int i = 0; i < 2; ++i) CHECK(message_from(town, far) == pattern(5));
+    CHECK(receive(town, far).error() == ChannelError::numbers_exhausted);
+    CHECK_FALSE(far.is_open());
 }
 
 TEST_CASE("accepts are served in order, a cancelled one takes no channel, and close answers them",

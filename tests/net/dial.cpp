@@ -5,6 +5,7 @@
 #include "io/host.hpp"
 #include "serve/try_targets.hpp"
 #include "support/descriptors.hpp"
+#include "support/listening.hpp"
 #include "support/loop.hpp"
 #include "support/names.hpp"
 #include "support/secrets.hpp"
@@ -25,45 +26,10 @@ namespace curvegate::io {
 namespace {
 
 using namespace std::chrono_literals;
+using test::ip;
+using test::Listening;
 using test::Names;
-
-ScopedIp ip(const std::string& text) {
-    return *IpAddress::parse(text);
-}
-
-/// A listening socket at an address of loopback.
-class Listening {
-  public:
-    explicit Listening(const std::string& address, std::uint16_t port = 0, int backlog = 16)
-        : acceptor_(context_, tcp::v4()) {
-        acceptor_.set_option(tcp::acceptor::reuse_address(true));
-        acceptor_.bind(endpoint_of(ip(address), port));
-        acceptor_.listen(backlog);
-    }
-    [[nodiscard]] std::uint16_t port() const { return acceptor_.local_endpoint().port(); }
-    [[nodiscard]] tcp::endpoint address() const { return acceptor_.local_endpoint(); }
-
-  private:
-    asio::io_context context_;
-    tcp::acceptor acceptor_;
-};
-
-/// An address that does not answer: the queue of its listener is full, so the kernel drops what comes.
-class Silent {
-  public:
-    explicit Silent(const std::string& address) : listening_(address, 0, 0) {
-        for (auto& filler : fillers_) {
-            filler = os::UniqueFd(::socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0));
-            const auto to = listening_.address();
-            (void)::connect(filler.get(), to.data(), static_cast<socklen_t>(to.size()));
-        }
-    }
-    [[nodiscard]] std::uint16_t port() const { return listening_.port(); }
-
-  private:
-    Listening listening_;
-    std::array<os::UniqueFd, 4> fillers_;
-};
+using test::Silent;
 
 struct Dial {
     asio::io_context context;
