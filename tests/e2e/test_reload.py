@@ -280,7 +280,8 @@ def test_a_proxy_header_that_is_awaited_is_judged_by_the_section_as_it_is(
         client = ct.Client(ct.Frames(plain), gate.key, gate.client)
         with pytest.raises((ct.Closed, OSError)):
             client.handshake().recv()
-    gate.daemon.wait_event("handshake_reject")
+    why = {"out of allow": "allow list"}.get(how, "^the front is not in proxy-from any more$")
+    gate.daemon.wait_event("handshake_reject", reason=why)
     assert echo_backend.records == []
 
 

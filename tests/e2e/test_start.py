@@ -39,6 +39,25 @@ def test_a_missing_state_dir_is_told_with_how_to_make_it(site: s.Site) -> None:
     assert code == 78 and "this folder" not in said and f"{state}/nonce." in said, said  # now it is the counter
 
 
+@pytest.mark.parametrize("program", ["curvegated", "curvegate", "curvegate-vault"])
+def test_a_libsodium_that_does_not_start_stops_every_program(program: str, site: s.Site, tmp_path: Path) -> None:
+    if s.is_sanitized():
+        s.skip_loudly("a sanitizer must be the first library")
+    s.need_tool("gcc")
+    source, library = tmp_path / "broken.c", tmp_path / "broken.so"
+    source.write_text("int sodium_init(void) { return -1; }\n")
+    subprocess.run(["gcc", "-shared", "-fPIC", "-o", library, source], check=True, timeout=60)
+    config = site.write_config({"web": MINIMAL})
+    arguments = {
+        "curvegated": ["-c", str(config)],
+        "curvegate": ["check", "-c", str(config)],
+        "curvegate-vault": ["--server-key", str(site.key("server").path), "--listen", str(tmp_path / "vault.sock")],
+    }[program]
+    done = s.run([s.binary(program), *arguments], env=os.environ | {"LD_PRELOAD": str(library)}, timeout=60)
+    assert done.returncode == 69 and b"libsodium cannot be initialised" in done.stderr, done
+    assert not (tmp_path / "vault.sock").exists()
+
+
 # ---- what is inherited ----
 
 
