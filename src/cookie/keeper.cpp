@@ -123,7 +123,11 @@ Result<> Keeper::advance(Instant now, RandomSource& random) {
     // Born on the minute while the timer is punctual, so that the phase does not drift; afresh after a pause.
     const bool punctual = now - current_.born < 2 * kCycle;
     auto next = make_minute(current_.key.pool(), random, punctual ? current_.born + kCycle : now);
-    if (!next) return fail(std::move(next));
+    if (!next) {
+        try_again_ = now + kTryAgain;
+        return fail(std::move(next));
+    }
+    try_again_.reset();
     if (punctual) {
         previous_ = std::exchange(current_, std::move(*next));
     } else {

@@ -70,6 +70,7 @@ class Keeper {
     /// Under one key (PROTOCOL 4.2): a further index would reach into the key slot's bits, and its nonce
     /// would be another cookie's.
     static constexpr std::uint64_t kMostCookies = std::uint64_t{1} << 57;
+    static constexpr Duration kTryAgain = std::chrono::seconds(1);  ///< after there was no memory for a key
 
     /// `issued` counts as the cookies of the first key so far: tests begin near the cap. Errors: crypto
     /// secrets_full, memory_not_locked.
@@ -95,7 +96,9 @@ class Keeper {
     /// Cycles the keys if their time has come and wipes what is too old. On an error (crypto secrets_full)
     /// the old key stays until there is a new one, but opens nothing any more.
     [[nodiscard]] Result<> advance(Instant now, RandomSource& random);
-    [[nodiscard]] Instant next_deadline() const noexcept { return current_.born + kCycle; }
+    [[nodiscard]] Instant next_deadline() const noexcept {
+        return try_again_ ? *try_again_ : current_.born + kCycle;
+    }
     /// Of the key that seals cookies now.
     [[nodiscard]] Duration age(Instant now) const noexcept { return now - current_.born; }
 
@@ -123,6 +126,7 @@ class Keeper {
 
     Minute current_;
     std::optional<Minute> previous_;
+    Deadline try_again_;
 };
 
 }  // namespace curvegate::cookie

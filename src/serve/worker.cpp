@@ -82,7 +82,7 @@ void Worker::cycle_cookie_keys() {
     cookie_timer_.async_wait([this](error_code error) {
         if (error) return;
         if (auto advanced = keeper_.advance(io::now(), random_); !advanced) {
-            log::event(log::Level::error, "cookie_key_failed", {{"reason", advanced.error().text()}});
+            log::limited(log::Level::error, "cookie_key_failed", {{"reason", advanced.error().text()}});
         }
         cycle_cookie_keys();
     });

@@ -479,5 +479,20 @@ TEST_CASE("keys that are too old stop opening even when no new one can be made",
     CHECK(clock.redeems(clock.issue()));
 }
 
+TEST_CASE("a key for which there is no memory is tried for again, and not at once", "[cookie]") {
+    FullPool full;
+    Clocked clock(*full.pool);
+    full.fill();
+    for (int i = 0; i < 3; ++i) {
+        clock.now = clock.keeper.next_deadline();
+        CHECK_FALSE(clock.keeper.advance(clock.now, clock.random).has_value());
+        CHECK(clock.keeper.next_deadline() == clock.now + Keeper::kTryAgain);
+    }
+    full.ballast.clear();
+    clock.now = clock.keeper.next_deadline();
+    REQUIRE(clock.keeper.advance(clock.now, clock.random).has_value());
+    CHECK(clock.keeper.next_deadline() == kStart + 2 * Keeper::kCycle);  // the phase does not drift
+}
+
 }  // namespace
 }  // namespace curvegate::cookie
