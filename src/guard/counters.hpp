@@ -46,7 +46,7 @@ struct Counters {
     std::atomic<std::uint64_t> bytes_up{0};
     std::atomic<std::uint64_t> bytes_down{0};
     std::atomic<std::uint64_t> hellos_answered{0};  ///< udp
-    std::atomic<std::uint64_t> hellos_dropped{0};   ///< udp: for want of time
+    std::atomic<std::uint64_t> hellos_dropped{0};   ///< udp: crowded out, or waited too long
 
     std::atomic<std::uint64_t> datagrams_in{0};       ///< from applications into tunnels
     std::atomic<std::uint64_t> datagrams_out{0};      ///< from tunnels to applications

@@ -237,7 +237,8 @@ void put_handshakes(Page& page, const Snapshot& snapshot) {
     }
     page.family("cookies_sent_total", Type::counter, "Hellos over UDP that were answered by a cookie.")
         .sample(snapshot.hellos_answered);
-    page.family("hellos_dropped_total", Type::counter, "Hellos over UDP that were dropped for want of time.")
+    page.family("hellos_dropped_total", Type::counter,
+                "Hellos over UDP that were dropped: crowded out, or waited too long for the vault.")
         .sample(snapshot.hellos_dropped);
     page.family("datagrams_total", Type::counter,
                 "Datagrams; in: from the tunnel to the application, out: the other way.")

@@ -154,7 +154,8 @@ TEST_CASE(
     REQUIRE(world.until(10s, [&] { return client.told.has_value(); }));
     CHECK(client.app);
     CHECK(world.elapsed() - before == 20ms + world.network.delay);
-    // Those that had waited for 2 s are forgotten.
+    // Those that had waited for 2 s are forgotten, and counted.
+    CHECK(world.counters->hellos_dropped == flood.said - vault_client::VaultClient::kMaxHellos);
     CHECK(world.server_desk.asked - asked == vault_client::VaultClient::kMaxHellos + 1);
     world.run_for(1s);
     CHECK(world.server_desk.asked - asked == vault_client::VaultClient::kMaxHellos + 2);  // and its vouch

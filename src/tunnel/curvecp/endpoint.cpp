@@ -298,7 +298,14 @@ void CurvecpEndpoint::on_hello(const Path& from, MutableBytes packet) {
     const auto* hello = std::get_if<wire::SealedHello>(&*parsed);
     if (hello == nullptr) return drop(handshake::Errc::unexpected_packet, from);
     if (hello->extensions.server != extension_) return drop(curvegate::wire::Errc::wrong_extension, from);
-    if (!queue_.push(from, *hello, io::now())) ++counters_->hellos_dropped;
+    (void)queue_.push(from, *hello, io::now());
+    count_dropped_hellos();
+}
+
+void CurvecpEndpoint::count_dropped_hellos() {
+    const auto& drops = queue_.drops();
+    const std::uint64_t all = drops.crowded_out + drops.too_late;
+    counters_->hellos_dropped += all - std::exchange(dropped_hellos_, all);
 }
 
 // A Hello that fails at once settles within: its place gets its turn the next time.
@@ -315,6 +322,7 @@ void CurvecpEndpoint::serve_hellos() {
         }
         if (const auto waiting = queue_.pop(io::now())) answer(*place, *waiting);
     }
+    count_dropped_hellos();
     serving_ = false;
 }
 

@@ -55,6 +55,7 @@ class CurvecpEndpoint final : public Endpoint {
     void on_initiate(const Path& from, const wire::curvecp::InitiateHeader& header, MutableBytes packet);
     void on_hello(const Path& from, MutableBytes packet);
     void serve_hellos();
+    void count_dropped_hellos();
     void answer(Hello& place, const HelloQueue::Hello& waiting) const;
     void establish(const std::shared_ptr<Newcomer>& newcomer,
                    handshake::curvecp::action::Established& established);
@@ -71,6 +72,7 @@ class CurvecpEndpoint final : public Endpoint {
     std::shared_ptr<guard::Counters> counters_;
     MakeGuest make_guest_;
     HelloQueue queue_;
+    std::uint64_t dropped_hellos_ = 0;  // of the queue's, that are counted
     io::Timer hello_timer_;
     io::Timer read_timer_;
     // As many as the vault client takes at once; made once, so that a Hello allocates nothing here.
