@@ -31,8 +31,9 @@ inline constexpr std::size_t kMaxWaitingBytes = std::size_t{32} * 1024 * 1024;
 inline constexpr std::size_t kMaxWaitingChannels = 256;
 
 /// A message-oriented, encrypted, mutually authenticated channel by curve_tun or CurveCP. What one end sends
-/// as a message the other receives as one, empty ones too, in order, each once. A handle that may be moved;
-/// destroying it closes the channel.
+/// as a message the other receives as one, empty ones too, in order, each once. A peer that leaves what was
+/// sent unacknowledged and is silent for a minute, while a call waits, is given up: `closed`. A handle that
+/// may be moved; destroying it closes the channel.
 class Channel {
   public:
     Channel() noexcept = default;

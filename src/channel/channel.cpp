@@ -71,12 +71,14 @@ ChannelError meaning_of(tunnel::End end) {
 
 // The pipe's handlers need no owner: it calls none once it is closed or gone.
 Channel::Impl::Impl(Vault vault, std::unique_ptr<tunnel::MessagePipe> pipe, const crypto::PublicKey& key,
-                    std::string name)
+                    std::string name, Duration dead_peer)
     : peer{to_array(key.bytes())},
       peer_name(std::move(name)),
       vault_(std::move(vault)),
       pipe_(std::move(pipe)),
-      inbox_(std::make_shared<io::Mailbox<Message>>(vault_.impl()->context)) {
+      inbox_(std::make_shared<io::Mailbox<Message>>(vault_.impl()->context)),
+      dead_peer_(dead_peer),
+      watch_(vault_.impl()->context) {
     pipe_->on_message = [this](Bytes message) { return on_message(message); };
     pipe_->on_drained = [this] { on_drained(); };
     pipe_->on_end = [this](tunnel::End end) { close(meaning_of(end), Unread::deliver); };
@@ -102,6 +104,7 @@ void Channel::Impl::send(Bytes message, SendHandler handler) {
         outbox_.push_back({Message(message.begin(), message.end()), std::move(handler)});
         waiting_bytes_ += message.size();
     }
+    watch();
 }
 
 Channel::Impl::Outgoing Channel::Impl::take_first() {
@@ -136,6 +139,27 @@ void Channel::Impl::on_drained() {
         auto next = take_first();
         if (!hand_over(next.message, std::move(next.handler))) return;
     }
+    watch();
+}
+
+// Over TCP the kernel finds a dead peer by itself only while nothing is unacknowledged. It is looked for
+// while somebody waits: a timer must not keep a loop running that has nothing else to do.
+void Channel::Impl::watch() {
+    const bool wanted = open && (!outbox_.empty() || inbox_->awaited());
+    if (std::exchange(watching_, wanted) == wanted) return;
+    if (!wanted) {
+        watch_.cancel();
+        return;
+    }
+    watch_.expires_after(dead_peer_ / 4);
+    watch_.async_wait([weak = weak_from_this()](error_code error) {
+        const auto self = weak.lock();
+        if (error || !self) return;
+        self->watching_ = false;
+        if (self->open && self->pipe_->is_silent(self->dead_peer_))
+            return self->close(meaning_of(tunnel::End::dead_peer), Unread::deliver);
+        self->watch();
+    });
 }
 
 void Channel::Impl::receive(std::optional<Duration> timeout, io::Mailbox<Message>::Handler handler) {
@@ -145,6 +169,7 @@ void Channel::Impl::receive(std::optional<Duration> timeout, io::Mailbox<Message
 
 void Channel::Impl::read() {
     if (open && inbox_->awaited() && inbox_->size() == 0) pipe_->resume();
+    watch();
 }
 
 // One message at a time: nothing is taken from the pipe before it is awaited.
@@ -158,6 +183,7 @@ bool Channel::Impl::on_message(Bytes message) {
 void Channel::Impl::close(error_code why, Unread unread) {
     if (!open) return;
     open = false;
+    watch();
     pipe_->close();
     if (unread == Unread::deliver) {
         inbox_->close(why);

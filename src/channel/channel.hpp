@@ -18,8 +18,9 @@ namespace curvegate {
 struct Channel::Impl : std::enable_shared_from_this<Channel::Impl> {
     using SendHandler = boost::asio::any_completion_handler<void(error_code)>;
 
+    /// A peer that acknowledges nothing for `dead_peer` is given up.
     Impl(Vault vault, std::unique_ptr<tunnel::MessagePipe> pipe, const crypto::PublicKey& key,
-         std::string name);
+         std::string name, Duration dead_peer = service::Limits{}.dead_peer);
 
     /// Accepted channels: its place as a session of its peer, which its tunnel may hold longer.
     std::shared_ptr<const guard::SessionLimits::Slot> slot;
@@ -45,16 +46,20 @@ struct Channel::Impl : std::enable_shared_from_this<Channel::Impl> {
     void on_drained();
     void read();
     bool on_message(Bytes message);
+    void watch();
     void fail_sends();
     void complete(SendHandler handler, error_code error);
 
     Vault vault_;  // owns the pool that the session's key lives in: destroyed last
     std::unique_ptr<tunnel::MessagePipe> pipe_;
     std::shared_ptr<io::Mailbox<Message>> inbox_;
-    // The first one's message is in the pipe, and waits for the carrier. Bounded by kMaxWaitingSends, and by
+    // The first one's message is in the pipe, and waits for the network. Bounded by kMaxWaitingSends, and by
     // kMaxWaitingBytes in all.
     std::deque<Outgoing> outbox_;
     std::size_t waiting_bytes_ = 0;
+    Duration dead_peer_;
+    io::Timer watch_;
+    bool watching_ = false;
 };
 
 struct Listener::Impl : std::enable_shared_from_this<Listener::Impl> {

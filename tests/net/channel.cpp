@@ -1,6 +1,6 @@
-#include "curvegate/channel.hpp"
-
 #include "channel/channel.hpp"
+
+#include "curvegate/channel.hpp"
 #include "os/random.hpp"
 #include "session/curve_tun.hpp"
 #include "support/listening.hpp"
@@ -453,6 +453,61 @@ TEST_CASE("sends that wait are bounded, by their bytes and by their number", "[n
     REQUIRE(line.town.until([&] { return sent == expected; }));
     send(line.town, line.client, pattern(3));
     CHECK(message_from(line.town, line.server) == pattern(3));
+}
+
+/// Over a network of which nothing is known but whether the peer is silent.
+class SilentPipe final : public tunnel::MessagePipe {
+  public:
+    bool silent = false;
+    int looks = 0;
+
+    [[nodiscard]] std::size_t most() const noexcept override { return kMaxMessageSize; }
+    [[nodiscard]] std::size_t backlog() const noexcept override { return sent_; }
+    [[nodiscard]] Result<> send(Bytes message) override {
+        sent_ += message.size();
+        return {};
+    }
+    void hold() override {}
+    void flush() override {}
+    [[nodiscard]] bool takes_more() const noexcept override { return true; }
+    [[nodiscard]] bool is_delivered() override { return sent_ == 0; }
+    [[nodiscard]] bool is_silent(Duration) override {
+        ++looks;
+        return silent;
+    }
+    void start() override {}
+    void resume() override {}
+    void close() override {}
+
+  private:
+    std::size_t sent_ = 0;
+};
+
+TEST_CASE("a channel ends when its peer acknowledges nothing, and looks only while somebody waits",
+          "[net][channel]") {
+    Town town;
+    auto owned = std::make_unique<SilentPipe>();
+    auto& pipe = *owned;
+    const auto key = *public_key_of(test::secret_number<crypto::LongTermSecret>(99));
+    const auto channel = std::make_shared<Channel::Impl>(*town.vault, std::move(owned), key, "peer", 20ms);
+    Received got;
+    channel->receive(30ms, into(got));
+    REQUIRE(town.until([&] { return got.done(); }));
+    CHECK(pipe.looks >= 1);
+    CHECK(got.error() == asio::error::timed_out);
+    CHECK(channel->open);
+    town.context.restart();
+    (void)town.context.run_for(20ms);
+    const int looks = pipe.looks;
+    (void)town.context.run_for(40ms);
+    CHECK(pipe.looks == looks);
+
+    Sent sent;
+    channel->send(test::pattern(10), into(sent));
+    pipe.silent = true;
+    REQUIRE(town.until([&] { return sent.done(); }));
+    CHECK(sent.error() == ChannelError::closed);
+    CHECK_FALSE(channel->open);
 }
 
 TEST_CASE("channels that nobody accepts are bounded", "[net][channel]") {
