@@ -43,17 +43,19 @@ std::size_t Admission::cell(const IpAddress& address, unsigned bits, std::size_t
     return crypto::siphash(hash_key_, text) % size;
 }
 
-Result<Admission::Ticket> Admission::admit(const IpAddress& source, Instant now, bool vault_busy,
-                                           std::function<void()> evict) {
+Result<Admission::Ticket> Admission::admit(const Knock& knock, std::function<void()> evict) {
     const std::lock_guard lock(mutex_);
+    const auto& source = knock.source;
+    const Instant now = knock.now;
     const auto levels = levels_of(source);
     const std::size_t source_cell = cell(source, levels.front().bits, kSourceCells);
     const std::size_t prefix_cell = cell(source, levels.back().bits, kPrefixCells);
     const bool known = known_[prefix_cell] != Instant::min() && now - known_[prefix_cell] < kKnownLasts;
     if (per_source_[source_cell] >= limits_.half_open_per_source) return fail(AdmissionErrc::source_full);
-    const bool pays = under_load(now, vault_busy) && !known;
+    const bool pays = under_load(knock) && !known;
     if (pays && !take_tokens(source, now)) return fail(AdmissionErrc::over_rate);
-    if (!make_room(prefix_cell, known)) return fail(AdmissionErrc::total_full);
+    const std::size_t reserved = known ? 0 : limits_.half_open / kReservedPart;
+    if (!make_room(prefix_cell, limits_.half_open - reserved)) return fail(AdmissionErrc::total_full);
     ++per_source_[source_cell];
     ++half_open_;
     auto& guests = per_prefix_[prefix_cell];
@@ -61,9 +63,9 @@ Result<Admission::Ticket> Admission::admit(const IpAddress& source, Instant now,
     return Ticket(shared_from_this(), source, std::prev(guests.end()), pays);
 }
 
-bool Admission::under_load(Instant now, bool vault_busy) {
-    if (vault_busy || half_open_ > limits_.half_open / 2) loaded_until_ = now + kLoadLasts;
-    return loaded_until_ && now < *loaded_until_;
+bool Admission::under_load(const Knock& knock) {
+    if (knock.vault_busy || half_open_ > limits_.half_open / 2) loaded_until_ = knock.now + kLoadLasts;
+    return loaded_until_ && knock.now < *loaded_until_;
 }
 
 bool Admission::take_tokens(const IpAddress& source, Instant now) {
@@ -92,9 +94,7 @@ void Admission::give_tokens(const IpAddress& source) {
 }
 
 // Full: the oldest guest of the fullest network goes, unless that is the newcomer's own.
-bool Admission::make_room(std::size_t prefix_cell, bool known) {
-    const std::size_t limit =
-        known ? limits_.half_open : limits_.half_open - limits_.half_open / kReservedPart;
+bool Admission::make_room(std::size_t prefix_cell, std::size_t limit) {
     if (half_open_ < limit) return true;
     const auto fullest = std::ranges::max_element(per_prefix_, {}, &Guests::size);
     if (fullest->empty() || fullest->size() <= per_prefix_[prefix_cell].size()) return false;

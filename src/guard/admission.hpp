@@ -74,11 +74,15 @@ class Admission : public std::enable_shared_from_this<Admission> {
         bool took_tokens_;
     };
 
+    struct Knock {
+        IpAddress source;
+        Instant now;
+        bool vault_busy;  ///< this alone makes load
+    };
     /// `evict` ends that handshake if the table is full and a newcomer of a less crowded network needs its
     /// place; it is called at most once, from any thread, and must not call back.
     /// Errors: source_full, total_full, over_rate.
-    [[nodiscard]] Result<Ticket> admit(const IpAddress& source, Instant now, bool vault_busy,
-                                       std::function<void()> evict);
+    [[nodiscard]] Result<Ticket> admit(const Knock& knock, std::function<void()> evict);
     [[nodiscard]] std::size_t half_open() const;
     [[nodiscard]] const AdmissionLimits& limits() const noexcept { return limits_; }
 
@@ -89,10 +93,10 @@ class Admission : public std::enable_shared_from_this<Admission> {
     };
 
     [[nodiscard]] std::size_t cell(const IpAddress& address, unsigned bits, std::size_t size) const;
-    [[nodiscard]] bool under_load(Instant now, bool vault_busy);
+    [[nodiscard]] bool under_load(const Knock& knock);
     [[nodiscard]] bool take_tokens(const IpAddress& source, Instant now);
     void give_tokens(const IpAddress& source);
-    [[nodiscard]] bool make_room(std::size_t prefix_cell, bool known);
+    [[nodiscard]] bool make_room(std::size_t prefix_cell, std::size_t limit);
     void leave(Guests::iterator guest);
 
     const AdmissionLimits limits_;

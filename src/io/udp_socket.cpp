@@ -155,8 +155,9 @@ struct UdpSocket::Destination {
     Control control{};
     std::size_t own_size = 0;  // of the control bytes, before those of segments
 
-    Destination(const Path& to, bool v6, bool connected) {
-        if (connected) return;  // the kernel knows
+    Destination(const Path& to, const UdpSocket& from) {
+        if (from.connected_) return;  // the kernel knows
+        const bool v6 = from.v6_;
         header.msg_name = &name;
         header.msg_namelen = write_name(to.peer, v6, name);
         if (to.own == IpAddress{}) return;
@@ -278,7 +279,7 @@ void UdpSocket::wait_writable(std::move_only_function<void()> handler) {
 
 std::size_t UdpSocket::send(const Path& to, Bytes train, std::size_t segment) {
     if (!is_open()) return train.size();  // lost
-    Destination destination(to, v6_, connected_);
+    Destination destination(to, *this);
     if (segment == 0 || segment >= train.size()) {
         return send_once(destination, train, 0) == Sent::full ? 0 : train.size();
     }

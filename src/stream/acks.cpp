@@ -29,8 +29,8 @@ bool Acks::is_first_time(std::uint32_t id) noexcept {
     return true;
 }
 
-void Acks::owe(MessageId id, bool name, Urgency urgency, Instant now) {
-    name = is_first_time(id.value) && name;
+void Acks::owe(MessageId id, ById by_id, Urgency urgency, Instant now) {
+    const bool name = is_first_time(id.value) && by_id == ById::named;
     if (!ours_) {
         queue(name ? id.value : 0);
         return;

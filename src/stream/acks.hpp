@@ -17,8 +17,12 @@ class Acks {
         soon,  ///< in order: it may wait for a second message
         now,   ///< the peer wants to know: a hole, the end, a ping
     };
-    /// A message with an id arrived. `name`: false if the peer must not be told its id.
-    void owe(wire::curvecp::MessageId id, bool name, Urgency urgency, Instant now);
+    enum class ById {
+        named,   ///< the acknowledgment may tell the peer the message's id
+        hidden,  ///< it must not
+    };
+    /// A message with an id arrived.
+    void owe(wire::curvecp::MessageId id, ById by_id, Urgency urgency, Instant now);
     /// A ping arrived: it gets an acknowledgment of its own, which names it.
     void owe_ping(wire::curvecp::MessageId id) noexcept;
     void peer_is_ours() noexcept;

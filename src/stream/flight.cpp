@@ -40,11 +40,11 @@ Flight::Block* Flight::block_of(const Transmission& transmission) noexcept {
 
 // ---- sending ----
 
-Flight::BlockNumber Flight::add(std::uint64_t position, std::size_t length, bool carries_end) {
-    blocks_.push_back({.position = position,
+Flight::BlockNumber Flight::add(const Piece& piece) {
+    blocks_.push_back({.position = piece.position,
                        .latest = next(),
-                       .length = static_cast<std::uint16_t>(length),
-                       .carries_end = carries_end});
+                       .length = static_cast<std::uint16_t>(piece.length),
+                       .carries_end = piece.carries_end});
     return end() - 1;
 }
 

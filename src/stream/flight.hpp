@@ -52,7 +52,13 @@ class Flight {
 
     // ---- sending ----
 
-    BlockNumber add(std::uint64_t position, std::size_t length, bool carries_end);
+    /// Bytes of the stream.
+    struct Piece {
+        std::uint64_t position;
+        std::size_t length;
+        bool carries_end;  ///< the stream ends with it
+    };
+    BlockNumber add(const Piece& piece);
     /// A transmission of the block in a message of `size` bytes.
     wire::curvecp::MessageId transmit(BlockNumber number, std::size_t size, Instant now);
     /// A transmission without block: it counts for nothing but round trips.

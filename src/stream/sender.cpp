@@ -288,7 +288,7 @@ std::size_t Sender::send_new(Message& message, MutableBytes out, Instant now) {
     if ((length == 0 && !end_is_next()) || too_many_blocks()) return 0;
     if (!window_open(wire::curvecp::message_size(length)) || !pacer_.ready(now, pace(), train())) return 0;
     const bool ends = end_ != StreamEnd::none && sent_ + length == written_;
-    const auto number = flight_.add(sent_, length, ends);
+    const auto number = flight_.add({.position = sent_, .length = length, .carries_end = ends});
     sent_ += length;
     end_sent_ = ends;
     return send_block(number, message, out, now);

@@ -63,9 +63,9 @@ struct Stream::Impl {
         // An empty end lies in any range that reaches up to it.
         const bool empty_end = taken == Taken::ended && message.block.empty();
         const bool known_done = (taken == Taken::repeated || empty_end) && receiver.has_holes();
-        const bool name = sender.peer_is_ours() || !known_done;
+        const auto by_id = sender.peer_is_ours() || !known_done ? Acks::ById::named : Acks::ById::hidden;
         const bool wait = taken == Taken::in_order;
-        acks.owe(message.id, name, wait ? Acks::Urgency::soon : Acks::Urgency::now, now);
+        acks.owe(message.id, by_id, wait ? Acks::Urgency::soon : Acks::Urgency::now, now);
     }
 
     Result<> receive(const Message& message) {

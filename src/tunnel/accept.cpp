@@ -11,7 +11,8 @@ void accept(const Wire& wire, const Environment& lent, io::Stream stream, const 
             const std::shared_ptr<Guest>& guest) {
     auto handshake = std::make_shared<std::weak_ptr<HandshakeHandle>>();
     auto& context = *lent.context;
-    auto place = lent.admission->admit(source, io::now(), lent.tools.vault->busy(), [&context, handshake] {
+    const guard::Admission::Knock knock{source, io::now(), lent.tools.vault->busy()};
+    auto place = lent.admission->admit(knock, [&context, handshake] {
         asio::post(context, [handshake] {
             if (const auto running = handshake->lock()) running->stop();
         });

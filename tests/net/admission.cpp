@@ -34,8 +34,8 @@ struct Door {
 
     /// The reason for a refusal, or nothing.
     std::optional<Error> knock(const IpAddress& source, bool vault_busy = kIdleVault) {
-        auto ticket =
-            admission->admit(source, now, vault_busy, [this, number = knocks] { evicted.push_back(number); });
+        auto ticket = admission->admit({source, now, vault_busy},
+                                       [this, number = knocks] { evicted.push_back(number); });
         ++knocks;
         if (!ticket) return ticket.error();
         inside.push_back(std::move(*ticket));

@@ -145,7 +145,7 @@ TEST_CASE("ids are told apart across their wrap", "[stream]") {
     acks.peer_is_ours();
     std::vector<std::uint32_t> named;
     for (const std::uint32_t id : {0xfffffffeU, 0xffffffffU, 1U, 0xffffffffU, 2U, 0xfffffffeU, 1U, 3U}) {
-        acks.owe({id}, true, stream::Acks::Urgency::now, kNoon);
+        acks.owe({id}, stream::Acks::ById::named, stream::Acks::Urgency::now, kNoon);
         named.push_back(acks.take().value);
     }
     CHECK(named == std::vector<std::uint32_t>{0xfffffffe, 0xffffffff, 1, 0, 2, 0, 0, 3});

@@ -249,14 +249,14 @@ void CurvecpEndpoint::on_initiate(const Path& from, const wire::InitiateHeader& 
 }
 
 Result<> CurvecpEndpoint::Newcomer::admit() {
-    auto place =
-        endpoint->admission_->admit(path.peer.address.ip, io::now(), tools().vault->busy(),
-                                    [of = endpoint, alive = endpoint->alive_, weak = weak_from_this()] {
-                                        asio::post(of->context_, [alive, weak] {
-                                            const auto evicted = weak.lock();
-                                            if (*alive && evicted) evicted->runner.feed(event::Stop{});
-                                        });
-                                    });
+    const guard::Admission::Knock knock{path.peer.address.ip, io::now(), tools().vault->busy()};
+    auto place = endpoint->admission_->admit(
+        knock, [of = endpoint, alive = endpoint->alive_, weak = weak_from_this()] {
+            asio::post(of->context_, [alive, weak] {
+                const auto evicted = weak.lock();
+                if (*alive && evicted) evicted->runner.feed(event::Stop{});
+            });
+        });
     if (!place) return std::unexpected(std::move(place.error()));
     ticket.emplace(std::move(*place));
     guest = endpoint->make_guest_(path);
