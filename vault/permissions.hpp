@@ -16,8 +16,8 @@ enum class Turn {
     hello,   ///< any stranger can cause it: after all others, and the newest first
 };
 
-/// What one verb may do (PROTOCOL 6.5). A verb that is not in the table does not exist: parse_request refuses
-/// it.
+/// What one verb may do (PROTOCOL 6.5). Service asks the table before it looks at a request; a verb without a
+/// row does not compile there.
 struct Permission {
     Verb verb;
     std::optional<KeyRole> role;  ///< the role of the key it works with; nothing: either
