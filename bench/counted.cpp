@@ -131,7 +131,7 @@ namespace fsm = handshake::curve_tun;
 namespace event = fsm::event;
 namespace action = fsm::action;
 
-const cookie::Binding kBinding{cookie::Carrier::tcp, 0, IpAddress::from_v4(ByteArray<4>{127, 0, 0, 1})};
+const cookie::Binding kBinding{cookie::Wire::curve_tun, 0, IpAddress::from_v4(ByteArray<4>{127, 0, 0, 1})};
 
 fsm::Event arrived(const action::Send& sent) {
     return fsm::arrived(wire::curve_tun::parse_packet(sent.packet()).value());

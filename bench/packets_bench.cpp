@@ -291,7 +291,7 @@ BENCHMARK(tun_client_machine);
 /// All that a server's front does for a Hello: a key pair, a cookie, the machine.
 void tun_server_answers_hello(State& state) {
     using handshake::EventKind;
-    const cookie::Binding binding{cookie::Carrier::tcp, 0, test::udp::kBinding.source};
+    const cookie::Binding binding{cookie::Wire::curve_tun, 0, test::udp::kBinding.source};
     auto& world = tun_script().world();
     os::SystemRandom random;
     for (auto _ : state) {

@@ -10,13 +10,10 @@ static_assert(kNonceSize + crypto::kCookieBoxSize == Cookie::kSize);
 constexpr unsigned kSlotShift = 57;
 static_assert(Keeper::kMostCookies == std::uint64_t{1} << kSlotShift);
 
-/// carrier ‖ key slot ‖ canonical IP
+/// wire ‖ key slot ‖ canonical IP
 ByteArray<18> context_of(const Binding& binding) {
     ByteArray<18> out{};
-    Writer(out)
-        .integer(static_cast<Byte>(binding.carrier))
-        .integer(binding.key_slot)
-        .put(binding.source.bytes);
+    Writer(out).integer(static_cast<Byte>(binding.wire)).integer(binding.key_slot).put(binding.source.bytes);
     return out;
 }
 
@@ -89,7 +86,7 @@ Result<Redeemed> Keeper::open_with(const Minute& minute, const Cookie& cookie, c
     const std::uint64_t number = minute.nonces.counter_of(nonce_in(cookie));
     // Not believed: the box opens only under the key of the slot that it was sealed for.
     return open_with(minute, cookie,
-                     Binding{origin.carrier, static_cast<Byte>(number >> kSlotShift), origin.source}, now);
+                     Binding{origin.wire, static_cast<Byte>(number >> kSlotShift), origin.source}, now);
 }
 
 Result<Redeemed> Keeper::open_with(const Minute& minute, const Cookie& cookie, const Binding& binding,

@@ -16,7 +16,7 @@ namespace curvegate::cookie {
 
 enum class Errc {
     does_not_open =
-        1,  ///< peer fault: not ours, aged, or of another carrier, key slot or address. Close or drop.
+        1,  ///< peer fault: not ours, aged, or of another wire, key slot or address. Close or drop.
     indices_exhausted,  ///< ours: Keeper::kMostCookies in a minute. Refuse, or drop, until the next key.
 };
 [[nodiscard]] constexpr std::string_view layer_name(Errc) {
@@ -30,19 +30,19 @@ enum class Errc {
     return "unknown";
 }
 
-enum class Carrier : Byte { tcp = 1, udp = 2 };
+enum class Wire : Byte { curve_tun = 1, curvecp = 2 };
 
 /// What a cookie is good for besides its client's short-term key (PROTOCOL 4.2). Not the port: behind a NAT
 /// it may change.
 struct Binding {
-    Carrier carrier;
+    Wire wire;
     Byte key_slot;  ///< which long-term server key the Hello was sealed for
     IpAddress source;
 };
 
 /// The same, but for the key slot: the cookie itself tells which (PROTOCOL 4.2).
 struct Origin {
-    Carrier carrier;
+    Wire wire;
     IpAddress source;
 };
 

@@ -128,7 +128,7 @@ using LongTermSecret = Secret<LongTermTag>;     ///< Ss or Cs; lives in the vaul
 using EphemeralSecret = Secret<EphemeralTag>;   ///< ESs or ECs; one connection
 using SharedKey = Secret<SharedTag>;            ///< crypto_box_beforenm of a secret and a public key
 using MinuteKey = Secret<MinuteTag>;            ///< Ts, under which cookie keys are derived
-using CookieKey = Secret<CookieTag>;            ///< a minute key bound to carrier, slot and address
+using CookieKey = Secret<CookieTag>;            ///< a minute key bound to wire, slot and address
 using PermutationKey = Secret<PermutationTag>;  ///< two round keys of a nonce permutation
 
 /// Overwrites bytes in a way that the compiler keeps.

@@ -30,7 +30,7 @@ class MessagePipe {
     /// Returns false if the peer takes nothing more: what waited for it is gone then, but what it sent before
     /// may still come.
     [[nodiscard]] virtual bool takes_more() const noexcept = 0;
-    /// backlog() has become 0: all that was sent before has been handed to the carrier (tcp: the kernel; udp:
+    /// backlog() has become 0: all that was sent before has been handed to the network (tcp: the kernel; udp:
     /// the stream), or takes_more() has become false.
     std::function<void()> on_drained;
     /// backlog() is 0, and close() would lose nothing of what was sent: tcp: the peer's kernel has it; udp:
@@ -51,7 +51,7 @@ class MessagePipe {
     /// `closed` says only that the peer is gone, whether in order or not (tcp: FIN or RST; udp: its end or
     /// its failure).
     std::function<void(End)> on_end;
-    /// Our side ends it: what was sent is still handed over where the carrier can; no handler is called any
+    /// Our side ends it: what was sent is still handed over where the wire can; no handler is called any
     /// more.
     virtual void close() = 0;
 };

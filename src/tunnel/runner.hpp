@@ -18,7 +18,7 @@ namespace curvegate::tunnel {
 /// - `hold()`: something that keeps the Port alive while the vault thinks and that is true as long as the
 ///   answer is wanted;
 /// - `start(keys)` (clients): the event with which its machine begins;
-/// - `origin()` (servers): which carrier and address a cookie is bound to;
+/// - `origin()` (servers): which wire and address a cookie is bound to;
 /// - `admit()` (servers): an error if the client whose cookie has opened gets no place. It is asked before
 ///   any public-key work;
 /// - `authorise(ask)` (servers): nullopt if this key may in, and otherwise the reason for the log;
@@ -139,7 +139,7 @@ class Runner {
 
     [[nodiscard]] cookie::Binding binding(vault::KeySlot slot) const {
         const cookie::Origin origin = port_->origin();
-        return {origin.carrier, static_cast<Byte>(slot), origin.source};
+        return {origin.wire, static_cast<Byte>(slot), origin.source};
     }
 
     Machine machine_;

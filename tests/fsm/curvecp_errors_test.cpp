@@ -138,7 +138,7 @@ TEST_CASE("every reason for an end of CurveCP has an event that brings it about"
         CHECK(why->is(one.code));
         seen.insert(one.code);
     }
-    // The others are of a carrier with connections; a Cookie that does not open is dropped (below).
+    // The others are of a wire with connections; a Cookie that does not open is dropped (below).
     for (const auto code : {Errc::wrong_number, Errc::cookie_not_ours, Errc::cookie_does_not_open,
                             Errc::peer_closed, Errc::hello_timeout, Errc::vouch_timeout}) {
         INFO(describe(code));

@@ -277,7 +277,7 @@ TEST_CASE("a client that is not let in leaves its cookie unclaimed", "[fsm][curv
     CHECK(later.session.has_value());
 }
 
-TEST_CASE("a cookie is good for its address, its carrier and its two minutes", "[fsm][curvecp]") {
+TEST_CASE("a cookie is good for its address, its wire and its two minutes", "[fsm][curvecp]") {
     World world;
     auto client = vouched_client(world, world.fresh_keys());
     const auto initiate = sealed_initiate(*client.session, *client.introduction, pattern(48));
@@ -286,7 +286,7 @@ TEST_CASE("a cookie is good for its address, its carrier and its two minutes", "
     elsewhere.receive(initiate, kStart);
     CHECK(elsewhere.closed->is(cookie::Errc::does_not_open));
     auto over_tcp = server_end(world);
-    over_tcp.binding.carrier = cookie::Carrier::tcp;
+    over_tcp.binding.wire = cookie::Wire::curve_tun;
     over_tcp.receive(initiate, kStart);
     CHECK(over_tcp.closed->is(cookie::Errc::does_not_open));
     auto late = server_end(world);

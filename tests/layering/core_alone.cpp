@@ -48,7 +48,7 @@ vault::LongTermKey long_term(vault::KeyRole role, crypto::SecretPool& pool, Rand
     return {role, *public_key_of(*secret), std::move(*secret)};
 }
 
-/// What both carriers need: the vault's core with a key for either role, and the keeper of cookies.
+/// What both wires need: the vault's core with a key for either role, and the keeper of cookies.
 class Core {
   public:
     Counted random;
@@ -93,7 +93,7 @@ Packet packet_of(const fsm::Actions& actions) {
 }
 
 bool shake_hands_and_speak(Core& core) {
-    const cookie::Binding binding{cookie::Carrier::tcp, 0, {}};
+    const cookie::Binding binding{cookie::Wire::curve_tun, 0, {}};
     fsm::Server server(vault::KeySlot::server, {}, kNow);
     fsm::Client client(core.server(), {}, kNow + std::chrono::seconds(10));
 
@@ -135,7 +135,7 @@ namespace event = fsm::event;
 namespace action = fsm::action;
 namespace packets = wire::curvecp;
 
-const cookie::Binding kBinding{cookie::Carrier::udp, 0, {}};
+const cookie::Binding kBinding{cookie::Wire::curvecp, 0, {}};
 
 template <class Packet, class Parsed>
 Packet packet_of(const fsm::Actions& actions, Parsed (*parse)(Bytes)) {

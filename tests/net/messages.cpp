@@ -50,7 +50,7 @@ TEST_CASE("a pipe carries messages of every size both ways, in order", "[net][me
     CHECK(line.near->ends.empty());
 }
 
-TEST_CASE("messages arrive whole wherever the carrier's memory has its seams", "[net][messages]") {
+TEST_CASE("messages arrive whole wherever the tunnel's memory has its seams", "[net][messages]") {
     Line line(either());
     line.start();
     const auto size = GENERATE(1U, 1'021U, 50'001U);

@@ -20,7 +20,7 @@ using handshake::EventKind;
 using session::curvecp::Introduction;
 using session::curvecp::Session;
 
-inline const cookie::Binding kBinding{cookie::Carrier::udp, 0,
+inline const cookie::Binding kBinding{cookie::Wire::curvecp, 0,
                                       IpAddress::from_v4(ByteArray<4>{127, 0, 0, 1})};
 inline const packets::Extensions kExtensions{{{1, 2, 3, 4}}, {{5, 6, 7, 8}}};
 inline constexpr crypto::PacketNumber kClientFirst{0x0000'1234'5678'9abc};
@@ -139,7 +139,7 @@ class End {
         return event::CookieIssued{keys.public_key, *cookie};
     }
     std::optional<Event> run(action::RedeemCookie& redeem, Instant now) {
-        const cookie::Origin origin{binding.carrier, binding.source};
+        const cookie::Origin origin{binding.wire, binding.source};
         auto redeemed = world_->keeper.redeem(redeem.cookie, origin, now);
         if (!redeemed) return event::CookieRefused{redeemed.error()};
         return event::CookieRedeemed{std::move(*redeemed)};

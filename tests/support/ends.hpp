@@ -51,7 +51,7 @@ class End {
 
     // Servers only.
     cookie::Keeper* keeper = nullptr;
-    cookie::Binding binding{cookie::Carrier::tcp, 0, IpAddress::from_v4(ByteArray<4>{127, 0, 0, 1})};
+    cookie::Binding binding{cookie::Wire::curve_tun, 0, IpAddress::from_v4(ByteArray<4>{127, 0, 0, 1})};
     std::function<std::optional<std::string>(const crypto::PublicKey&)> authorise =
         [](const crypto::PublicKey&) { return std::nullopt; };
 

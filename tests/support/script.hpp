@@ -100,7 +100,7 @@ class Script {
         EventKind::cookie_redeemed, EventKind::vouch_is_good, EventKind::authorised,     EventKind::stop};
     static constexpr std::array kClientWay = {EventKind::start, EventKind::cookie, EventKind::vouch_made,
                                               EventKind::written, EventKind::stop};
-    inline static const cookie::Binding kBinding{cookie::Carrier::tcp, 0,
+    inline static const cookie::Binding kBinding{cookie::Wire::curve_tun, 0,
                                                  IpAddress::from_v4(ByteArray<4>{127, 0, 0, 1})};
 
     template <class Packet>

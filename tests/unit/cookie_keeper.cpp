@@ -17,7 +17,7 @@ using wire::Cookie;
 
 static_assert(!std::is_copy_constructible_v<Keeper>);
 
-const Binding kHere{Carrier::tcp, 0, *IpAddress::parse("192.0.2.7")};
+const Binding kHere{Wire::curve_tun, 0, *IpAddress::parse("192.0.2.7")};
 
 /// A keeper with its own clock.
 struct Clocked {
@@ -170,11 +170,11 @@ TEST_CASE("at most two minute keys exist, and the old ones are wiped", "[cookie]
     CHECK(test::pool().in_use() == one_key);
 }
 
-TEST_CASE("a cookie opens for its carrier, key slot and address only", "[cookie]") {
+TEST_CASE("a cookie opens for its wire, key slot and address only", "[cookie]") {
     Clocked clock;
     const auto cookie = clock.issue();
     auto elsewhere = kHere;
-    elsewhere.carrier = Carrier::udp;
+    elsewhere.wire = Wire::curvecp;
     CHECK_FALSE(clock.redeems(cookie, elsewhere));
     elsewhere = kHere;
     elsewhere.key_slot = 1;
@@ -190,7 +190,7 @@ TEST_CASE("a cookie opens for its carrier, key slot and address only", "[cookie]
 
 TEST_CASE("a cookie of one key slot does not open under another, and tells which is its own", "[cookie]") {
     Clocked clock;
-    const Origin here{kHere.carrier, kHere.source};
+    const Origin here{kHere.wire, kHere.source};
     for (const Byte slot : std::initializer_list<Byte>{0, 1, 2, 64, 127}) {
         auto binding = kHere;
         binding.key_slot = slot;
@@ -205,7 +205,7 @@ TEST_CASE("a cookie of one key slot does not open under another, and tells which
             binding.key_slot = other;
             CHECK(clock.keeper.redeem(cookie, binding, clock.now).has_value() == (other == slot));
         }
-        CHECK_FALSE(clock.keeper.redeem(cookie, Origin{Carrier::udp, kHere.source}, clock.now).has_value());
+        CHECK_FALSE(clock.keeper.redeem(cookie, Origin{Wire::curvecp, kHere.source}, clock.now).has_value());
     }
 }
 
@@ -270,7 +270,7 @@ TEST_CASE("a minute key seals 2^57 cookies and then none, until the next key", "
     // The highest index of all leaves the slot's bits alone, and what was issued stays good.
     CHECK(clock.redeems(*but_one));
     CHECK(clock.redeems(*last, last_slot));
-    const auto found = clock.keeper.redeem(*last, Origin{kHere.carrier, kHere.source}, clock.now);
+    const auto found = clock.keeper.redeem(*last, Origin{kHere.wire, kHere.source}, clock.now);
     REQUIRE(found.has_value());
     CHECK(found->key_slot == 127);
     CHECK(found->ticket.index == (std::uint64_t{1} << 57) - 1);
@@ -284,7 +284,7 @@ TEST_CASE("a minute key seals 2^57 cookies and then none, until the next key", "
 
 // ---- claims ----
 
-const Binding kUdp{Carrier::udp, 0, *IpAddress::parse("192.0.2.7")};
+const Binding kUdp{Wire::curvecp, 0, *IpAddress::parse("192.0.2.7")};
 
 Redeemed redeemed(const Clocked& clock, const Cookie& cookie) {
     auto out = clock.keeper.redeem(cookie, kUdp, clock.now);

@@ -69,7 +69,7 @@ class Handshake final : public HandshakeHandle, public std::enable_shared_from_t
     [[nodiscard]] Instant now() const { return io::now(); }
     [[nodiscard]] Hold hold() { return {this->shared_from_this()}; }
     [[nodiscard]] Event start(crypto::EphemeralKeyPair keys) const { return event::Start{std::move(keys)}; }
-    [[nodiscard]] cookie::Origin origin() const { return {cookie::Carrier::tcp, source}; }
+    [[nodiscard]] cookie::Origin origin() const { return {cookie::Wire::curve_tun, source}; }
     /// It has its place since it was accepted.
     [[nodiscard]] Result<> admit() const { return {}; }
     [[nodiscard]] std::optional<std::string> authorise(const action::Authorise& ask) {

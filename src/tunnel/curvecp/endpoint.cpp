@@ -31,7 +31,7 @@ struct CurvecpEndpoint::Packet {
 
     [[nodiscard]] const tunnel::HandshakeTools& tools() const noexcept { return endpoint->tools_; }
     [[nodiscard]] Instant now() const { return io::now(); }
-    [[nodiscard]] cookie::Origin origin() const { return {cookie::Carrier::udp, path.peer.address.ip}; }
+    [[nodiscard]] cookie::Origin origin() const { return {cookie::Wire::curvecp, path.peer.address.ip}; }
 };
 
 /// A place for a Hello that is being answered.
