@@ -19,6 +19,7 @@ int fuzz_curvecp_message(const std::uint8_t* data, std::size_t size);
 int fuzz_curvecp_packet(const std::uint8_t* data, std::size_t size);
 int fuzz_curvecp_server(const std::uint8_t* data, std::size_t size);
 int fuzz_daemon_channel(const std::uint8_t* data, std::size_t size);
+int fuzz_escaped_text(const std::uint8_t* data, std::size_t size);
 int fuzz_handshake_client(const std::uint8_t* data, std::size_t size);
 int fuzz_handshake_server(const std::uint8_t* data, std::size_t size);
 int fuzz_http_request(const std::uint8_t* data, std::size_t size);
@@ -53,6 +54,7 @@ const std::vector<Harness> kHarnesses = {{"activation", fuzz_activation},
                                          {"curvecp_packet", fuzz_curvecp_packet},
                                          {"curvecp_server", fuzz_curvecp_server},
                                          {"daemon_channel", fuzz_daemon_channel},
+                                         {"escaped_text", fuzz_escaped_text},
                                          {"handshake_client", fuzz_handshake_client},
                                          {"handshake_server", fuzz_handshake_server},
                                          {"http_request", fuzz_http_request},
