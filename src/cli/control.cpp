@@ -14,7 +14,6 @@
 
 #include <array>
 #include <cerrno>
-#include <charconv>
 #include <chrono>
 #include <csignal>
 #include <cstring>
@@ -116,19 +115,16 @@ int ask(const std::string& path, const std::string& request, std::string* collec
     limit_wait(fd->get(), answer);
     Lines lines(fd->get());
     while (const auto line = lines.next()) {
-        if (line->starts_with("out ")) {
-            if (collected != nullptr) {
-                *collected += line->substr(4) + '\n';
-            } else {
-                print(line->substr(4));
-                if (const int code = finish_output(); code != exit_code::kOk) return code;
-            }
-        } else if (line->starts_with("err ")) {
-            (void)complain(exit_code::kFailed, line->substr(4));
-        } else if (line->starts_with("end ")) {
-            int status = exit_code::kFailed;
-            (void)std::from_chars(line->data() + 4, line->data() + line->size(), status);
-            return status;
+        using Kind = config::ControlAnswer::Kind;
+        const auto said = config::parse_control_answer(*line);
+        if (said.kind == Kind::end) return said.status;
+        if (said.kind == Kind::err) (void)complain(exit_code::kFailed, std::string(said.text));
+        if (said.kind != Kind::out) continue;
+        if (collected != nullptr) {
+            (*collected += said.text) += '\n';
+        } else {
+            print(said.text);
+            if (const int code = finish_output(); code != exit_code::kOk) return code;
         }
     }
     if (errno == EAGAIN) {

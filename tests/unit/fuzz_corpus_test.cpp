@@ -11,6 +11,7 @@ extern "C" {
 int fuzz_activation(const std::uint8_t* data, std::size_t size);
 int fuzz_audit_verify(const std::uint8_t* data, std::size_t size);
 int fuzz_configuration(const std::uint8_t* data, std::size_t size);
+int fuzz_control_answer(const std::uint8_t* data, std::size_t size);
 int fuzz_control_request(const std::uint8_t* data, std::size_t size);
 int fuzz_counter_slot(const std::uint8_t* data, std::size_t size);
 int fuzz_curve_tun_frames(const std::uint8_t* data, std::size_t size);
@@ -46,6 +47,7 @@ struct Harness {
 const std::vector<Harness> kHarnesses = {{"activation", fuzz_activation},
                                          {"audit_verify", fuzz_audit_verify},
                                          {"configuration", fuzz_configuration},
+                                         {"control_answer", fuzz_control_answer},
                                          {"control_request", fuzz_control_request},
                                          {"counter_slot", fuzz_counter_slot},
                                          {"curvecp_client", fuzz_curvecp_client},
