@@ -242,7 +242,7 @@ class Pair {
             ++count;
         now_ += 50us;
         for (std::size_t i = 0; i < count; ++i)
-            to.receive(Bytes(messages_[i]).first(sizes_[i]), now_).value();
+            to.receive(*wire::curvecp::parse_message(Bytes(messages_[i]).first(sizes_[i])), now_).value();
         to.consume(to.readable().size());
     }
 

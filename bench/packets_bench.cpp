@@ -161,11 +161,13 @@ BENCHMARK(tun_open_packet)->Arg(64)->Arg(1'024)->Arg(16'384)->Arg(65'503);
 
 const Instant kNow = test::kStart;
 
+using HelloQueue = guard::HelloQueue<ByteArray<packets::kHelloSize>>;
+
 /// Arrivals from four networks; with `waiting` Hellos there already. Above kPlaces each takes another's
 /// place.
 void hello_queue(State& state) {
     test::SeededRandom random(1);
-    guard::HelloQueue queue(random);
+    HelloQueue queue(random);
     const ByteArray<packets::kHelloSize> packet{};
     std::array<Path, 4> paths;
     for (std::size_t i = 0; i < paths.size(); ++i) {
@@ -173,7 +175,7 @@ void hello_queue(State& state) {
         paths[i].peer = {address, 1};
     }
     const auto waiting = static_cast<std::size_t>(state.range(0));
-    const bool full = waiting == guard::HelloQueue::kPlaces;
+    const bool full = waiting == HelloQueue::kPlaces;
     for (std::size_t i = 0; i < waiting; ++i) queue.push(paths[i % paths.size()], packet, kNow);
     std::size_t turn = 0;
     for (auto _ : state) {
@@ -182,7 +184,7 @@ void hello_queue(State& state) {
     }
     state.SetItemsProcessed(state.iterations());
 }
-BENCHMARK(hello_queue)->Arg(0)->Arg(256)->Arg(guard::HelloQueue::kPlaces);
+BENCHMARK(hello_queue)->Arg(0)->Arg(256)->Arg(HelloQueue::kPlaces);
 
 crypto::EphemeralKeyPair fresh_keys() {
     os::SystemRandom random;
