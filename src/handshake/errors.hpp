@@ -1,5 +1,7 @@
 #pragma once
 
+#include "base/result.hpp"
+
 #include <string_view>
 
 namespace curvegate::handshake {
@@ -56,6 +58,39 @@ enum class Errc {
         case Errc::bug: return "internal error: event out of place";
     }
     return "unknown";
+}
+
+/// Ours, or our end: whatever the peer is, another key or another target would end the same way.
+[[nodiscard]] constexpr bool is_ours(Errc code) {
+    switch (code) {
+        case Errc::vault_timeout:
+        case Errc::vault_unavailable:
+        case Errc::no_secret_memory:
+        case Errc::stopped:
+        case Errc::bug: return true;
+        case Errc::unexpected_packet:
+        case Errc::wrong_number:
+        case Errc::cookie_not_ours:
+        case Errc::cookie_used:
+        case Errc::cookie_mismatch:
+        case Errc::vouch_does_not_open:
+        case Errc::cookie_does_not_open:
+        case Errc::hello_refused:
+        case Errc::vouch_refused:
+        case Errc::not_authorised:
+        case Errc::peer_closed:
+        case Errc::hello_timeout:
+        case Errc::vouch_timeout:
+        case Errc::connect_timeout: return false;
+    }
+    return true;
+}
+/// The same of any layer's error: only a handshake knows.
+[[nodiscard]] inline bool is_ours(const Error& why) {
+    for (int code = 1; code <= static_cast<int>(Errc::bug); ++code) {
+        if (why.is(static_cast<Errc>(code))) return is_ours(static_cast<Errc>(code));
+    }
+    return false;
 }
 
 }  // namespace curvegate::handshake

@@ -10,10 +10,7 @@ bool is_targets_fault(const Error& why) {
 }
 
 bool is_final(const Error& why) {
-    using handshake::Errc;
-    return why.is(Errc::vault_unavailable) || why.is(Errc::vault_timeout) || why.is(Errc::no_secret_memory) ||
-           why.is(Errc::stopped) || why.is(Errc::bug) || why.is(io::DialErrc::own_lack) ||
-           why.is(io::DialErrc::stopped);
+    return handshake::is_ours(why) || why.is(io::DialErrc::own_lack) || why.is(io::DialErrc::stopped);
 }
 
 void log_failing(const ServiceSpec& spec, const ServiceTarget& target, const Error& why, Duration rests) {

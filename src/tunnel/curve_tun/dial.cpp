@@ -63,11 +63,7 @@ class TunnelDialler : public std::enable_shared_from_this<TunnelDialler> {
             return finish(std::move(result));
         }
         const Error& why = result.error();
-        using handshake::Errc;
-        if (why.is(Errc::vault_unavailable) || why.is(Errc::vault_timeout) ||
-            why.is(Errc::no_secret_memory) || why.is(Errc::stopped) || why.is(Errc::bug)) {
-            return finish(std::move(result));
-        }
+        if (handshake::is_ours(why)) return finish(std::move(result));
         // Whatever else the server did wrong says one thing only (PROTOCOL 4.6): try the next key of this
         // name.
         if (next_ < target_.keys.size() && io::now() < deadline_) return try_next();

@@ -18,11 +18,8 @@ constexpr int kBatches = 4;
 
 // Why a tunnel ends that its user had already, before the server was heard.
 tunnel::End meaning_of(const Error& why) {
-    using handshake::Errc;
-    if (why.is(Errc::stopped)) return tunnel::End::stopped;
-    const bool ours = why.is(Errc::vault_unavailable) || why.is(Errc::vault_timeout) ||
-                      why.is(Errc::no_secret_memory) || why.is(Errc::bug);
-    return ours ? tunnel::End::cannot_ask : tunnel::End::no_answer;
+    if (why.is(handshake::Errc::stopped)) return tunnel::End::stopped;
+    return handshake::is_ours(why) ? tunnel::End::cannot_ask : tunnel::End::no_answer;
 }
 
 }  // namespace
