@@ -17,11 +17,17 @@ struct PacketNumber {
 /// How a protocol writes a packet number: 8 bytes.
 using NumberForm = ByteArray<8> (*)(PacketNumber) noexcept;
 
-/// A number of our own that no packet has yet. It is used up by the box that is sealed with it: move-only.
+/// A number of our own that no packet has yet. It is used up by the box that is sealed with it: move-only,
+/// and what was moved from is kNever, which no counter gives.
 class FreshNumber {
   public:
-    FreshNumber(FreshNumber&&) noexcept = default;
-    FreshNumber& operator=(FreshNumber&&) noexcept = default;
+    static constexpr PacketNumber kNever{~std::uint64_t{0}};
+
+    FreshNumber(FreshNumber&& other) noexcept : number_(std::exchange(other.number_, kNever)) {}
+    FreshNumber& operator=(FreshNumber&& other) noexcept {
+        number_ = std::exchange(other.number_, kNever);
+        return *this;
+    }
     FreshNumber(const FreshNumber&) = delete;
     FreshNumber& operator=(const FreshNumber&) = delete;
     ~FreshNumber() = default;
@@ -55,7 +61,7 @@ class SendCounter {
     }
     [[nodiscard]] bool exhausted() const noexcept { return next_ == kNever; }
 
-    static constexpr std::uint64_t kNever = ~std::uint64_t{0};
+    static constexpr std::uint64_t kNever = FreshNumber::kNever.value;
 
   private:
     std::uint64_t next_;

@@ -9,10 +9,11 @@ constexpr ByteArray<wire::kHelloPlainSize> kHelloPlain{};  // PROTOCOL 4.3: 64 z
 
 }  // namespace
 
-wire::HelloBox seal_hello(const crypto::SharedKey& with_server, NumberBytes number) {
+wire::HelloBox seal_hello(const crypto::SharedKey& with_server, crypto::FreshNumber number,
+                          crypto::NumberForm form) {
     wire::HelloBox out{};
-    crypto::seal(with_server, crypto::Nonce::make(crypto::ShortPurpose::hello, number), kHelloPlain,
-                 out.bytes);
+    const auto nonce = crypto::Nonce::make(crypto::ShortPurpose::hello, std::move(number), form);
+    crypto::seal(with_server, nonce, kHelloPlain, out.bytes);
     return out;
 }
 

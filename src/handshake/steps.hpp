@@ -2,16 +2,18 @@
 
 #include "handshake/events.hpp"
 
-/// What machines of several wires do alike, between one packet and the next. Numbers come as their wire
-/// writes them, so that their byte order is the wire's.
+/// What machines of several wires do alike, between one packet and the next. Numbers of packets that came are
+/// as their wire writes them, so that their byte order is the wire's.
 namespace curvegate::handshake {
 
 using NumberBytes = FixedBytes<wire::kNumberSize>;
 
 // ---- client ----
 
-/// The box of a hello (PROTOCOL 4.3, 7.1). `with_server` is DH(ECs, S).
-[[nodiscard]] wire::HelloBox seal_hello(const crypto::SharedKey& with_server, NumberBytes number);
+/// The box of a hello (PROTOCOL 4.3, 7.1). `with_server` is DH(ECs, S); `form` writes the number as on the
+/// wire.
+[[nodiscard]] wire::HelloBox seal_hello(const crypto::SharedKey& with_server, crypto::FreshNumber number,
+                                        crypto::NumberForm form);
 /// Opens a cookie packet's box (PROTOCOL 4.4, 7.3). Errors: cookie_does_not_open, crypto weak_key.
 [[nodiscard]] Result<wire::CookieBody> open_cookie(const crypto::SharedKey& with_server,
                                                    const crypto::LongTermNonce& nonce,

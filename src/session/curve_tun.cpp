@@ -4,18 +4,24 @@ namespace curvegate::session::curve_tun {
 namespace wire = wire::curve_tun;
 
 Result<Session> Session::create(Role own, const crypto::SharedKey& key, FirstNumbers first) {
+    return create(own, key, crypto::SendCounter(first.sent), first.received);
+}
+
+Result<Session> Session::create(Role own, const crypto::SharedKey& key, crypto::SendCounter&& sends,
+                                crypto::PacketNumber receives) {
     auto send = crypto::derive_seal_key(key, messages_of(own));
     if (!send) return fail(std::move(send));
     auto receive = crypto::derive_open_key(key, messages_of(other(own)));
     if (!receive) return fail(std::move(receive));
-    return Session(std::move(*send), std::move(*receive), first);
+    return Session(std::move(*send), std::move(*receive), std::move(sends), receives);
 }
 
-Session::Session(crypto::SealKey send_key, crypto::OpenKey receive_key, FirstNumbers first) noexcept
+Session::Session(crypto::SealKey send_key, crypto::OpenKey receive_key, crypto::SendCounter&& sends,
+                 crypto::PacketNumber receives) noexcept
     : send_key_(std::move(send_key)),
       receive_key_(std::move(receive_key)),
-      send_(first.sent),
-      expected_(first.received) {}
+      send_(std::move(sends)),
+      expected_(receives) {}
 
 Result<> Session::seal_frame(MutableBytes frame) {
     if (frame.size() > kFrameOverhead + kMaxMessageSize) return fail(Errc::message_too_long);

@@ -30,6 +30,10 @@ class Session {
     /// memory_not_locked.
     [[nodiscard]] static Result<Session> create(Role own, const crypto::SharedKey& key,
                                                 FirstNumbers first = {});
+    /// `sends` gives our numbers: a client goes on from its vouch's. The peer's begin at `receives`.
+    [[nodiscard]] static Result<Session> create(
+        Role own, const crypto::SharedKey& key, crypto::SendCounter&& sends,
+        crypto::PacketNumber receives = wire::curve_tun::kFirstMessageNumber);
 
     /// `frame` is kFrameOverhead bytes to be filled, then the payload, replaced by its ciphertext.
     /// Errors: message_too_long (no number is used), numbers_exhausted.
@@ -44,7 +48,8 @@ class Session {
     [[nodiscard]] bool exhausted() const noexcept;
 
   private:
-    Session(crypto::SealKey send_key, crypto::OpenKey receive_key, FirstNumbers first) noexcept;
+    Session(crypto::SealKey send_key, crypto::OpenKey receive_key, crypto::SendCounter&& sends,
+            crypto::PacketNumber receives) noexcept;
 
     [[nodiscard]] bool none_may_come() const noexcept {
         return expected_.value == crypto::SendCounter::kNever;

@@ -82,5 +82,15 @@ TEST_CASE("a counter that was moved from gives nothing", "[crypto][nonce]") {
     CHECK(given(third) == PacketNumber{6});
 }
 
+TEST_CASE("a number that was handed on is nobody's twice", "[crypto][nonce]") {
+    auto first = *SendCounter(PacketNumber{5}).next();
+    auto second = std::move(first);
+    CHECK(first.number() == FreshNumber::kNever);  // NOLINT(bugprone-use-after-move)
+    CHECK(second.number() == PacketNumber{5});
+    first = std::move(second);
+    CHECK(second.number() == FreshNumber::kNever);  // NOLINT(bugprone-use-after-move)
+    CHECK(first.number() == PacketNumber{5});
+}
+
 }  // namespace
 }  // namespace curvegate::crypto

@@ -23,9 +23,11 @@ std::size_t Client::expected_packet_size() const noexcept {
 Actions Client::on_start(Ready&, event::Start& start, Instant) {
     auto with_server = crypto::agree(start.keys.secret, server_);
     if (!with_server) return close(local_fault(with_server.error()));
-    const wire::SealedHello hello{start.keys.public_key, wire::kHelloNumber,
-                                  seal_hello(*with_server, wire::number_bytes(wire::kHelloNumber))};
-    state_ = Initiating{std::move(start.keys), std::move(*with_server)};
+    crypto::SendCounter counter(wire::kHelloNumber);
+    auto number = counter.next();
+    wire::SealedHello hello{start.keys.public_key, number->number(), {}};
+    hello.box = seal_hello(*with_server, std::move(*number), wire::number_bytes);
+    state_ = Initiating{std::move(start.keys), std::move(*with_server), std::move(counter)};
     return {send(hello)};
 }
 
@@ -35,7 +37,7 @@ Actions Client::on_cookie(Initiating& state, event::CookieArrived& arrived, Inst
     auto shared = crypto::agree(state.keys.secret, body->server_short);
     if (!shared) return close(local_fault(shared.error()));
     const auto request = ask_for_vouch(server_, state.keys.public_key);
-    state_ = Vouching{std::move(*shared), body->cookie};
+    state_ = Vouching{std::move(*shared), body->cookie, std::move(state.counter)};
     deadline_ = std::min(now + timeouts_.vault, limit_);
     return {action::AskVault{request}};
 }
@@ -45,10 +47,12 @@ Actions Client::on_vouch_made(Vouching& state, event::VouchMade& made, Instant) 
     if (!body) return close(body.error());
     ByteArray<wire::kVouchBodySize> plain{};
     serialise(*body, plain);
-    wire::SealedVouch vouch{state.cookie, wire::kVouchNumber, {}};
-    const auto nonce = crypto::Nonce::make(crypto::ShortPurpose::initiate, wire::number_bytes(vouch.number));
+    auto number = state.counter.next();
+    wire::SealedVouch vouch{state.cookie, number->number(), {}};
+    const auto nonce =
+        crypto::Nonce::make(crypto::ShortPurpose::initiate, std::move(*number), wire::number_bytes);
     crypto::seal(state.shared, nonce, plain, vouch.box.bytes);
-    state_ = Vouched{std::move(state.shared)};
+    state_ = Vouched{std::move(state.shared), std::move(state.counter)};
     deadline_ = limit_;
     return {send(vouch)};
 }
@@ -58,7 +62,8 @@ Actions Client::on_vault_silent(Vouching&, event::DeadlineReached&, Instant now)
 }
 
 Actions Client::on_written(Vouched& state, event::Written&, Instant) {
-    auto session = session::curve_tun::Session::create(session::Role::client, state.shared);
+    auto session =
+        session::curve_tun::Session::create(session::Role::client, state.shared, std::move(state.counter));
     if (!session) return close(local_fault(session.error()));
     state_ = Connected{};
     deadline_.reset();

@@ -50,13 +50,16 @@ class Client : public Machine<Client, ClientState, Event, Actions> {
     struct Initiating {
         crypto::EphemeralKeyPair keys;
         crypto::SharedKey with_server;  // DH(ECs, S): made for the hello, opens the cookie
+        crypto::SendCounter counter;    // of every packet from the hello on (PROTOCOL 2.3)
     };
     struct Vouching {
         crypto::SharedKey shared;  // DH(ECs, ES)
         wire::Cookie cookie;
+        crypto::SendCounter counter;
     };
     struct Vouched {
         crypto::SharedKey shared;
+        crypto::SendCounter counter;
     };
     struct Connected {};
     using State = std::variant<Ready, Initiating, Vouching, Vouched, Connected, Closed>;

@@ -47,13 +47,12 @@ Actions Client::begin(event::Start& start, Instant now) {
 
 // PROTOCOL 7.3: the same C' each time, a number of its own each time.
 Actions Client::say_hello(Initiating& state, Instant now) {
-    const auto fresh = state.counter.next();
-    if (!fresh) return close(session::Errc::numbers_exhausted);
-    const auto number = fresh->number();
+    auto number = state.counter.next();
+    if (!number) return close(session::Errc::numbers_exhausted);
+    wire::SealedHello hello{destination_.extensions, state.keys.public_key, number->number(), {}};
+    hello.box = seal_hello(state.with_server, std::move(*number), wire::number_bytes);
     action::Send send{{}, wire::kHelloSize};
-    serialise(wire::SealedHello{destination_.extensions, state.keys.public_key, number,
-                                seal_hello(state.with_server, wire::number_bytes(number))},
-              send.bytes);
+    serialise(hello, send.bytes);
     deadline_ = std::min(now + state.patience, limit_);
     state.patience = std::min(2 * state.patience, kMostPatience);
     return {send};
