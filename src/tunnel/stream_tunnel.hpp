@@ -12,8 +12,8 @@
 
 namespace curvegate::tunnel {
 
-/// A connected CurveCP session as its user sees it: a stream and a way to say that something was done with
-/// it. The user holds it by a TunnelHandle; one thread.
+/// A connected session over UDP as its user sees it, whatever its packets: a stream and a way to say that
+/// something was done with it. The user holds it by a TunnelHandle; one thread.
 class StreamTunnel : public Remains {
   public:
     [[nodiscard]] virtual stream::Stream& stream() = 0;

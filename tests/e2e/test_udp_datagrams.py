@@ -412,6 +412,7 @@ def test_a_server_end_whose_clients_have_vanished_does_not_wait_for_them(
     tunnel = make_tunnel(echo.address, wire, server={"dead_peer": "10m"}, drain="10m")
     with cp.Port() as port:
         assert tunnel.ask(port, b"here I am") == b"here I am"
+        time.sleep(0.2)  # the answer is acknowledged 5 ms after it came: bytes that are owed would be waited for
         tunnel.client.kill()
         tunnel.client.expected_exits = (-9,)
         assert tunnel.server.terminate() == 0  # long before its drain-timeout
