@@ -352,6 +352,7 @@ def test_a_length_over_the_most_ends_the_flow(site: s.Site, echo: DatagramBacken
         stream.write(struct.pack("<I", length) + bytes(2000))
         stream.wait(lambda: stream.ended, "the server's end")
         daemon.wait_event("session_close", service="web")
+    s.until(lambda: echo.seen, "the datagram that was whole")
     assert [data for data, _ in echo.seen] == [b"good"]
 
 
@@ -362,6 +363,7 @@ def test_a_stream_that_ends_within_a_datagram_drops_its_piece(site: s.Site, echo
         stream.send(lengths_and_datagrams(b"whole") + struct.pack("<I", 100) + b"only a piece")
         stream.end()
         daemon.wait_event("session_close", service="web")
+    s.until(lambda: echo.seen, "the datagram that was whole")
     assert [data for data, _ in echo.seen] == [b"whole"]
 
 
