@@ -137,7 +137,7 @@ VaultKeeper::News VaultKeeper::connect_wanted() {
         auto connection = connect_to_unit();
         if (!connection) {
             log::limited(Level::error, "vault_failed", {{"reason", connection.error().text()}});
-            retry_later();
+            back_off();  // those that are connected are the workers' all the same
             return news;
         }
         fresh_[i] = std::move(*connection);
@@ -168,6 +168,10 @@ VaultKeeper::News VaultKeeper::read_lifeline() {
 void VaultKeeper::retry_later() {
     ready_ = false;
     fresh_.clear();
+    back_off();
+}
+
+void VaultKeeper::back_off() {
     due_ = now() + backoff_;
     backoff_ = std::min(backoff_ * 2, kLongestBackoff);
 }

@@ -46,6 +46,7 @@ class VaultKeeper {
     [[nodiscard]] News connect_wanted();
     void is_up();
     void retry_later();
+    void back_off();
     [[nodiscard]] Result<os::UniqueFd> connect_to_unit() const;
 
     const config::Config config_;  // as it was at the start: a reload does not change the vault
