@@ -1,5 +1,6 @@
 #include "daemon/parent/reload.hpp"
 
+#include "base/exit_code.hpp"
 #include "daemon/parent/difference.hpp"
 #include "daemon/parent/limits.hpp"
 #include "daemon/parent/load.hpp"
@@ -7,12 +8,6 @@
 #include "log/log.hpp"
 
 namespace curvegate::daemon::parent {
-namespace {
-
-constexpr int kUnavailable = 69;  // EX_UNAVAILABLE
-
-}  // namespace
-
 Reload::Reload(std::string file, const Confinement& confinement, const ServiceManager& manager,
                InForce& in_force, Openings& openings, Supervisor& children)
     : file_(std::move(file)),
@@ -26,7 +21,7 @@ void Reload::run(std::uint32_t id) {
     auto next = prepare();
     if (!next) return refuse(id, next.error());
     if (!children_.handover().configuration(next->loaded, next->opened, openings_.doors()))
-        return refuse(id, {kUnavailable, {"the front does not take it"}});
+        return refuse(id, {exit_code::kUnavailable, {"the front does not take it"}});
     commit(id, std::move(*next));
 }
 
@@ -37,7 +32,7 @@ std::expected<Reload::Next, LoadFailure> Reload::prepare() {
     auto shut = confinement_.beyond(*loaded->config);
     const auto unavailable = [&](std::string why) {
         shut.insert(shut.begin(), std::move(why));
-        return std::unexpected(LoadFailure{kUnavailable, std::move(shut)});
+        return std::unexpected(LoadFailure{exit_code::kUnavailable, std::move(shut)});
     };
     auto opened = openings_.open_new_doors(*loaded->config);
     if (!opened) return unavailable(std::move(opened.error()));
