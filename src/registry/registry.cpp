@@ -114,4 +114,13 @@ std::string_view Registry::name_of(const crypto::PublicKey& key) const {
     return entries_[found->second.front()].names.front();
 }
 
+std::vector<crypto::PublicKey> add_missing(std::vector<crypto::PublicKey>& known,
+                                           const std::vector<crypto::PublicKey>& keys) {
+    const std::size_t before = known.size();
+    for (const auto& key : keys) {
+        if (std::ranges::find(known, key) == known.end()) known.push_back(key);
+    }
+    return {known.begin() + static_cast<std::ptrdiff_t>(before), known.end()};
+}
+
 }  // namespace curvegate::registry

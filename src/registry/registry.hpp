@@ -67,4 +67,8 @@ class Registry {
     std::unordered_map<std::string, std::vector<std::size_t>> by_name_;
 };
 
+/// Adds those of `keys` that `known` has not, each once, and gives them.
+std::vector<crypto::PublicKey> add_missing(std::vector<crypto::PublicKey>& known,
+                                           const std::vector<crypto::PublicKey>& keys);
+
 }  // namespace curvegate::registry

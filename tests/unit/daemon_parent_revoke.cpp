@@ -68,6 +68,12 @@ TEST_CASE("bytes that are no key are left out", "[daemon][revoke]") {
     CHECK(rig.in_force.revoked.size() == 1);
 }
 
+TEST_CASE("a key that is revoked again takes no further place", "[daemon][revoke]") {
+    Rig rig;
+    for (int i = 0; i < 3; ++i) CHECK(rig.revoke(1, 2).status == EXIT_SUCCESS);
+    CHECK(rig.in_force.revoked.size() == 2);
+}
+
 TEST_CASE("a front has kMostRevoked keys written and no more", "[daemon][revoke]") {
     Rig rig;
     const auto key = crypto::PublicKey::parse(key_bytes(1));

@@ -22,8 +22,8 @@ struct InForce {
         registry = std::make_shared<const registry::Registry>(peers.with_revoked(revoked));
     }
     void revoke(const std::vector<crypto::PublicKey>& keys) {
-        revoked.insert(revoked.end(), keys.begin(), keys.end());
-        peers_are(*registry);
+        const auto fresh = registry::add_missing(revoked, keys);
+        registry = std::make_shared<const registry::Registry>(registry->with_revoked(fresh));
     }
 };
 
