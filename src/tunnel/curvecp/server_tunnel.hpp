@@ -26,7 +26,7 @@ class ServerTunnel final : public CurvecpTunnel {
                                    MutableBytes packet);
     /// The message that came with the Initiate that made this connection. If it wants no answer of its own
     /// the client gets one all the same: it may wait for one before it goes on (PROTOCOL 7.5).
-    void receive_first(Bytes message);
+    void receive_first(Bytes bytes);
     /// The endpoint is going away.
     void forget_endpoint() { endpoint_ = nullptr; }
 
