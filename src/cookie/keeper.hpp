@@ -94,7 +94,8 @@ class Keeper {
     [[nodiscard]] bool claim(const Ticket& ticket);
 
     /// Cycles the keys if their time has come and wipes what is too old. On an error (crypto secrets_full)
-    /// the old key stays until there is a new one, but opens nothing any more.
+    /// the old key stays until there is a new one: it seals nothing any more, and opens as long as it would
+    /// have.
     [[nodiscard]] Result<> advance(Instant now, RandomSource& random);
     [[nodiscard]] Instant next_deadline() const noexcept {
         return try_again_ ? *try_again_ : current_.born + kCycle;
