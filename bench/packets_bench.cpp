@@ -179,7 +179,7 @@ void hello_queue(State& state) {
     for (std::size_t i = 0; i < waiting; ++i) queue.push(paths[i % paths.size()], packet, kNow);
     std::size_t turn = 0;
     for (auto _ : state) {
-        DoNotOptimize(queue.push(paths[turn++ % paths.size()], packet, kNow));
+        queue.push(paths[turn++ % paths.size()], packet, kNow);
         if (!full) DoNotOptimize(queue.pop(kNow));
     }
     state.SetItemsProcessed(state.iterations());

@@ -51,8 +51,8 @@ class HelloQueue {
     }
 
     /// Takes a Hello in. If there is no place left, the oldest Hello of the network that has most goes (the
-    /// newcomer's own if none has more). Returns false if one had to go.
-    bool push(const Path& path, const Packet& packet, Instant now);
+    /// newcomer's own if none has more).
+    void push(const Path& path, const Packet& packet, Instant now);
     /// The next Hello to answer: networks in turn, of each the newest Hello first, none older than kPatience.
     [[nodiscard]] std::optional<Hello> pop(Instant now);
 
@@ -122,11 +122,10 @@ typename HelloQueue<Packet>::Network& HelloQueue<Packet>::fullest(Network& newco
 }
 
 template <class Packet>
-bool HelloQueue<Packet>::push(const Path& path, const Packet& packet, Instant now) {
+void HelloQueue<Packet>::push(const Path& path, const Packet& packet, Instant now) {
     change_key(now);
     Network& network = network_of(path);
-    const bool full = free_ == kNone;
-    if (full) {
+    if (free_ == kNone) {
         Network& loser = fullest(network);
         take_out(loser, loser.oldest);
         ++drops_.crowded_out;
@@ -142,7 +141,6 @@ bool HelloQueue<Packet>::push(const Path& path, const Packet& packet, Instant no
     network.newest = taken;
     ++network.count;
     ++size_;
-    return !full;
 }
 
 template <class Packet>

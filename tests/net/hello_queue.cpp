@@ -27,9 +27,9 @@ struct Desk {
     explicit Desk(std::size_t places = HelloQueue::kPlaces) : queue(random, places) {}
 
     bool push(const std::string& address) {
-        const bool kept_all = queue.push(from(address), next, now);
-        ++next;
-        return kept_all;
+        const auto crowded_out = queue.drops().crowded_out;
+        queue.push(from(address), next++, now);
+        return queue.drops().crowded_out == crowded_out;
     }
     void push_many(const std::string& address, int count) {
         for (int i = 0; i < count; ++i) push(address);
@@ -54,7 +54,8 @@ TEST_CASE("a Hello comes out as it went in", "[net][hello-queue]") {
     Desk desk;
     constexpr std::uint32_t packet = 0x01020304;
     CHECK_FALSE(desk.queue.pop(desk.now).has_value());
-    CHECK(desk.queue.push(from("192.0.2.1", 77), packet, desk.now));
+    desk.queue.push(from("192.0.2.1", 77), packet, desk.now);
+    CHECK(desk.queue.drops().crowded_out == 0);
     CHECK(desk.queue.size() == 1);
     const auto hello = desk.queue.pop(desk.now + 1s);
     REQUIRE(hello.has_value());
@@ -261,12 +262,13 @@ TEST_CASE("the hash's key changes, so networks that fall together do not stay to
     Counting random;
     HelloQueue queue(random, 8);
     constexpr std::uint32_t packet = 7;
-    CHECK(queue.push(from("192.0.2.1"), packet, kStart));
+    queue.push(from("192.0.2.1"), packet, kStart);
     CHECK(random.keys == 1);
-    CHECK(queue.push(from("192.0.2.1"), packet, kStart + HelloQueue::kKeyLasts - 1ns));
+    queue.push(from("192.0.2.1"), packet, kStart + HelloQueue::kKeyLasts - 1ns);
     CHECK(random.keys == 1);
-    CHECK(queue.push(from("198.51.100.1"), packet, kStart + HelloQueue::kKeyLasts));
+    queue.push(from("198.51.100.1"), packet, kStart + HelloQueue::kKeyLasts);
     CHECK(random.keys == 2);
+    CHECK(queue.drops().crowded_out == 0);
     // What waited before the change comes out all the same.
     for (int i = 0; i < 3; ++i) CHECK(queue.pop(kStart + HelloQueue::kKeyLasts).has_value());
     CHECK(queue.size() == 0);

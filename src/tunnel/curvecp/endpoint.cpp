@@ -298,7 +298,7 @@ void CurvecpEndpoint::on_hello(const Path& from, MutableBytes packet) {
     const auto* hello = std::get_if<wire::SealedHello>(&*parsed);
     if (hello == nullptr) return drop(handshake::Errc::unexpected_packet, from);
     if (hello->extensions.server != extension_) return drop(curvegate::wire::Errc::wrong_extension, from);
-    (void)queue_.push(from, *hello, io::now());
+    queue_.push(from, *hello, io::now());
     count_dropped_hellos();
 }
 
